@@ -1,0 +1,163 @@
+package buildpipeline
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Source reads and moves what git holds. All methods may be called at the same
+// time. A missing app, ref or object is a daeploy.Error of kind NotFound.
+type Source interface {
+	// Commit reads a commit object.
+	Commit(ctx context.Context, app daeploy.AppName, rev daeploy.Revision) (daeploy.Commit, error)
+
+	// Tree lists the commit's blobs, links and submodules in git's order. A
+	// directory below which there is nothing else does not exist in git. A name
+	// that is not safe is source_unsafe (S5, F69), a limit passed names itself.
+	Tree(ctx context.Context, app daeploy.AppName, rev daeploy.Revision, most daeploy.TreeLimits) ([]daeploy.TreeEntry, error)
+
+	// Blobs calls put once for each of ids, from several goroutines and in the
+	// order that reads fastest; i is the index in ids. It stops at the first
+	// error of put and returns it.
+	Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error
+
+	// Ref is the value of a ref, or the empty Revision.
+	Ref(ctx context.Context, app daeploy.AppName, ref string) (daeploy.Revision, error)
+
+	// Descends tells whether rev has old among its ancestors, or is old.
+	Descends(ctx context.Context, app daeploy.AppName, old, rev daeploy.Revision) (bool, error)
+
+	// MoveRefs moves all or none, each by compare-and-swap. A ref that is not at
+	// its Old is an error of kind TryAgain with code "ref_moved".
+	MoveRefs(ctx context.Context, app daeploy.AppName, moves ...daeploy.RefUpdate) error
+}
+
+// Journal is what survives a restart. Each change is durable when the method
+// returns.
+type Journal interface {
+	App(name daeploy.AppName) (daeploy.App, error)
+	// SetBranch sets the deploy branch if the app has none yet, and returns the
+	// app as it is now.
+	SetBranch(name daeploy.AppName, branch string) (daeploy.App, error)
+
+	// CreateBuild gives the record its number and stores it; b.ID.App is set.
+	CreateBuild(b daeploy.Build) (daeploy.Build, error)
+	// UpdateBuild changes a record in one transaction. A status change that
+	// daeploy.Status.CanBecome denies is an error, and so is any change of a
+	// final record.
+	UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) error) (daeploy.Build, error)
+	// Build reads a record; Number 0 is the newest.
+	Build(id daeploy.BuildID) (daeploy.Build, error)
+	// Unfinished lists the queued and running builds, oldest first.
+	Unfinished() ([]daeploy.Build, error)
+
+	// OpenLog opens the build's log for appending, and makes it if need be. One
+	// writer at a time.
+	OpenLog(id daeploy.BuildID) (Log, error)
+	// CopyLog shows a log to w: to its present end, or with Follow until it is
+	// closed for good. It returns when ctx ends or w fails, with that error.
+	CopyLog(ctx context.Context, w io.Writer, id daeploy.BuildID, view daeploy.LogView) error
+}
+
+// Log is the one file that holds what a build said.
+type Log interface {
+	// Say appends lines of the daemon's own: ASCII, without line feeds inside one.
+	Say(lines ...string) error
+	// Output appends bytes of the app's output; end is their end in the file they
+	// were read from, kept so that a restart goes on without gap or repetition.
+	Output(p []byte, end int64) error
+	// OutputEnd is the end of the last Output, 0 before the first.
+	OutputEnd() int64
+	// OutputBytes is the sum of the lengths of all Output.
+	OutputBytes() int64
+	// Finish closes the log for good: followers end. Close alone leaves it open
+	// for the next daemon.
+	Finish() error
+	Close() error
+}
+
+// Engine is containerd, seen from a build.
+type Engine interface {
+	// Check tells whether containerd answers and can be used; if not, an error
+	// of kind Unavailable or Config.
+	Check(ctx context.Context) error
+	// Open gives the build's workspace. It creates the lease that holds all the
+	// build makes, or finds what an earlier daemon left.
+	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)
+	// Leftovers lists the builds that have anything in containerd.
+	Leftovers(ctx context.Context) ([]daeploy.BuildID, error)
+	// Tag lets name point to the image that from points to.
+	Tag(ctx context.Context, from, name daeploy.ImageRef) error
+	// Untag removes a name; one that is not there is fine.
+	Untag(ctx context.Context, name daeploy.ImageRef) error
+	// Find looks an image up by name, without a registry; NotFound.
+	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
+}
+
+// Workspace is what one build has in containerd. It is used by one goroutine,
+// but for Put. Paths are absolute, inside the rootfs; links in them are
+// followed inside the rootfs and never lead out of it (S7).
+type Workspace interface {
+	// Image finds or pulls an image, unpacks it and holds it until Close.
+	// progress, if not nil, is called at most once a second during a pull.
+	// Errors have the codes builder_missing, _denied, _unreachable, _platform,
+	// _invalid, _onbuild of s2i-contract.md section 11.
+	Image(ctx context.Context, ref daeploy.ImageRef, policy daeploy.PullPolicy, progress func(daeploy.Progress)) (daeploy.Image, error)
+
+	// Prepare makes a new rootfs on the image, in place of any earlier one. It
+	// refuses an image whose /dev, /proc, /sys or /etc is no directory, or whose
+	// /etc/passwd or group is no plain file: builder_invalid (F84).
+	Prepare(ctx context.Context, base daeploy.Image) error
+
+	// Stat follows links, also the last one. fs.ErrNotExist if there is nothing.
+	Stat(path string) (daeploy.FileInfo, error)
+	// ReadFile reads a regular file of at most most bytes, following links.
+	ReadFile(path string, most int64) ([]byte, error)
+	// Mkdir makes a directory and its missing parents (0755, same owner). One
+	// that exists keeps its owner and mode.
+	Mkdir(path string, f daeploy.File) error
+	// Chmod sets the permission bits of an existing directory, 1777 included.
+	Chmod(path string, mode fs.FileMode) error
+	// Replace makes path an empty directory, whatever was there (S38). A link of
+	// that name is replaced, not followed.
+	Replace(path string, f daeploy.File) error
+	// Remove removes path and all below; nothing there is fine.
+	Remove(path string) error
+	// Put writes a file whose parents are made as needed (0755, same owner). A
+	// link of that name is replaced, not followed. Safe for several goroutines
+	// with different paths.
+	Put(path string, f daeploy.File, content io.Reader) error
+	// Symlink writes a link whose target is stored as it is.
+	Symlink(path, target string, f daeploy.File) error
+	// SetTimes sets the times of directories made by Mkdir, Replace or as
+	// parents below path to t, deepest first: the last act of a checkout (S6).
+	SetTimes(path string, t time.Time) error
+
+	// Start starts the process in the rootfs. Its output goes to a file the shim
+	// owns, so that it runs on without this daemon.
+	Start(ctx context.Context, p daeploy.Process) error
+	// Started tells whether Start was called by this or an earlier daemon and the
+	// process, running or ended, can still be asked.
+	Started(ctx context.Context) (bool, error)
+	// Wait hands the output that follows offset from to out, in order, and
+	// returns when the process has ended and all its output was handed over. All
+	// else in the container is killed then (S51). If out fails, or ctx ends, the
+	// process gets SIGTERM, and after the grace the whole container is killed;
+	// the error is out's, or ctx's cause. With the cause daeploy.ErrShutdown the
+	// process is left alone. An error of kind Unavailable means containerd was
+	// away for too long, NotFound that the process vanished.
+	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
+
+	// Commit removes the container, reads the rootfs's changes, stores them as an
+	// uncompressed layer on top of the base, and names the image. It can be
+	// repeated after a crash. A rootfs of forbidden shape (F115) is commit_failed.
+	Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error)
+
+	// Close removes task, container, rootfs, output file and lease. Named images
+	// stay. It can be repeated, and needs nothing but the build's id.
+	Close(ctx context.Context) error
+}

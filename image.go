@@ -1,0 +1,108 @@
+package daeploy
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Image is an image in the local store, ready to start from.
+type Image struct {
+	Ref    ImageRef `json:"image"`
+	Digest string   `json:"digest"` // of the manifest for this host's platform, "sha256:..."
+	Size   int64    `json:"size"`   // bytes of the layers as stored
+	Pulled bool     `json:"-"`      // fetched from its registry just now, not found
+	Config []byte   `json:"-"`      // the OCI image config, JSON as stored (S115: edit it as JSON)
+
+	Created time.Time `json:"created,omitzero"` // when the local record was written
+}
+
+// PullPolicy says when a registry is asked (S26).
+type PullPolicy string
+
+// The pull policies.
+const (
+	PullIfMissing PullPolicy = "if-not-present"
+	PullAlways    PullPolicy = "always"
+	PullNever     PullPolicy = "never"
+)
+
+// Progress of a pull, in bytes; Total is 0 until it is known.
+type Progress struct {
+	Done, Total int64
+}
+
+// Owner is who owns a file in a rootfs, as numbers.
+type Owner struct {
+	UID, GID uint32
+}
+
+// FileInfo describes one path of a rootfs.
+type FileInfo struct {
+	Mode  fs.FileMode // type and permission bits
+	Owner Owner
+	Size  int64
+}
+
+// File says how a file, link or directory is to be written into a rootfs.
+type File struct {
+	Mode  fs.FileMode // permission bits; the type is the method's
+	Owner Owner
+	Time  time.Time // modification time; zero = now
+}
+
+// Process is a script to run in a build's rootfs, or a command in an image.
+type Process struct {
+	Args     []string
+	Env      []string // NAME=value, complete
+	Dir      string   // an existing directory of the rootfs
+	User     Owner
+	Groups   []uint32 // supplementary
+	Hostname string
+	Network  bool
+	Limits   Limits
+	CABundle string // host path of PEM certificates, mounted at /run/daeploy/ca.pem (S77); "" for none
+}
+
+// Limits bound one build (S136, faults.md section 2). Zero means none, but for
+// Grace.
+type Limits struct {
+	Memory int64         // bytes; swap is not added
+	CPUs   float64       // quota, in cores
+	PIDs   int64         // processes and threads
+	Disk   int64         // bytes the rootfs may grow by
+	Inodes int64         // entries the rootfs may grow by
+	Grace  time.Duration // between SIGTERM and the end of the whole container
+}
+
+// Exit tells how a script ended.
+type Exit struct {
+	Code   int    // 128 + n for signal n
+	OOM    bool   // the container's memory limit was hit; from the counters, never from Code
+	Limit  string // "disk" if the rootfs grew beyond its limit and that ended the script
+	Detail string // numbers for the message, such as "10.2 GiB of 10 GiB"
+}
+
+// Output says what image a build's rootfs becomes.
+type Output struct {
+	Name        ImageRef
+	Base        Image
+	Config      []byte // the image config without the new layer: rootfs and history are the base's
+	CreatedBy   string // history entry
+	Created     time.Time
+	Annotations map[string]string // of the manifest (S119)
+}
+
+// Layer tells what a commit wrote.
+type Layer struct {
+	Bytes   int64
+	Entries int
+}
+
+// LogView says how a log is to be shown.
+type LogView struct {
+	Follow    bool          // go on until the build is final
+	Raw       bool          // only the app's output, byte for byte
+	JSON      bool          // one object per line: time, stream ("daeploy" or "app"), text
+	Quiet     bool          // leave the app's output out
+	Heartbeat time.Duration // in silence of this length, one line that says so; 0 = never
+}
