@@ -3,6 +3,7 @@ package daeploy
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +123,7 @@ func (s *Step) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	*s = Step{j.Name, j.Started, time.Duration(j.Duration * float64(time.Second)), j.Detail}
+	*s = Step{j.Name, j.Started, time.Duration(math.Round(j.Duration * float64(time.Second))), j.Detail}
 	return nil
 }
 
@@ -144,10 +145,8 @@ type Build struct {
 	ExitCode      int       `json:"exit_code"` // of the script that failed; 0 otherwise
 	Commit        Revision  `json:"commit"`
 	Subject       string    `json:"subject"`
-	Ref           string    `json:"ref"` // what was pushed, in full
-	Old           Revision  `json:"old"` // the ref's value when the push was accepted
-	Moves         bool      `json:"moves"`
-	Forced        bool      `json:"forced"`
+	Ref           string    `json:"ref"`    // what was pushed, in full
+	Forced        bool      `json:"forced"` // the commit does not descend from the ref's former value
 	By            string    `json:"by"`
 	Key           KeyID     `json:"key"`
 	Builder       ImageRef  `json:"builder"`
@@ -161,6 +160,11 @@ type Build struct {
 	Steps         []Step    `json:"steps"`
 
 	Options PushOptions `json:"options"`
+
+	// Moves are the refs to move on success, by one transaction; empty if they
+	// moved when the build was queued (-o detach). The Old of each is what the
+	// pusher saw until the build's turn, and then what the ref holds.
+	Moves []RefUpdate `json:"moves"`
 
 	// Resume is buildpipeline's own note of how to go on after a restart; empty
 	// once the build is final. It is not shown.
