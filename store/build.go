@@ -1,0 +1,235 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/daeploy/daeploy"
+)
+
+// row is a build as it is stored.
+type row struct {
+	Sequence uint64        `json:"sequence"`
+	Build    daeploy.Build `json:"build"`
+}
+
+// CreateBuild gives a queued build the next number of its app and stores it.
+// b.ID.App is set; b.ID.Number is not looked at.
+func (s *Store) CreateBuild(b daeploy.Build) (daeploy.Build, error) {
+	if b.Status != daeploy.StatusQueued {
+		return daeploy.Build{}, fmt.Errorf("store: a new build of %s is %q, not queued", b.ID.App, b.Status)
+	}
+	err := s.update(func(tx *bolt.Tx) (err error) {
+		b, err = createBuild(tx, b)
+		return err
+	})
+	if err != nil {
+		return daeploy.Build{}, err
+	}
+	return b, nil
+}
+
+func createBuild(tx *bolt.Tx, b daeploy.Build) (daeploy.Build, error) {
+	app, err := appIn(tx, b.ID.App)
+	if err != nil {
+		return b, err
+	}
+	app.Builds++
+	b.ID.Number = app.Builds
+	if err := put(tx.Bucket(bucketApps), []byte(app.Name), app); err != nil {
+		return b, err
+	}
+	sequence, err := tx.Bucket(bucketHistory).NextSequence()
+	if err != nil {
+		return b, err
+	}
+	return b, putRow(tx, row{sequence, b})
+}
+
+// UpdateBuild changes a record in one transaction, and returns it as it is
+// then. A status change that daeploy.Status.CanBecome denies is an error, and
+// so is any change of a final record; a change that changes nothing is none,
+// and writes nothing. change runs while all other changes wait: it must not call
+// the store. Its error ends the transaction and is returned, wrapped.
+func (s *Store) UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) error) (daeploy.Build, error) {
+	var changed daeploy.Build
+	err := s.update(func(tx *bolt.Tx) error {
+		r, err := rowIn(tx, id)
+		if err != nil {
+			return err
+		}
+		id = r.Build.ID
+		status := r.Build.Status
+		before, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if err := change(&r.Build); err != nil {
+			return err
+		}
+		after, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		changed = r.Build
+		if bytes.Equal(before, after) {
+			return errUnchanged
+		}
+		if err := allowed(id, status, r.Build); err != nil {
+			return err
+		}
+		return putRow(tx, r)
+	})
+	if err != nil {
+		return daeploy.Build{}, err
+	}
+	if changed.Status.Final() {
+		s.wake(id)
+	}
+	return changed, nil
+}
+
+// allowed keeps records to the life that daeploy.Status describes.
+func allowed(id daeploy.BuildID, was daeploy.Status, b daeploy.Build) error {
+	switch {
+	case b.ID != id:
+		return fmt.Errorf("store: build %s can't become %s", id, b.ID)
+	case was.Final():
+		return daeploy.Errorf(daeploy.Failure, "build_final", "build %s is already %s", id, was)
+	case b.Status != was && !was.CanBecome(b.Status):
+		return fmt.Errorf("store: build %s is %s and can't become %q", id, was, b.Status)
+	}
+	return nil
+}
+
+// Build reads a record; Number 0 is the newest. NotFound says what there is
+// instead.
+func (s *Store) Build(id daeploy.BuildID) (b daeploy.Build, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		r, err := rowIn(tx, id)
+		b = r.Build
+		return err
+	})
+	return b, err
+}
+
+// Builds lists builds, newest first. An app of the filter that is not there
+// has no builds.
+func (s *Store) Builds(f daeploy.BuildFilter) (builds []daeploy.Build, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketHistory).Cursor()
+		for k, entry := c.Last(); k != nil && (f.Limit <= 0 || len(builds) < f.Limit); k, entry = c.Prev() {
+			name, status, _ := bytes.Cut(entry, []byte(" "))
+			if !matches(f, name, status) {
+				continue
+			}
+			b, err := buildNamed(tx, name)
+			if err != nil {
+				return err
+			}
+			builds = append(builds, b)
+		}
+		return nil
+	})
+	return builds, err
+}
+
+// matches tells by the index alone whether a build is wanted: reading and
+// throwing away the records of 100,000 builds would take a second.
+func matches(f daeploy.BuildFilter, name, status []byte) bool {
+	app, _, _ := bytes.Cut(name, []byte("/"))
+	return (f.Apps == nil || slices.ContainsFunc(f.Apps, func(a daeploy.AppName) bool { return string(a) == string(app) })) &&
+		(len(f.Statuses) == 0 || slices.ContainsFunc(f.Statuses, func(s daeploy.Status) bool { return string(s) == string(status) }))
+}
+
+// Unfinished lists the queued and running builds of all apps, oldest first.
+func (s *Store) Unfinished() (builds []daeploy.Build, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketUnfinished).ForEach(func(_, name []byte) error {
+			b, err := buildNamed(tx, name)
+			builds = append(builds, b)
+			return err
+		})
+	})
+	return builds, err
+}
+
+// buildNamed reads the build that an entry of an index names.
+func buildNamed(tx *bolt.Tx, name []byte) (daeploy.Build, error) {
+	id, err := daeploy.ParseBuildID(string(name))
+	if err != nil {
+		return daeploy.Build{}, fmt.Errorf("index of builds: %w", err)
+	}
+	r, err := rowIn(tx, id)
+	return r.Build, err
+}
+
+// putRow writes a build and its entries in the indexes.
+func putRow(tx *bolt.Tx, r row) error {
+	key, name := numberKey(r.Sequence), r.Build.ID.String()
+	err := put(tx.Bucket(bucketBuilds).Bucket([]byte(r.Build.ID.App)), numberKey(r.Build.ID.Number), r)
+	if err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketHistory).Put(key, []byte(name+" "+string(r.Build.Status))); err != nil {
+		return err
+	}
+	if r.Build.Status.Final() {
+		return tx.Bucket(bucketUnfinished).Delete(key)
+	}
+	return tx.Bucket(bucketUnfinished).Put(key, []byte(name))
+}
+
+func rowIn(tx *bolt.Tx, id daeploy.BuildID) (row, error) {
+	b := tx.Bucket(bucketBuilds).Bucket([]byte(id.App))
+	if b == nil {
+		_, err := appIn(tx, id.App)
+		return row{}, err
+	}
+	last, _ := b.Cursor().Last()
+	key := numberKey(id.Number)
+	if id.Number == 0 && last != nil {
+		key = last
+	}
+	r, found, err := get[row](b, key)
+	switch {
+	case found || err != nil:
+		return r, err
+	case last == nil:
+		return r, &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "build_not_found", Message: fmt.Sprintf("%s has no build yet", id.App),
+			Hint: "push to its deploy branch to make one",
+		}
+	}
+	return r, &daeploy.Error{
+		Kind: daeploy.NotFound, Code: "build_not_found", Message: fmt.Sprintf("there is no build %s", id),
+		Hint: fmt.Sprintf("the newest is %s/%d", id.App, number(last)),
+	}
+}
+
+// deleteBuilds removes all builds of an app and names them.
+func deleteBuilds(tx *bolt.Tx, app daeploy.AppName) (gone []daeploy.BuildID, err error) {
+	b := tx.Bucket(bucketBuilds).Bucket([]byte(app))
+	err = b.ForEach(func(k, _ []byte) error {
+		r, _, err := get[row](b, k)
+		if err != nil {
+			return err
+		}
+		if !r.Build.Status.Final() {
+			return &daeploy.Error{
+				Kind: daeploy.Failure, Code: "app_busy", Message: fmt.Sprintf("build %s is %s", r.Build.ID, r.Build.Status),
+				Hint: fmt.Sprintf("end it first: cancel %s", r.Build.ID),
+			}
+		}
+		gone = append(gone, r.Build.ID)
+		return tx.Bucket(bucketHistory).Delete(numberKey(r.Sequence))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gone, tx.Bucket(bucketBuilds).DeleteBucket([]byte(app))
+}

@@ -1,0 +1,237 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	bolt "go.etcd.io/bbolt"
+	boltErrors "go.etcd.io/bbolt/errors"
+
+	"github.com/daeploy/daeploy"
+)
+
+// sentinel is instance.json. It lies beside the database and says that there
+// is one, so that a lost or emptied file is not taken for a first start: bbolt
+// opens a file of no bytes as a sound, empty database.
+type sentinel struct {
+	Database string `json:"database"`
+	Schema   uint64 `json:"schema"`
+}
+
+// openDatabase gives the database of c.Dir, at the newest schema. The caller
+// holds the lock.
+//
+// Power may fail between any two lines: create leaves either no file of the
+// final name or a complete one; a complete one without sentinel gets its
+// sentinel here; a migration is one transaction, and the sentinel follows it.
+func openDatabase(ctx context.Context, c Config) (*bolt.DB, error) {
+	path, markPath := filepath.Join(c.Dir, "daeploy.db"), filepath.Join(c.Dir, "instance.json")
+	mark, err := readSentinel(markPath)
+	if err != nil {
+		return nil, refuse(path, err)
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, refuse(path, errors.New("it is not a plain file"))
+	case err == nil:
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("look at the database: %w", err)
+	case mark != nil:
+		return nil, refuse(path, errors.New("it is gone"))
+	default:
+		if err := create(path); err != nil {
+			return nil, fmt.Errorf("create the database: %w", err)
+		}
+	}
+	if mark != nil && mark.Schema > uint64(len(migrations)) {
+		return nil, refuse(path, newer(mark.Schema))
+	}
+	if err := verify(ctx, c, path); err != nil {
+		return nil, err
+	}
+	db, now, err := openVerified(c, path, mark)
+	if err != nil {
+		return nil, err
+	}
+	if mark == nil || *mark != now {
+		if err := writeSentinel(markPath, now); err != nil {
+			return nil, errors.Join(fmt.Errorf("write the sentinel: %w", err), db.Close())
+		}
+	}
+	return db, nil
+}
+
+func verify(ctx context.Context, c Config, path string) error {
+	check := c.Verify
+	if check == nil {
+		check = func(_ context.Context, path string) error { return look(path) }
+	}
+	err := check(ctx, path)
+	if err != nil && ctx.Err() == nil {
+		err = refuse(path, err)
+	}
+	return err
+}
+
+// openVerified opens for writing, brings the schema up to date, and compares
+// the id with the sentinel's, if there is one.
+func openVerified(c Config, path string, mark *sentinel) (db *bolt.DB, now sentinel, err error) {
+	size := c.MaxSize
+	if size == 0 {
+		size = 1 << 30
+	}
+	err = survive(func() (err error) {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{
+			Timeout: patience, FreelistType: bolt.FreelistMapType, MaxSize: size, OpenFile: openExisting,
+		})
+		if err != nil {
+			return err
+		}
+		if now, err = identify(db); err != nil {
+			return err
+		}
+		if mark != nil && mark.Database != now.Database {
+			return errors.New("it is the database of another installation")
+		}
+		if now.Schema == uint64(len(migrations)) {
+			return nil
+		}
+		err = db.Update(migrate)
+		now.Schema = uint64(len(migrations))
+		return err
+	})
+	switch {
+	case err == nil:
+		return db, now, nil
+	case errors.Is(err, boltErrors.ErrTimeout):
+		err = &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "state_locked", Message: path + " is in use by another process",
+			Hint: "end the program that has the database open", Err: err,
+		}
+	default:
+		err = refuse(path, err)
+	}
+	if db != nil {
+		err = errors.Join(err, db.Close())
+	}
+	return nil, now, err
+}
+
+// openExisting keeps bbolt from creating the file, or following a link to one.
+func openExisting(path string, flag int, mode fs.FileMode) (*os.File, error) {
+	return os.OpenFile(path, flag&^os.O_CREATE|syscall.O_NOFOLLOW, mode)
+}
+
+// identify reads what the database says of itself.
+func identify(db *bolt.DB) (sentinel, error) {
+	var now sentinel
+	err := db.View(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil || len(meta.Get(metaSchema)) != 8 {
+			return errors.New("it is not a database of daeploy")
+		}
+		now = sentinel{Database: string(meta.Get(metaID)), Schema: number(meta.Get(metaSchema))}
+		if now.Schema > uint64(len(migrations)) {
+			return newer(now.Schema)
+		}
+		return nil
+	})
+	return now, err
+}
+
+// create makes an empty database of the newest schema. It has another name
+// until it is complete and on the disk: a power cut in the middle of bbolt's
+// own first writes would leave a file that can't be told from a damaged one.
+func create(path string) error {
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(tmp, 0o600, &bolt.Options{Timeout: patience, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		meta, err := tx.CreateBucket(bucketMeta)
+		if err != nil {
+			return err
+		}
+		id := make([]byte, 16)
+		_, _ = rand.Read(id) // never fails
+		return errors.Join(meta.Put(metaID, []byte(hex.EncodeToString(id))), migrate(tx))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return settle(tmp, path)
+}
+
+func readSentinel(path string) (*sentinel, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read its sentinel: %w", err)
+	}
+	var mark sentinel
+	if err := json.Unmarshal(b, &mark); err != nil || mark.Database == "" {
+		return nil, fmt.Errorf("its sentinel %s can't be read", path)
+	}
+	return &mark, nil
+}
+
+func writeSentinel(path string, mark sentinel) error {
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(mark); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return settle(path+".new", path)
+}
+
+// settle gives a complete file its name, and returns when a power cut can no
+// longer undo that.
+func settle(tmp, path string) error {
+	if err := toDisk(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return toDisk(filepath.Dir(path))
+}
+
+// toDisk writes a file or directory out.
+func toDisk(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func newer(schema uint64) error {
+	return fmt.Errorf("a newer daeploy has written it (schema %d; this one knows %d)", schema, len(migrations))
+}
+
+// refuse says why the daemon does not start with this database (F119).
+func refuse(path string, err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.Config, Code: "database_refused",
+		Message: fmt.Sprintf("the database %s can't be used: %v", path, err),
+		Hint:    "put a backup in its place: daeploy restore FILE",
+	}
+}

@@ -1,0 +1,192 @@
+// Package store keeps what survives a restart: records in one bbolt file, and
+// one log file per build.
+//
+// # On disk
+//
+//	daeploy.db             the records
+//	daeploy.lock           held while a store is open; its content is the holder's process id
+//	instance.json          the sentinel: id and schema of the database that belongs here
+//	logs/<app>/<n>.log     what build <n> said, as records (see Log)
+//
+// # In the database
+//
+// Numbers are eight bytes, big-endian, so that a cursor walks them in order.
+// A build's sequence counts all builds of the host: its place in time, which
+// no clock can turn back.
+//
+//	meta
+//	  "id"              32 hex digits, the same as in instance.json
+//	  "schema"          number of migrations done
+//	apps
+//	  <app>             JSON daeploy.App
+//	retired
+//	  <app>             the highest build number a deleted app had given out
+//	keys
+//	  <fingerprint>     JSON daeploy.Key
+//	builds
+//	  <app>             a bucket
+//	    <number>        JSON {"sequence": …, "build": daeploy.Build}
+//	history
+//	  <sequence>        "blog/17 failed": all builds in the order they came, with their status
+//	unfinished
+//	  <sequence>        "blog/17": those that are queued or running
+//
+// history and unfinished are indexes; they change in the transaction that
+// changes the build. Each change is on the disk when the method returns.
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+
+	bolt "go.etcd.io/bbolt"
+	boltErrors "go.etcd.io/bbolt/errors"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Config says where a store lives.
+type Config struct {
+	Dir     string       // made with mode 0700 if it is not there
+	Log     *slog.Logger // nil = nowhere
+	MaxSize int          // of the database, bytes; 0 = 1 GiB (faults.md, section 2)
+
+	// Verify looks through the database before it is opened. Some damage ends
+	// the process that meets it, so the daemon runs the function Verify in a
+	// short-lived child. Nil = a lighter look from inside, which survives most.
+	Verify func(ctx context.Context, path string) error
+}
+
+// Store is the open store. Its methods are safe for several goroutines.
+type Store struct {
+	db      *bolt.DB
+	lock    *os.File
+	logs    *os.Root
+	log     *slog.Logger
+	stopped chan struct{} // closed by Close
+	close   func() error  // once
+	render  chan struct{} // a token for each reader that may work at a time (see CopyLog)
+
+	keysMu sync.RWMutex
+	keysAt int // the transaction that keys show
+	keys   map[daeploy.KeyID]daeploy.Key
+
+	feedsMu sync.Mutex
+	feeds   map[daeploy.BuildID]*feed // of the logs that somebody writes or follows
+}
+
+// Open opens the store in c.Dir and locks it, and makes an empty one if there
+// never was any. It waits two seconds for the lock and then says who holds it
+// (TryAgain). A database that is damaged, gone, newer than this program or not
+// the one that belongs here is refused (Config, F119): it is never mended, and
+// never replaced by an empty one.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state directory: %w", err)
+	}
+	s := &Store{
+		log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		stopped: make(chan struct{}),
+		render:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		feeds:   map[daeploy.BuildID]*feed{},
+	}
+	s.close = sync.OnceValue(s.release)
+	if err := s.open(ctx, c); err != nil {
+		_ = s.Close() // the first error is the one that tells
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, c Config) (err error) {
+	if s.lock, err = lock(ctx, filepath.Join(c.Dir, "daeploy.lock")); err != nil {
+		return err
+	}
+	if s.db, err = openDatabase(ctx, c); err != nil {
+		return err
+	}
+	dir := filepath.Join(c.Dir, "logs")
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make the directory of logs: %w", err)
+	}
+	if s.logs, err = os.OpenRoot(dir); err != nil {
+		return fmt.Errorf("open the directory of logs: %w", err)
+	}
+	if err := s.loadKeys(); err != nil {
+		return err
+	}
+	return s.removeRetiredLogs()
+}
+
+// Close ends all followers and closes the files. Logs still being written
+// should be closed before. It can be repeated.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) release() error {
+	close(s.stopped)
+	var all error
+	if s.db != nil {
+		all = s.db.Close()
+	}
+	if s.logs != nil {
+		all = errors.Join(all, s.logs.Close())
+	}
+	if s.lock != nil {
+		all = errors.Join(all, s.lock.Close())
+	}
+	return all
+}
+
+// errUnchanged, returned by the function given to update, means success
+// without a write.
+var errUnchanged = errors.New("unchanged")
+
+// update runs f in a transaction that is on the disk when update returns.
+func (s *Store) update(f func(*bolt.Tx) error) error {
+	if err := s.db.Update(f); !errors.Is(err, errUnchanged) {
+		return edge(err)
+	}
+	return nil
+}
+
+// view runs f on one state of the database. What f reads must be copied out:
+// the bytes die with the transaction. f does not wait for anything, because a
+// long reader keeps old pages alive.
+func (s *Store) view(f func(*bolt.Tx) error) error { return edge(s.db.View(f)) }
+
+// edge turns errors of bbolt and the system into kinds.
+func edge(err error) error {
+	var known *daeploy.Error
+	switch {
+	case err == nil, errors.As(err, &known):
+		return err
+	case errors.Is(err, boltErrors.ErrDatabaseNotOpen), errors.Is(err, os.ErrClosed):
+		return stopping(err)
+	case errors.Is(err, boltErrors.ErrMaxSizeReached):
+		return &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "database_full", Message: "the database of this server has reached its size limit",
+			Hint: "tell the operator of this host", Err: err,
+		}
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "disk_full", Message: "the disk of this server is full",
+			Hint: "tell the operator of this host", Err: err,
+		}
+	}
+	return fmt.Errorf("store: %w", err)
+}
+
+func stopping(err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "stopping", Message: daeploy.ErrShutdown.Error(),
+		Hint: "try again in a moment", Err: errors.Join(daeploy.ErrShutdown, err),
+	}
+}
