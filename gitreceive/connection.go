@@ -1,0 +1,247 @@
+package gitreceive
+
+import (
+	"context"
+	"crypto/rsa"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gliderlabs/ssh"
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/daeploy/daeploy"
+)
+
+// connection is one client's. It is the net.Conn that the SSH library works
+// on, and the time limits of it: one timer closes the raw connection when too
+// long no session is open.
+type connection struct {
+	net.Conn
+	server   *Server
+	operator *daeploy.Actor // set at the local door only
+	proven   func()
+	left     func()
+	sessions sync.Map // context.CancelCauseFunc by *session
+	idle     *time.Timer
+
+	mu       sync.Mutex
+	open     int           // sessions
+	key      daeploy.KeyID // of the sessions; "" before the first and at the local door
+	method   string        // of the last refused login attempt
+	began    time.Time
+	asked    int // requests and channels that are refused
+	watching bool
+	stopping error // the cause that ended all sessions
+}
+
+func newConnection(d *door, raw net.Conn, proven, left func()) *connection {
+	c := &connection{Conn: raw, server: d.server, proven: proven, left: left, began: time.Now()}
+	c.mu.Lock() // against a limit that is over at once
+	defer c.mu.Unlock()
+	c.idle = time.AfterFunc(d.server.limits.Login, c.close)
+	return c
+}
+
+// SetDeadline does nothing: the library would erase every limit with it, once
+// per read and write.
+func (c *connection) SetDeadline(time.Time) error { return nil }
+
+// Close is the library's way to end the connection.
+func (c *connection) Close() error {
+	c.close()
+	return nil
+}
+
+// close may be called by anybody, at any time, more than once.
+func (c *connection) close() {
+	c.mu.Lock()
+	c.idle.Stop()
+	c.mu.Unlock()
+	c.Conn.Close()
+	c.left()
+	c.cancel(ErrGone)
+}
+
+// cancel ends the contexts of all sessions, also of those to come.
+func (c *connection) cancel(cause error) {
+	c.mu.Lock()
+	if c.stopping == nil {
+		c.stopping = cause
+	}
+	c.mu.Unlock()
+	c.sessions.Range(func(_, cancel any) bool {
+		cancel.(context.CancelCauseFunc)(cause)
+		return true
+	})
+}
+
+func (c *connection) remote() string {
+	if c.operator != nil {
+		return c.operator.Remote
+	}
+	return c.RemoteAddr().String()
+}
+
+// knows is the login question, asked for each key a client offers. It stores
+// nothing: an offered key is not a proven one (CVE-2024-45337, F48).
+func (c *connection) knows(_ ssh.Context, key ssh.PublicKey) (known bool) {
+	defer c.recovered("login")
+	if !accepted(key) {
+		return false
+	}
+	_, known = c.server.config.Keys.Key(keyID(key))
+	return known
+}
+
+func keyID(key gossh.PublicKey) daeploy.KeyID { return daeploy.KeyID(gossh.FingerprintSHA256(key)) }
+
+// accepted tells whether a key is of a type and size we take; certificates are
+// of none.
+func accepted(key gossh.PublicKey) bool {
+	switch key.Type() {
+	case gossh.KeyAlgoED25519, gossh.KeyAlgoSKED25519, gossh.KeyAlgoSKECDSA256,
+		gossh.KeyAlgoECDSA256, gossh.KeyAlgoECDSA384, gossh.KeyAlgoECDSA521:
+		return true
+	case gossh.KeyAlgoRSA:
+		crypto, ok := key.(gossh.CryptoPublicKey)
+		if !ok {
+			return false
+		}
+		public, ok := crypto.CryptoPublicKey().(*rsa.PublicKey)
+		return ok && public.N.BitLen() >= 2048 && public.N.BitLen() <= 8192
+	}
+	return false
+}
+
+func (c *connection) attempt(method string, err error) {
+	if err != nil && method != "none" {
+		c.mu.Lock()
+		c.method = method
+		c.mu.Unlock()
+	}
+}
+
+// refused writes the audit line of a failed login (F47). Who only looked, as a
+// port scan does, leaves none.
+func (c *connection) refused(err error) {
+	c.mu.Lock()
+	method := c.method
+	c.mu.Unlock()
+	if method != "" {
+		c.server.config.Log.Info("login refused", "remote", c.remote(), "step", method, "err", plain(err.Error(), 200))
+	}
+}
+
+// actor is who holds the proven key, with the rights of this moment.
+func (c *connection) actor(key ssh.PublicKey) (daeploy.Actor, bool) {
+	if c.operator != nil {
+		return *c.operator, true
+	}
+	if key == nil {
+		return daeploy.Actor{}, false
+	}
+	record, ok := c.server.config.Keys.Key(keyID(key))
+	if !ok {
+		return daeploy.Actor{}, false
+	}
+	c.mu.Lock()
+	c.key = record.ID
+	c.mu.Unlock()
+	return daeploy.ActorOf(record, c.remote()), true
+}
+
+// enter counts a session in; false if there are too many.
+func (c *connection) enter(conn *gossh.ServerConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open >= c.server.limits.Channels {
+		return false
+	}
+	c.open++
+	c.idle.Stop()
+	c.proven()
+	if !c.watching {
+		c.watching = true
+		go c.watch(conn)
+	}
+	return true
+}
+
+func (c *connection) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open--; c.open == 0 {
+		c.idle.Reset(c.server.limits.NoSession)
+	}
+}
+
+// watch finds out that the client is gone without a word (F7), and that its
+// key was removed (F50). It ends with the connection.
+func (c *connection) watch(conn *gossh.ServerConn) {
+	defer c.recovered("watch")
+	limits := c.server.limits
+	dead := time.AfterFunc(limits.Keepalive*time.Duration(limits.Misses), c.close)
+	defer dead.Stop()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_ = conn.Wait() // how it ended is of no interest here
+	}()
+	go func() {
+		for {
+			select {
+			case <-gone:
+				return
+			case <-time.After(limits.Keepalive):
+			}
+			if _, _, err := conn.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+				return
+			}
+			dead.Reset(limits.Keepalive * time.Duration(limits.Misses))
+		}
+	}()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-time.After(min(limits.Keepalive, 2*time.Second)):
+		}
+		c.mu.Lock()
+		key := c.key
+		c.mu.Unlock()
+		if key == "" {
+			continue
+		}
+		if _, ok := c.server.config.Keys.Key(key); !ok {
+			c.server.config.Log.Info("key removed, connection closed", "remote", c.remote())
+			c.close()
+			return
+		}
+	}
+}
+
+// excess counts what is refused and closes the connection of a flood: 100 at
+// once, or lastingly more than one a second (F53).
+func (c *connection) excess() bool {
+	c.mu.Lock()
+	c.asked++
+	flood := c.asked > 100+int(time.Since(c.began)/time.Second)
+	c.mu.Unlock()
+	if flood {
+		c.close()
+	}
+	return flood
+}
+
+func (c *connection) refuseChannel(_ *ssh.Server, _ *gossh.ServerConn, ch gossh.NewChannel, _ ssh.Context) {
+	defer c.recovered("channel")
+	c.excess()
+	// An error means that the connection is closed.
+	_ = ch.Reject(gossh.Prohibited, "only sessions are served")
+}
+
+func (c *connection) refuseRequest(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) {
+	c.excess()
+	return false, nil
+}

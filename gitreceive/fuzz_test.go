@@ -1,0 +1,134 @@
+package gitreceive_test
+
+import (
+	"bytes"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/gitreceive"
+)
+
+// F57: what is accepted as git's command names a sound app and nothing else;
+// words hold no NUL or line break.
+func FuzzExec(f *testing.F) {
+	for _, s := range []string{
+		"git-receive-pack '/blog.git'", "git-upload-pack blog", "git-receive-pack 'a'\\''b'", "run blog -- sh -c \"a \\\" b\"",
+		"'", "\\", "a\x00b", " \t ", "git-receive-pack", "git receive-pack;id", strings.Repeat("x", 5000), `"\n\a"`,
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		git, app, words, err := gitreceive.ParseExec(line)
+		if err != nil {
+			if k := daeploy.KindOf(err); k != daeploy.Usage && k != daeploy.Invalid {
+				t.Errorf("%q: an error of kind %d: %v", line, k, err)
+			}
+			return
+		}
+		if git != "" {
+			if _, err := daeploy.ParseAppName(app); err != nil || len(words) > 0 {
+				t.Errorf("%q: app %q with words %q was accepted", line, app, words)
+			}
+			return
+		}
+		if len(words) == 0 || strings.ContainsAny(strings.Join(words, ""), "\x00\r\n") {
+			t.Errorf("%q: bad words %q", line, words)
+		}
+		var quoted []string
+		for _, w := range words {
+			quoted = append(quoted, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
+		}
+		if back := strings.Join(quoted, " "); len(back) <= 4096 {
+			_, _, again, err := gitreceive.ParseExec(back)
+			if err != nil || !slices.Equal(again, words) {
+				t.Errorf("%q: words %q read back as %q, %v", line, words, again, err)
+			}
+		}
+	})
+}
+
+// F31: nothing is accepted that git's own rules refuse.
+func FuzzRefName(f *testing.F) {
+	for _, s := range []string{
+		"refs/heads/main", "refs/tags/v1.0", "refs/heads/a..b", "refs/heads/../../x", "refs/heads/@{", "refs/heads/\x1b[2J", "refs/heads/-x",
+		"refs/heads/x.lock", "refs/heads/x.lock/y", "refs/heads/.a", "refs/heads/a.", "refs/heads//a", "refs/heads/a/", "refs/heads/@",
+		"refs/heads/a b", "refs/heads/a~1", "refs/heads/a\\b", "HEAD", "refs/notes/x", "refs/heads/", "refs/heads/\xff", "refs/heads/ü",
+		"refs/heads/" + strings.Repeat("x", 250),
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, ref string) {
+		if gitreceive.CheckRef(ref, 255) != nil {
+			return
+		}
+		if !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/") || len(ref) > 255 {
+			t.Errorf("%q was accepted", ref)
+		}
+		if err := exec.CommandContext(t.Context(), "git", "check-ref-format", ref).Run(); err != nil {
+			t.Errorf("%q was accepted; git check-ref-format: %v", ref, err)
+		}
+	})
+}
+
+// F40: a line is within its limit or an error; a limit holds before reading.
+func FuzzPktLine(f *testing.F) {
+	for _, s := range []string{"0000", "0004", "0003", "0009hello", "ffff", "zzzz", "000", "0009hel", "00-1x", "+004"} {
+		f.Add([]byte(s), 100)
+	}
+	f.Fuzz(func(t *testing.T, in []byte, most int) {
+		most = max(0, min(most, 70_000))
+		line, flush, err := gitreceive.ReadPkt(bytes.NewReader(in), most)
+		if len(line) > most || flush && len(line) > 0 || err != nil && len(line) > 0 {
+			t.Errorf("%q: line %q, flush %v, %v", in, line, flush, err)
+		}
+	})
+}
+
+// S5: no file system takes an accepted name for .git.
+func FuzzTreeName(f *testing.F) {
+	for _, s := range []string{".git", ".GIT", ".g\u200cit", "git~1", "GIT~1 ", ".git.", ".git ", ".git::$INDEX_ALLOCATION", "a\\.git", ".gitignore", "..", "", "a/b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		why := gitreceive.UnsafeName(name)
+		if why == "" && (name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || strings.EqualFold(name, ".git")) {
+			t.Errorf("%q was accepted", name)
+		}
+	})
+}
+
+// F70: what is accepted is sorted, and no name stands twice.
+func FuzzTreeObject(f *testing.F) {
+	id := strings.Repeat("\x01", 20)
+	for _, s := range []string{
+		"", "100644 a\x00" + id, "40000 a\x00" + id + "100644 b\x00" + id, "100644 b\x00" + id + "100644 a\x00" + id,
+		"100644 a\x00" + id + "40000 a\x00" + id, "100644 a\x00" + id + "100644 a.b\x00" + id + "40000 a\x00" + id, "100644 a", "9 a\x00" + id,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		names, _, err := gitreceive.ParseTree(text)
+		if err != nil {
+			return
+		}
+		slices.Sort(names)
+		if len(slices.Compact(names)) != len(names) {
+			t.Errorf("%q: accepted with a name twice", text)
+		}
+	})
+}
+
+// F31: what is printed is one line without control characters.
+func FuzzPlain(f *testing.F) {
+	f.Add("a\nb\x1b[2J\u202e\xff", 20)
+	f.Fuzz(func(t *testing.T, s string, most int) {
+		most = max(10, min(most, 1000))
+		p := gitreceive.Plain(s, most)
+		if len(p) > most || strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 || r == 0x202e }) {
+			t.Errorf("%q became %q", s, p)
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package gitreceive
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// program is the git that does all writing.
+type program struct {
+	path  string
+	major int
+	minor int
+}
+
+var gitVersion = regexp.MustCompile(`^git version (\d+)\.(\d+)`)
+
+// findGit looks for git and refuses one below 2.34 (F43).
+func findGit(ctx context.Context, path string) (program, error) {
+	if path == "" {
+		found, err := exec.LookPath("git")
+		if err != nil {
+			return program{}, gitError(err, "git is not installed", "apt-get install git")
+		}
+		path = found
+	}
+	out, err := program{path: path}.run(ctx, nil, "version")
+	if err != nil {
+		return program{}, gitError(err, "git does not run", "try: "+path+" version")
+	}
+	m := gitVersion.FindStringSubmatch(out)
+	if m == nil {
+		return program{}, gitError(nil, "git tells no version", "try: "+path+" version")
+	}
+	g := program{path: path}
+	g.major, _ = strconv.Atoi(m[1]) // digits, by the expression
+	g.minor, _ = strconv.Atoi(m[2])
+	if !g.atLeast(2, 34) {
+		return program{}, gitError(nil, "git "+m[1]+"."+m[2]+" is too old", "install git 2.34 or newer")
+	}
+	return g, nil
+}
+
+func gitError(err error, message, hint string) error {
+	return &daeploy.Error{Kind: daeploy.Config, Code: "git_unusable", Message: message, Hint: hint, Err: err}
+}
+
+func (g program) atLeast(major, minor int) bool {
+	return g.major > major || g.major == major && g.minor >= minor
+}
+
+// setting is one line of git configuration that wins over the repository's own.
+type setting struct{ key, value string }
+
+// environ is all that git gets to know of its surroundings: nothing of the
+// daemon's or a client's environment (F44, F137).
+func environ(settings ...setting) []string {
+	settings = append([]setting{
+		{"core.hooksPath", "/dev/null"},
+		{"core.fsync", "loose-object,pack,pack-metadata,reference"},
+		{"gc.auto", "0"},
+		{"receive.autogc", "false"},
+		{"maintenance.auto", "false"},
+		{"transfer.hideRefs", "refs/daeploy"},
+	}, settings...)
+	env := []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LC_ALL=C", "HOME=/nonexistent",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0",
+		"GIT_CONFIG_COUNT=" + strconv.Itoa(len(settings)),
+	}
+	for i, s := range settings {
+		n := strconv.Itoa(i)
+		env = append(env, "GIT_CONFIG_KEY_"+n+"="+s.key, "GIT_CONFIG_VALUE_"+n+"="+s.value)
+	}
+	return env
+}
+
+// run is for short commands of our own; it returns the output. Its arguments
+// hold nothing a client said but parsed names.
+func (g program) run(ctx context.Context, in io.Reader, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, g.path, args...)
+	cmd.Env = environ()
+	cmd.Dir = "/"
+	cmd.Stdin = in
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &limitedBuffer{buf: &errOut, most: 4 << 10}
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		return "", &commandError{args: args, err: err, stderr: strings.TrimSpace(errOut.String())}
+	}
+	return out.String(), nil
+}
+
+// commandError is a git command that failed, with what it said.
+type commandError struct {
+	args   []string
+	err    error
+	stderr string
+}
+
+func (e *commandError) Error() string {
+	return fmt.Sprintf("git %s: %v: %s", strings.Join(e.args, " "), e.err, e.stderr)
+}
+
+func (e *commandError) Unwrap() error { return e.err }
+
+// limitedBuffer keeps the first bytes and takes the rest without keeping it.
+type limitedBuffer struct {
+	buf  *bytes.Buffer
+	most int
+}
+
+func (l *limitedBuffer) Write(p []byte) (int, error) {
+	l.buf.Write(p[:min(len(p), max(0, l.most-l.buf.Len()))])
+	return len(p), nil
+}
+
+// syncRef puts a ref's file and its directory on disk for a git that does not
+// do it itself (below 2.36). Refs that git has packed are on disk already.
+func (g program) syncRef(dir, ref string) error {
+	if g.atLeast(2, 36) {
+		return nil
+	}
+	path := dir + "/" + ref
+	f, err := os.Open(path)
+	switch {
+	case os.IsNotExist(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(path[:strings.LastIndexByte(path, '/')])
+}

@@ -1,0 +1,234 @@
+package gitreceive_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/gitreceive"
+)
+
+// F51, F53: connections and sessions that do not get on.
+func TestConnectionLimits(t *testing.T) {
+	h := start(t, withLimits(gitreceive.Limits{
+		Login: 300 * time.Millisecond, NoSession: 300 * time.Millisecond, Keepalive: 100 * time.Millisecond,
+		UnauthStart: 8, UnauthFull: 8, PerSource: 12, Channels: 3,
+	}))
+	anna := h.admin()
+	t.Run("F51 no banner", func(t *testing.T) { wantClosed(t, h.raw()) })
+	t.Run("F51 proven, but no session", func(t *testing.T) {
+		c := anna.dial()
+		defer c.Close()
+		wantEnd(t, c.Wait)
+	})
+	t.Run("F51 no session any more", func(t *testing.T) {
+		c := anna.dial()
+		defer c.Close()
+		output(t, c, "builds")
+		wantEnd(t, c.Wait)
+	})
+	t.Run("F52 too many without a login", func(t *testing.T) {
+		for range 8 {
+			defer h.raw().Close()
+		}
+		wantClosed(t, h.raw())
+	})
+	t.Run("F53 a fourth session", func(t *testing.T) {
+		block := make(chan struct{})
+		h.cmds.set(func(context.Context, gitreceive.Exec) int { <-block; return 0 })
+		defer h.cmds.set(nil)
+		defer close(block)
+		h.eventually("a connection is let in again", func() bool {
+			c, err := h.dialAs(gossh.PublicKeys(anna.signer))
+			if err != nil {
+				return false
+			}
+			c.Close()
+			return true
+		})
+		c := anna.dial()
+		defer c.Close()
+		for range 3 {
+			s, err := c.NewSession()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Start("builds"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := c.NewSession(); err == nil {
+			t.Error("a fourth session was opened; the limit is 3")
+		}
+	})
+	t.Run("F53 a flood of requests", func(t *testing.T) {
+		c := anna.dial()
+		defer c.Close()
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for range 1000 {
+			if _, err := s.SendRequest("signal", true, nil); err != nil {
+				return
+			}
+		}
+		t.Error("1,000 refused requests and still connected")
+	})
+}
+
+func (h *host) raw() net.Conn {
+	h.t.Helper()
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+func wantClosed(t *testing.T, c net.Conn) {
+	t.Helper()
+	defer c.Close()
+	wantEnd(t, func() error { _, err := io.Copy(io.Discard, c); return err })
+}
+
+func wantEnd(t *testing.T, wait func() error) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = wait() // how it ends does not matter
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("the connection was not closed")
+	}
+}
+
+// F7: a client that answers nothing any more.
+func TestKeepalive(t *testing.T) {
+	h := start(t, withLimits(gitreceive.Limits{Keepalive: 50 * time.Millisecond, Misses: 4}))
+	gone := make(chan error, 1)
+	h.cmds.set(func(ctx context.Context, _ gitreceive.Exec) int {
+		<-ctx.Done()
+		gone <- context.Cause(ctx)
+		return 0
+	})
+	anna := h.admin()
+	tcp := h.raw()
+	defer tcp.Close()
+	stalled := &stalling{Conn: tcp}
+	conn, chans, reqs, err := gossh.NewClientConn(stalled, h.addr, &gossh.ClientConfig{
+		Auth: []gossh.AuthMethod{gossh.PublicKeys(anna.signer)}, HostKeyCallback: gossh.InsecureIgnoreHostKey(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := gossh.NewClient(conn, chans, reqs)
+	defer c.Close()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start("logs -f blog"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case cause := <-gone:
+		t.Fatalf("a living client was given up: %v", cause)
+	case <-time.After(500 * time.Millisecond):
+	}
+	stalled.stall.Store(true)
+	select {
+	case cause := <-gone:
+		if !errors.Is(cause, gitreceive.ErrGone) {
+			t.Errorf("the command ended with %v; want ErrGone", cause)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a client that answers nothing is still served")
+	}
+}
+
+// F131: at the end of the daemon commands say their farewell.
+func TestShutdown(t *testing.T) {
+	h := start(t)
+	here := make(chan struct{})
+	h.cmds.set(func(ctx context.Context, e gitreceive.Exec) int {
+		close(here)
+		<-ctx.Done()
+		fmt.Fprintln(e.Stdout, context.Cause(ctx))
+		return 75
+	})
+	c := h.admin().dial()
+	defer c.Close()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s.Stdout = &out
+	if err := s.Start("logs -f blog"); err != nil {
+		t.Fatal(err)
+	}
+	<-here
+	ended := make(chan error, 1)
+	go func() { ended <- h.stop() }()
+	if code := exitStatus(t, s.Wait()); code != 75 {
+		t.Errorf("exit status %d; want 75", code)
+	}
+	want(t, "the farewell", out.String(), daeploy.ErrShutdown.Error())
+	if err := <-ended; err != nil {
+		t.Errorf("Run ended with %v; want nil", err)
+	}
+	wantEnd(t, c.Wait)
+}
+
+// The local door needs no key: who gets to the socket is the operator.
+func TestLocalDoor(t *testing.T) {
+	h := start(t)
+	actor := make(chan daeploy.Actor, 1)
+	h.cmds.set(func(_ context.Context, e gitreceive.Exec) int {
+		actor <- e.Actor
+		return 0
+	})
+	raw, err := net.Dial("unix", h.local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, chans, reqs, err := gossh.NewClientConn(raw, "local", &gossh.ClientConfig{HostKeyCallback: gossh.InsecureIgnoreHostKey()})
+	if err != nil {
+		t.Fatal("log in without a key:", err)
+	}
+	c := gossh.NewClient(conn, chans, reqs)
+	defer c.Close()
+	output(t, c, "status")
+	got := <-actor
+	if !got.Admin || got.Key != "" || got.Name == "" || !strings.HasPrefix(got.Remote, "local uid ") {
+		t.Errorf("the operator is %+v; want an admin without a key", got)
+	}
+}
+
+// stalling swallows what is written once it has stalled.
+type stalling struct {
+	net.Conn
+	stall atomic.Bool
+}
+
+func (s *stalling) Write(p []byte) (int, error) {
+	if s.stall.Load() {
+		return len(p), nil
+	}
+	return s.Conn.Write(p)
+}

@@ -1,0 +1,196 @@
+package gitreceive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/go-git/go-billy/v5/osfs"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+
+	"github.com/daeploy/daeploy"
+)
+
+const (
+	maxHeaderObject = 1 << 20  // bytes of a commit or tag we read
+	maxTreeObject   = 64 << 20 // bytes of one directory
+	maxTagChain     = 10       // tags of tags
+	bigBlob         = 1 << 20  // bytes from which a blob is streamed, not held
+)
+
+// objects reads one repository. go-git keeps the list of packs, so it is
+// opened anew for each call; it belongs to one goroutine.
+type objects struct {
+	app   daeploy.AppName
+	store *filesystem.Storage
+}
+
+// open opens an app's repository for reading; share, if not nil, is the cache
+// of delta bases.
+func (r *Repositories) open(app daeploy.AppName, share cache.Object) (*objects, error) {
+	dir, err := r.existing(app)
+	if err != nil {
+		return nil, err
+	}
+	if share == nil {
+		share = cache.NewObjectLRU(16 * cache.MiByte)
+	}
+	store := filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), share, filesystem.Options{
+		ExclusiveAccess: true, KeepDescriptors: true, LargeObjectThreshold: bigBlob,
+	})
+	return &objects{app: app, store: store}, nil
+}
+
+func (o *objects) close() { _ = o.store.Close() } // read-only: nothing is lost
+
+// get reads an object's header and makes its content readable. One that git
+// has but cannot be read is Internal and named (F80). go-git has panicked on
+// damaged packs: that is damage too.
+func (o *objects) get(typ plumbing.ObjectType, id daeploy.Revision) (obj plumbing.EncodedObject, err error) {
+	defer o.damaged(id, &err)
+	if len(id) != 40 {
+		return nil, o.missing(id)
+	}
+	obj, err = o.store.EncodedObject(typ, plumbing.NewHash(string(id)))
+	switch {
+	case err == nil && (typ == plumbing.AnyObject || obj.Type() == typ):
+		return obj, nil
+	case err == nil || errors.Is(err, plumbing.ErrObjectNotFound):
+		return nil, o.missing(id)
+	}
+	return nil, o.damage(id, err)
+}
+
+func (o *objects) damaged(id daeploy.Revision, err *error) {
+	if r := recover(); r != nil {
+		if e, ok := r.(runtime.Error); ok {
+			*err = o.damage(id, e)
+			return
+		}
+		*err = o.damage(id, fmt.Errorf("%v", r))
+	}
+}
+
+// missing is NotFound at first: whether that is damage knows who asked.
+func (o *objects) missing(id daeploy.Revision) error {
+	return daeploy.Errorf(daeploy.NotFound, "object_not_found", "%s has no object %s", o.app, plain(string(id), 64))
+}
+
+// damage is for an object that must be there, and whole.
+func (o *objects) damage(id daeploy.Revision, err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.Internal, Code: "internal_error",
+		Message: fmt.Sprintf("object %s of %s cannot be read", id, o.app),
+		Hint:    "tell the operator of this host: the repository is damaged; restore it from a backup", Err: err,
+	}
+}
+
+// need is get for an object that another one names.
+func (o *objects) need(typ plumbing.ObjectType, id daeploy.Revision) (plumbing.EncodedObject, error) {
+	obj, err := o.get(typ, id)
+	if daeploy.KindOf(err) == daeploy.NotFound {
+		return nil, o.damage(id, err)
+	}
+	return obj, err
+}
+
+// content reads a small object whole.
+func (o *objects) content(obj plumbing.EncodedObject, most int64) (text []byte, err error) {
+	id := daeploy.Revision(obj.Hash().String())
+	defer o.damaged(id, &err)
+	if obj.Size() > most {
+		return nil, daeploy.Errorf(daeploy.Failure, "source_unsafe", "object %s has %d bytes; the limit is %d", id, obj.Size(), most)
+	}
+	r, err := obj.Reader()
+	if err != nil {
+		return nil, o.damage(id, err)
+	}
+	defer r.Close()
+	text = make([]byte, obj.Size())
+	if _, err := io.ReadFull(r, text); err != nil {
+		return nil, o.damage(id, err)
+	}
+	return text, nil
+}
+
+// Commit reads a commit object.
+func (r *Repositories) Commit(ctx context.Context, app daeploy.AppName, rev daeploy.Revision) (daeploy.Commit, error) {
+	if ctx.Err() != nil {
+		return daeploy.Commit{}, context.Cause(ctx)
+	}
+	o, err := r.open(app, nil)
+	if err != nil {
+		return daeploy.Commit{}, err
+	}
+	defer o.close()
+	c, err := o.commit(rev)
+	if err != nil {
+		return daeploy.Commit{}, err
+	}
+	subject, _, _ := strings.Cut(strings.TrimLeft(c.Message, "\n"), "\n")
+	return daeploy.Commit{
+		ID: rev, Subject: subject, Author: fmt.Sprintf("%s <%s>", c.Author.Name, c.Author.Email),
+		Authored: c.Author.When, Committed: c.Committer.When,
+	}, nil
+}
+
+func (o *objects) commit(rev daeploy.Revision) (c *object.Commit, err error) {
+	defer o.damaged(rev, &err)
+	obj, err := o.get(plumbing.CommitObject, rev)
+	if err != nil {
+		return nil, err
+	}
+	if obj.Size() > maxHeaderObject {
+		return nil, daeploy.Errorf(daeploy.Failure, "commit_too_large", "commit %s has more than 1 MiB", rev.Short())
+	}
+	c = new(object.Commit)
+	if err := c.Decode(obj); err != nil {
+		return nil, o.damage(rev, err)
+	}
+	return c, nil
+}
+
+// peel is the commit that rev is, or that the tag rev stands for (F32).
+func (r *Repositories) peel(ctx context.Context, app daeploy.AppName, rev daeploy.Revision) (daeploy.Revision, error) {
+	o, err := r.open(app, nil)
+	if err != nil {
+		return "", err
+	}
+	defer o.close()
+	for id, n := rev, 0; n < maxTagChain; n++ {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		obj, err := o.get(plumbing.AnyObject, id)
+		if err != nil {
+			return "", err
+		}
+		switch obj.Type() {
+		case plumbing.CommitObject:
+			return id, nil
+		case plumbing.TagObject:
+			text, err := o.content(obj, maxHeaderObject)
+			if err != nil {
+				return "", err
+			}
+			line, _, _ := strings.Cut(string(text), "\n")
+			next, err := daeploy.ParseRevision(strings.TrimPrefix(line, "object "))
+			if err != nil {
+				return "", o.damage(id, err)
+			}
+			id = next
+			continue
+		}
+		break
+	}
+	return "", &daeploy.Error{
+		Kind: daeploy.Invalid, Code: "not_a_commit", Message: fmt.Sprintf("%s is not a commit, nor a tag of one", rev.Short()),
+		Hint: "push a branch, or a tag of a commit",
+	}
+}

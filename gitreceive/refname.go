@@ -1,0 +1,60 @@
+package gitreceive
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/daeploy/daeploy"
+)
+
+// checkRef refuses every ref name but sound ones below refs/heads/ and
+// refs/tags/. git itself passes most others on (F31). It accepts nothing that
+// `git check-ref-format` refuses.
+func checkRef(ref string, most int) error {
+	var why string
+	switch {
+	case len(ref) > most:
+		why = fmt.Sprintf("has %d bytes; the limit is %d", len(ref), most)
+	case !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/"):
+		why = "is not below refs/heads/ or refs/tags/"
+	default:
+		why = unsound(ref)
+	}
+	if why == "" {
+		return nil
+	}
+	return &daeploy.Error{
+		Kind: daeploy.Invalid, Code: "ref_invalid", Message: "this ref name " + why,
+		Hint: "push a branch or a tag with an ordinary name, as in: git push daeploy main",
+	}
+}
+
+// unsound says what is wrong with a name, or "".
+func unsound(ref string) string {
+	for i := range len(ref) {
+		if c := ref[i]; c <= ' ' || c == 0x7f || strings.IndexByte(`~^:?*[\`, c) >= 0 {
+			return fmt.Sprintf("holds the character %+q", rune(c))
+		}
+	}
+	switch {
+	case strings.Contains(ref, ".."):
+		return `holds ".."`
+	case strings.Contains(ref, "@{"):
+		return `holds "@{"`
+	case strings.HasSuffix(ref, "."):
+		return "ends in a dot"
+	}
+	for i, part := range strings.Split(ref, "/") {
+		switch {
+		case part == "":
+			return "has an empty part"
+		case part[0] == '.':
+			return "has a part that begins with a dot"
+		case strings.HasSuffix(part, ".lock"):
+			return `has a part that ends in ".lock"`
+		case i == 2 && part[0] == '-':
+			return "begins with a hyphen"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,187 @@
+package gitreceive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Repositories are the bare repositories, one directory "<app>.git" each. git
+// writes them, go-git reads them. All methods may be called at the same time.
+type Repositories struct {
+	dir string
+	git program
+	log *slog.Logger
+
+	mu    sync.Mutex
+	doors map[daeploy.AppName]*sync.RWMutex
+}
+
+// OpenRepositories makes dir if need be, and checks that git can be used: the
+// one at path git, or the one that PATH finds if git is "". Its errors are of
+// kind Config.
+func OpenRepositories(ctx context.Context, dir, git string, log *slog.Logger) (*Repositories, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	g, err := findGit(ctx, git)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, &daeploy.Error{
+			Kind: daeploy.Config, Code: "state_dir", Message: "the directory of repositories cannot be made",
+			Hint: "mkdir -p " + dir, Err: err,
+		}
+	}
+	return &Repositories{dir: dir, git: g, log: log, doors: map[daeploy.AppName]*sync.RWMutex{}}, nil
+}
+
+// path is where an app's repository is, whether it is there or not.
+func (r *Repositories) path(app daeploy.AppName) string {
+	return filepath.Join(r.dir, string(app)+".git")
+}
+
+// existing is path, for a repository that is there.
+func (r *Repositories) existing(app daeploy.AppName) (string, error) {
+	dir := r.path(app)
+	if _, err := os.Stat(dir); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", &daeploy.Error{
+				Kind: daeploy.NotFound, Code: "app_not_found", Message: fmt.Sprintf("there is no app %q", app),
+				Hint: "a first push creates it, and so does: apps create " + string(app),
+			}
+		}
+		return "", err
+	}
+	return dir, nil
+}
+
+// door guards the files of one repository: whoever pushes holds it for reading,
+// who sweeps or deletes tries to hold it alone. It is there to be held over
+// I/O, unlike every other lock here.
+func (r *Repositories) door(app daeploy.AppName) *sync.RWMutex {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.doors[app]
+	if d == nil {
+		d = new(sync.RWMutex)
+		r.doors[app] = d
+	}
+	return d
+}
+
+// Create makes an empty repository; one that is there is fine. After a crash
+// there is a whole one or none (F38).
+func (r *Repositories) Create(ctx context.Context, app daeploy.AppName) error {
+	final := r.path(app)
+	if _, err := os.Stat(final); err == nil {
+		return nil
+	}
+	dir, err := os.MkdirTemp(r.dir, ".new-")
+	if err != nil {
+		return fmt.Errorf("make a repository for %s: %w", app, err)
+	}
+	defer os.RemoveAll(dir) // renamed by then if all went well
+	_, err = r.git.run(ctx, nil, "init", "--quiet", "--bare", "--template=", "--object-format=sha1", "--initial-branch=main", dir)
+	if err != nil {
+		return fmt.Errorf("make a repository for %s: %w", app, err)
+	}
+	err = os.Rename(dir, final)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, errNotEmpty) {
+		return nil // two first pushes at once: the other was faster
+	}
+	if err != nil {
+		return fmt.Errorf("make a repository for %s: %w", app, err)
+	}
+	return syncDir(r.dir)
+}
+
+// Delete removes a repository; none is fine. While a push or fetch of the app
+// is open the error is of kind TryAgain.
+func (r *Repositories) Delete(ctx context.Context, app daeploy.AppName) error {
+	d := r.door(app)
+	if !d.TryLock() {
+		return &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("a push or fetch of %s is going on", app),
+			Hint: "cancel its builds, or wait, and try again",
+		}
+	}
+	defer d.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return r.remove(app)
+}
+
+// remove renames first, so that nobody ever meets half a repository.
+func (r *Repositories) remove(app daeploy.AppName) error {
+	trash, err := os.MkdirTemp(r.dir, ".old-")
+	if err != nil {
+		return fmt.Errorf("delete the repository of %s: %w", app, err)
+	}
+	err = os.Rename(r.path(app), filepath.Join(trash, "repository"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err = errors.Join(err, syncDir(r.dir), os.RemoveAll(trash)); err != nil {
+		return fmt.Errorf("delete the repository of %s: %w", app, err)
+	}
+	return nil
+}
+
+// removeEmpty removes a repository without refs that nobody claims; claimless
+// is asked while no push is open. With one open it does nothing.
+func (r *Repositories) removeEmpty(ctx context.Context, app daeploy.AppName, claimless func() bool) error {
+	d := r.door(app)
+	if !d.TryLock() {
+		return nil
+	}
+	defer d.Unlock()
+	dir, err := r.existing(app)
+	if daeploy.KindOf(err) == daeploy.NotFound || !claimless() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	refs, err := r.refs(ctx, dir, 1, "refs/")
+	if err != nil || refs > 0 {
+		return err
+	}
+	return r.remove(app)
+}
+
+// refs counts the refs of a repository below some prefixes, at most most.
+func (r *Repositories) refs(ctx context.Context, dir string, most int, prefixes ...string) (int, error) {
+	args := []string{"--git-dir=" + dir, "for-each-ref", fmt.Sprintf("--count=%d", most), "--format=x"}
+	out, err := r.git.run(ctx, nil, append(args, prefixes...)...)
+	return strings.Count(out, "\n"), err
+}
+
+// size is what the packs and loose objects of a repository take, in bytes.
+func (r *Repositories) size(app daeploy.AppName) (int64, error) {
+	var sum int64
+	err := filepath.WalkDir(filepath.Join(r.path(app), "objects"), func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // swept or packed meanwhile
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			sum += info.Size()
+		}
+		return nil
+	})
+	return sum, err
+}

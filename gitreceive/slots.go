@@ -1,0 +1,82 @@
+package gitreceive
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/daeploy/daeploy"
+)
+
+// slots share out what only few may do at once, first come first served; one
+// key gets only part of them (F46). The local door counts as one key.
+type slots struct {
+	most, perKey int
+
+	mu      sync.Mutex
+	used    int
+	byKey   map[daeploy.KeyID]int
+	waiting []*ticket
+}
+
+type ticket struct {
+	key   daeploy.KeyID
+	given chan struct{} // closed when the slot is its own
+}
+
+func newSlots(most, perKey int) *slots {
+	return &slots{most: most, perKey: perKey, byKey: map[daeploy.KeyID]int{}}
+}
+
+// take waits for a slot; free may be called more than once.
+func (s *slots) take(ctx context.Context, key daeploy.KeyID) (free func(), err error) {
+	t := &ticket{key: key, given: make(chan struct{})}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, t)
+	s.deal()
+	s.mu.Unlock()
+
+	free = sync.OnceFunc(func() { s.giveBack(t) })
+	select {
+	case <-t.given:
+		return free, nil
+	case <-ctx.Done():
+		free()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// giveBack ends a ticket, whether it waits or holds a slot.
+func (s *slots) giveBack(t *ticket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.waiting, t); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		return
+	}
+	s.used--
+	if s.byKey[t.key]--; s.byKey[t.key] == 0 {
+		delete(s.byKey, t.key)
+	}
+	s.deal()
+}
+
+// deal gives free slots to those who may have one, in order. s.mu is held.
+func (s *slots) deal() {
+	s.waiting = slices.DeleteFunc(s.waiting, func(t *ticket) bool {
+		if s.used >= s.most || s.byKey[t.key] >= s.perKey {
+			return false
+		}
+		s.used++
+		s.byKey[t.key]++
+		close(t.given)
+		return true
+	})
+}
+
+// busy tells how many slots are taken.
+func (s *slots) busy() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used
+}

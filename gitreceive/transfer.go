@@ -1,0 +1,308 @@
+package gitreceive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// transfer is one git command of one session: a push or a fetch. in, out and
+// err are the client's streams.
+type transfer struct {
+	server   *Server
+	actor    daeploy.Actor
+	app      daeploy.AppName
+	protocol string // GIT_PROTOCOL, checked, or ""
+	in       io.Reader
+	out, err io.Writer
+
+	// current is the actor with the rights of now; false if the key is gone.
+	current func() (daeploy.Actor, bool)
+}
+
+// denied is the same answer whether the app exists or not (F63).
+func denied(app daeploy.AppName) error {
+	return &daeploy.Error{
+		Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("this key has no right to %q", app),
+		Hint: "ask the operator of this host for it",
+	}
+}
+
+// upload serves a fetch or clone by the real git, without the hidden refs (F64).
+func (t *transfer) upload(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			t.server.config.Log.Info("fetch refused", t.audit(0, "", err)...)
+		}
+	}()
+	if !t.actor.May(t.app) {
+		return denied(t.app)
+	}
+	if _, err := t.server.config.Apps.App(t.app); err != nil {
+		return err
+	}
+	free, err := t.server.fetches.take(ctx, t.actor.Key)
+	if err != nil {
+		return err
+	}
+	defer free()
+	leave, err := t.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	limits := t.server.limits
+	g := t.server.config.Repositories.git
+	c, err := startChild(g, limits, t.environ(nil), nil, "upload-pack", "--strict", t.server.config.Repositories.path(t.app))
+	if err != nil {
+		return err
+	}
+	f := newFlow(t, c)
+	defer context.AfterFunc(ctx, func() { f.fail(context.Cause(ctx)) })()
+	go f.send(func(git io.Writer, client io.Reader) error {
+		_, err := io.Copy(struct{ io.Writer }{git}, struct{ io.Reader }{client})
+		return err
+	})
+	return f.finish()
+}
+
+// enter holds the repository open, and makes it if need be.
+func (t *transfer) enter(ctx context.Context) (leave func(), err error) {
+	door := t.server.config.Repositories.door(t.app)
+	door.RLock()
+	if err := t.server.config.Repositories.Create(ctx, t.app); err != nil {
+		door.RUnlock()
+		return nil, err
+	}
+	return door.RUnlock, nil
+}
+
+// environ is git's environment: our settings, and the protocol version that
+// the client asked for.
+func (t *transfer) environ(settings []setting) []string {
+	settings = append(settings,
+		setting{"uploadpack.allowTipSHA1InWant", "false"},
+		setting{"uploadpack.allowReachableSHA1InWant", "false"},
+		setting{"uploadpack.allowAnySHA1InWant", "false"},
+		setting{"core.bigFileThreshold", "512m"},
+	)
+	env := append(environ(settings...), "GIT_ALLOC_LIMIT="+strconv.FormatInt(t.server.limits.ObjectBytes+1<<20, 10))
+	// Protocol 2 lets a client ask for any object by its id, hidden or not (F34).
+	// Without it git serves version 0, and the client goes along.
+	if t.protocol != "" && t.protocol != "version=2" {
+		env = append(env, "GIT_PROTOCOL="+t.protocol)
+	}
+	return env
+}
+
+// audit is what the one line about this transfer says.
+func (t *transfer) audit(dur time.Duration, refs string, err error) []any {
+	attrs := []any{"app", t.app, "user", t.actor.Name, "remote", t.actor.Remote}
+	if refs != "" {
+		attrs = append(attrs, "ref", refs)
+	}
+	if dur > 0 {
+		attrs = append(attrs, "dur", dur.Round(time.Millisecond))
+	}
+	if err != nil {
+		attrs = append(attrs, "err", plain(err.Error(), 500))
+	}
+	return attrs
+}
+
+// flow is the bytes between a client and its git, and the time they may take.
+type flow struct {
+	t     *transfer
+	child *child
+
+	mu      sync.Mutex
+	relaxed bool        // no time limits any more
+	silence *time.Timer // fires without a byte
+	total   *time.Timer
+	cause   error // why the child was killed; the first counts
+
+	watch *finder      // looks for words in git's output; may be nil
+	ended func() error // called when git has ended; may be nil
+	pumps sync.WaitGroup
+
+	panicked atomic.Bool
+	errOut   bytes.Buffer // what git said on standard error
+}
+
+func newFlow(t *transfer, c *child) *flow {
+	f := &flow{t: t, child: c}
+	limits := t.server.limits
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silence = time.AfterFunc(limits.Silence, func() {
+		f.fail(overTime("no byte came for", limits.Silence))
+	})
+	f.total = time.AfterFunc(limits.Receive, func() {
+		f.fail(overTime("the transfer took longer than", limits.Receive))
+	})
+	return f
+}
+
+func overTime(what string, limit time.Duration) error {
+	return &daeploy.Error{
+		Kind: daeploy.Failure, Code: "receive_timeout", Message: fmt.Sprintf("%s %s", what, limit),
+		Hint: "try again over a better line, or push in smaller parts",
+	}
+}
+
+// fail ends the child for a reason; a child that needs no limits any more is
+// left alone.
+func (f *flow) fail(cause error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.relaxed {
+		return
+	}
+	if f.cause == nil {
+		f.cause = cause
+	}
+	f.child.kill()
+}
+
+// relax ends the time limits: from now on the child waits for us. False means
+// that it was killed before.
+func (f *flow) relax() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silence.Stop()
+	f.total.Stop()
+	f.relaxed = true
+	return f.cause == nil
+}
+
+// moved says that a byte has passed.
+func (f *flow) moved() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.relaxed && f.cause == nil {
+		f.silence.Reset(f.t.server.limits.Silence)
+	}
+}
+
+// send copies the client's bytes to git. It may outlast the flow: only the end
+// of the channel wakes a reader of it.
+func (f *flow) send(copying func(git io.Writer, client io.Reader) error) {
+	defer f.child.in.Close()
+	defer f.recovered()
+	err := copying(f.child.in, &movedReader{f.t.in, f.moved})
+	if known := new(daeploy.Error); errors.As(err, &known) {
+		f.fail(err)
+	}
+	// Any other error is an end of the one side or the other, which shows itself.
+}
+
+// recovered ends this transfer by a panic, and not the daemon (F55). It is
+// deferred directly.
+func (f *flow) recovered() {
+	if r := recover(); r != nil {
+		f.t.server.config.Log.Error("panic", "app", f.t.app, "remote", f.t.actor.Remote, "err", fmt.Sprint(r), "stack", stack())
+		f.fail(errPanic)
+		f.panicked.Store(true)
+	}
+}
+
+// finish waits for git's end and for the last byte of its output. The error
+// says what went wrong, for the client.
+func (f *flow) finish() error {
+	f.pumps.Go(f.receive)
+	f.pumps.Go(func() {
+		// What git says when it dies, for the client; a broken pipe ends it too.
+		_, _ = io.Copy(&limitedBuffer{buf: &f.errOut, most: 4 << 10}, f.child.err)
+	})
+	err := f.child.wait()
+	if f.ended != nil {
+		_ = f.ended() // closes a pipe: nothing is lost
+	}
+	f.pumps.Wait()
+	f.relax()
+	closeAll([]io.Closer{f.child.in, f.child.out, f.child.err})
+	f.mu.Lock()
+	cause := f.cause
+	f.mu.Unlock()
+	switch {
+	case f.panicked.Load():
+		return errPanic
+	case cause != nil:
+		return cause
+	case err != nil:
+		return f.gitFailed(err)
+	}
+	return nil
+}
+
+// receive copies git's output to the client. When the client is gone it goes
+// on reading, so that git ends by itself and cleans up.
+func (f *flow) receive() {
+	buf := make([]byte, 32<<10)
+	gone := false
+	for {
+		n, err := f.child.out.Read(buf)
+		if n > 0 {
+			f.watch.look(buf[:n])
+			if !gone {
+				_, werr := f.t.out.Write(buf[:n])
+				gone = werr != nil
+			}
+			f.moved()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// gitFailed tells what git said, without this host's paths.
+func (f *flow) gitFailed(err error) error {
+	said := strings.TrimSpace(f.errOut.String())
+	said = strings.ReplaceAll(said, f.t.server.config.Repositories.path(f.t.app), string(f.t.app))
+	said = strings.TrimPrefix(strings.ReplaceAll(said, "\n", "; "), "fatal: ")
+	if said == "" {
+		said = "it ended with " + err.Error()
+	}
+	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: "try again", Err: err}
+}
+
+// movedReader tells of every byte that passes.
+type movedReader struct {
+	io.Reader
+	moved func()
+}
+
+func (m *movedReader) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	if n > 0 {
+		m.moved()
+	}
+	return n, err
+}
+
+// finder looks for words in a stream, wherever it is cut. A nil finder looks
+// for nothing.
+type finder struct {
+	words []byte
+	tail  []byte
+	found bool
+}
+
+func (f *finder) look(p []byte) {
+	if f == nil || f.found {
+		return
+	}
+	f.tail = append(f.tail, p...)
+	f.found = bytes.Contains(f.tail, f.words)
+	f.tail = append(f.tail[:0], f.tail[max(0, len(f.tail)-len(f.words)+1):]...)
+}
