@@ -1,0 +1,206 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Our labels. No others are ever set on containers.
+const (
+	labelOwner = "daeploy.io/owner"
+	labelBuild = "daeploy.io/build" // "blog/17"
+	labelRun   = "daeploy.io/run"   // app; of a foreground run
+	labelExit  = "daeploy.io/exit"  // exit status, once the task is gone
+	labelOOM   = "daeploy.io/oom"   // "1" if the memory limit was hit
+	labelFiles = "daeploy.io/entries"
+)
+
+// box is all that one build, or one foreground run, has in containerd. Every
+// method finds what it needs by name, so that any daemon can go on with it.
+type box struct {
+	engine *Engine
+	client *containerd.Client
+	name   string // container id
+	label  map[string]string
+}
+
+func (e *Engine) box(name, key, value string) (*box, error) {
+	c, err := e.connect()
+	if err != nil {
+		return nil, err
+	}
+	return &box{engine: e, client: c, name: name, label: map[string]string{labelOwner: e.cfg.Owner, key: value}}, nil
+}
+
+// key names lease and snapshot.
+func (b *box) key() string { return keyOf(b.name) }
+
+func keyOf(name string) string { return "daeploy-" + name }
+
+// dir holds the output file and what is bound into the container. The shim and
+// the runtime open it by path, in the mount namespace of the host.
+func (b *box) dir() string { return filepath.Join(b.engine.runDir(), b.name) }
+
+func (e *Engine) runDir() string { return filepath.Join(e.cfg.StateDir, "run") }
+
+// held makes what is created with the ctx belong to the lease.
+func (b *box) held(ctx context.Context) context.Context { return leases.WithLease(ctx, b.key()) }
+
+// open creates the lease, or finds it.
+func (b *box) open(ctx context.Context) error {
+	_, err := b.client.LeasesService().Create(ctx, leases.WithID(b.key()), leases.WithLabels(b.label))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("create lease %s: %w", b.key(), away(err))
+	}
+	return nil
+}
+
+// hold adds what exists already to the lease.
+func (b *box) hold(ctx context.Context, kind, id string) error {
+	err := b.client.LeasesService().AddResource(ctx, leases.Lease{ID: b.key()}, leases.Resource{Type: kind, ID: id})
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("hold %s %s: %w", kind, id, away(err))
+	}
+	return nil
+}
+
+func (b *box) snapshots() snapshots.Snapshotter { return b.client.SnapshotService(snapshotter) }
+
+// prepare makes a new snapshot on parent ("" for none), in place of any other.
+func (b *box) prepare(ctx context.Context, parent string) (layers, error) {
+	if err := b.removeContainer(ctx); err != nil {
+		return layers{}, err
+	}
+	if err := b.removeSnapshot(ctx); err != nil {
+		return layers{}, err
+	}
+	mounts, err := b.snapshots().Prepare(b.held(ctx), b.key(), parent, snapshots.WithLabels(maps.Clone(b.label)))
+	if err != nil {
+		return layers{}, fmt.Errorf("prepare snapshot %s: %w", b.key(), away(err))
+	}
+	return layersOf(mounts)
+}
+
+// mounts are those of the snapshot; errdefs' NotFound if there is none.
+func (b *box) mounts(ctx context.Context) ([]mount.Mount, error) {
+	mounts, err := b.snapshots().Mounts(ctx, b.key())
+	if err != nil {
+		return nil, fmt.Errorf("find snapshot %s: %w", b.key(), away(err))
+	}
+	return mounts, nil
+}
+
+// start runs the spec's process. If it fails, nothing of it is left.
+func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task containerd.Task, err error) {
+	mounts, err := b.mounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.removeContainer(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			clean, cancel := cleanup(ctx)
+			defer cancel()
+			err = errors.Join(err, b.removeContainer(clean))
+		}
+	}()
+	// The snapshot is not named in the container: containerd would mount it with
+	// its own options. The lease keeps it.
+	c, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(spec),
+		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(maps.Clone(b.label)))
+	if err != nil {
+		return nil, fmt.Errorf("create container %s: %w", b.name, away(err))
+	}
+	task, err = c.NewTask(ctx, io, containerd.WithRootFS(withoutRedirects(mounts)))
+	if err != nil {
+		return nil, fmt.Errorf("create task %s: %w", b.name, away(err))
+	}
+	if err := task.Start(ctx); err != nil {
+		return nil, fmt.Errorf("start task %s: %w", b.name, away(err))
+	}
+	return task, nil
+}
+
+// task loads the task without its streams; errdefs' NotFound if it or its
+// container is not there.
+func (b *box) task(ctx context.Context) (containerd.Container, containerd.Task, error) {
+	c, err := b.client.LoadContainer(ctx, b.name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load container %s: %w", b.name, away(err))
+	}
+	task, err := c.Task(ctx, nil)
+	if err != nil {
+		return c, nil, fmt.Errorf("load task %s: %w", b.name, away(err))
+	}
+	return c, task, nil
+}
+
+// signal sends sig to every process in the container. Nothing there is fine.
+func (b *box) signal(ctx context.Context, sig syscall.Signal) error {
+	_, task, err := b.task(ctx)
+	if err == nil {
+		err = task.Kill(ctx, sig, containerd.WithKillAll)
+	}
+	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+		return nil
+	}
+	return away(err)
+}
+
+// removeTask kills what runs and removes the task; its output is complete then.
+func (b *box) removeTask(ctx context.Context) error {
+	_, task, err := b.task(ctx)
+	if err == nil {
+		_, err = task.Delete(ctx, containerd.WithProcessKill)
+	}
+	if err == nil || errdefs.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("remove task %s: %w", b.name, away(err))
+}
+
+func (b *box) removeContainer(ctx context.Context) error {
+	if err := b.removeTask(ctx); err != nil {
+		return err
+	}
+	if err := b.client.ContainerService().Delete(ctx, b.name); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove container %s: %w", b.name, away(err))
+	}
+	return nil
+}
+
+func (b *box) removeSnapshot(ctx context.Context) error {
+	if err := b.snapshots().Remove(ctx, b.key()); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove snapshot %s: %w", b.key(), away(err))
+	}
+	return nil
+}
+
+// remove removes everything. It can be repeated.
+func (b *box) remove(ctx context.Context) error {
+	if err := b.removeContainer(ctx); err != nil {
+		return err
+	}
+	if err := b.removeSnapshot(ctx); err != nil {
+		return err
+	}
+	if err := b.client.LeasesService().Delete(ctx, leases.Lease{ID: b.key()}); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove lease %s: %w", b.key(), away(err))
+	}
+	return os.RemoveAll(b.dir())
+}

@@ -1,0 +1,266 @@
+package container
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Labels by which containerd's garbage collector knows what belongs together.
+const (
+	gcContent    = "containerd.io/gc.ref.content."
+	gcSnapshot   = "containerd.io/gc.ref.snapshot." + snapshotter
+	uncompressed = "containerd.io/uncompressed"
+)
+
+// Commit removes the container, stores the rootfs's changes as a layer on top
+// of the base, and names the image. A daemon that dies in between leaves
+// nothing that another Commit does not take up: content is named by its digest,
+// the snapshot keeps what it holds, and the name comes last.
+func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
+	image, layer, err := w.commit(ctx, out)
+	if err != nil && daeploy.KindOf(err) == daeploy.Internal && ctx.Err() == nil {
+		err = &daeploy.Error{
+			Kind: daeploy.BuildFailed, Code: "commit_failed", Err: err,
+			Message: "the image could not be stored: " + err.Error(),
+			Hint:    "the former image is untouched; the operator should look at the disk",
+		}
+	}
+	return image, layer, err
+}
+
+func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
+	ctx = w.held(ctx)
+	if err := w.removeContainer(ctx); err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, err
+	}
+	if w.tree == nil {
+		return w.resumeCommit(ctx, out)
+	}
+	if err := w.tree.CheckShape(); err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, err
+	}
+	if err := w.tree.DropEmpty(mountPoints...); err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, err
+	}
+	if err := w.room(ctx); err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, err
+	}
+	blob, layer, err := w.storeLayer(ctx)
+	if err != nil {
+		return daeploy.Image{}, layer, err
+	}
+	manifest, chain, err := w.storeImage(ctx, out, blob, layer)
+	if err != nil {
+		return daeploy.Image{}, layer, err
+	}
+	if err := w.drop(); err != nil {
+		return daeploy.Image{}, layer, err
+	}
+	if err := w.keepSnapshot(ctx, chain); err != nil {
+		return daeploy.Image{}, layer, err
+	}
+	image, err := w.publish(ctx, out, manifest)
+	return image, layer, err
+}
+
+// room makes sure that the layer fits: sparse files take their full length.
+func (w *Workspace) room(ctx context.Context) error {
+	use, err := w.tree.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(w.disk, &disk); err != nil {
+		return os.NewSyscallError("statfs", err)
+	}
+	if free := int64(disk.Bavail)*disk.Bsize - w.engine.reserve(disk); use.Apparent > free {
+		return fmt.Errorf("its files need %s, and %s are free: %w", size(use.Apparent), size(max(free, 0)), syscall.ENOSPC)
+	}
+	return nil
+}
+
+// storeLayer writes the rootfs's changes into the content store, and hashes
+// them on the way.
+func (w *Workspace) storeLayer(ctx context.Context) (ocispec.Descriptor, daeploy.Layer, error) {
+	none := ocispec.Descriptor{}
+	store := w.client.ContentStore()
+	writer, err := content.OpenWriter(ctx, store, content.WithRef(w.key()+"-layer"))
+	if err != nil {
+		return none, daeploy.Layer{}, fmt.Errorf("open content writer: %w", away(err))
+	}
+	defer writer.Close()
+	if err := writer.Truncate(0); err != nil { // what an earlier attempt left
+		return none, daeploy.Layer{}, fmt.Errorf("empty content writer: %w", away(err))
+	}
+	hash := digest.SHA256.Digester()
+	buffered := bufio.NewWriterSize(io.MultiWriter(hash.Hash(), writer), 1<<20)
+	layer, err := w.tree.WriteLayer(ctx, buffered)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err != nil {
+		return none, layer, fmt.Errorf("write layer: %w", away(err))
+	}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: hash.Digest(), Size: layer.Bytes}
+	err = writer.Commit(ctx, d.Size, d.Digest, content.WithLabels(w.labels(map[string]string{uncompressed: d.Digest.String()})))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return none, layer, fmt.Errorf("store layer: %w", away(err))
+	}
+	return d, layer, nil
+}
+
+// storeImage writes config and manifest. It returns the manifest's descriptor
+// and the name of the image's snapshot.
+func (w *Workspace) storeImage(ctx context.Context, out daeploy.Output, blob ocispec.Descriptor, layer daeploy.Layer) (ocispec.Descriptor, string, error) {
+	none := ocispec.Descriptor{}
+	base, err := w.baseLayers(ctx, out.Base)
+	if err != nil {
+		return none, "", err
+	}
+	text, diffIDs, err := appendLayer(out, blob.Digest)
+	if err != nil {
+		return none, "", err
+	}
+	if len(diffIDs) != len(base)+1 {
+		return none, "", fmt.Errorf("config has %d layers, base %d", len(diffIDs), len(base))
+	}
+	chain := identity.ChainID(diffIDs).String()
+	config, err := w.storeBlob(ctx, "config", ocispec.MediaTypeImageConfig, text, map[string]string{gcSnapshot: chain})
+	if err != nil {
+		return none, "", err
+	}
+	manifest := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config, Layers: append(base, blob), Annotations: out.Annotations,
+	}
+	text, err = json.Marshal(manifest)
+	if err != nil {
+		return none, "", err
+	}
+	labels := map[string]string{gcContent + "config": config.Digest.String(), labelFiles: strconv.Itoa(layer.Entries)}
+	for i, l := range manifest.Layers {
+		labels[gcContent+"l."+strconv.Itoa(i)] = l.Digest.String()
+	}
+	d, err := w.storeBlob(ctx, "manifest", ocispec.MediaTypeImageManifest, text, labels)
+	return d, chain, err
+}
+
+// labels are ours and more.
+func (b *box) labels(more map[string]string) map[string]string {
+	all := maps.Clone(b.label)
+	maps.Copy(all, more)
+	return all
+}
+
+func (w *Workspace) storeBlob(ctx context.Context, kind, mediaType string, text []byte, labels map[string]string) (ocispec.Descriptor, error) {
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}
+	err := content.WriteBlob(ctx, w.client.ContentStore(), w.key()+"-"+kind, bytes.NewReader(text), d, content.WithLabels(w.labels(labels)))
+	if err != nil {
+		return d, fmt.Errorf("store %s: %w", kind, away(err))
+	}
+	return d, nil
+}
+
+// baseLayers are the descriptors of the base's layers, in OCI's words.
+func (w *Workspace) baseLayers(ctx context.Context, base daeploy.Image) ([]ocispec.Descriptor, error) {
+	dgst, err := digest.Parse(base.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("base image %s: %w", base.Ref, err)
+	}
+	info, err := w.client.ContentStore().Info(ctx, dgst)
+	if err != nil {
+		return nil, fmt.Errorf("base image %s: %w", base.Ref, away(err))
+	}
+	var manifest ocispec.Manifest
+	if _, err := readJSON(ctx, w.client.ContentStore(), ocispec.Descriptor{Digest: dgst, Size: info.Size}, maxManifest, &manifest); err != nil {
+		return nil, fmt.Errorf("base image %s: %w", base.Ref, err)
+	}
+	layers := slices.Clone(manifest.Layers)
+	for i := range layers {
+		layers[i].MediaType = strings.NewReplacer(
+			"application/vnd.docker.image.rootfs.diff.tar.gzip", ocispec.MediaTypeImageLayerGzip,
+			"application/vnd.docker.image.rootfs.diff.tar.zstd", ocispec.MediaTypeImageLayerZstd,
+			"application/vnd.docker.image.rootfs.diff.tar", ocispec.MediaTypeImageLayer,
+		).Replace(layers[i].MediaType)
+	}
+	return layers, nil
+}
+
+// keepSnapshot makes the rootfs itself the snapshot of the new image, so that
+// nothing has to be unpacked to run it. If there is one of that name already,
+// it holds the same, and ours goes.
+func (w *Workspace) keepSnapshot(ctx context.Context, chain string) error {
+	err := w.snapshots().Commit(ctx, chain, w.key(), snapshots.WithLabels(maps.Clone(w.label)))
+	if errdefs.IsAlreadyExists(err) {
+		return w.removeSnapshot(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("commit snapshot %s: %w", w.key(), away(err))
+	}
+	return nil
+}
+
+func (w *Workspace) publish(ctx context.Context, out daeploy.Output, manifest ocispec.Descriptor) (daeploy.Image, error) {
+	record := images.Image{Name: string(out.Name), Target: manifest, Labels: maps.Clone(w.label), CreatedAt: time.Now()}
+	if err := setImage(ctx, w.client, record); err != nil {
+		return daeploy.Image{}, err
+	}
+	p, err := readImage(ctx, w.client, record)
+	return p.Image, err
+}
+
+// resumeCommit goes on where an earlier daemon ended: the rootfs is gone, so it
+// has become the image's snapshot, and the manifest was stored before that.
+func (w *Workspace) resumeCommit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
+	var found *content.Info
+	err := w.client.ContentStore().Walk(ctx, func(info content.Info) error {
+		if _, ok := info.Labels[labelFiles]; ok {
+			found = &info
+		}
+		return nil
+	}, fmt.Sprintf("labels.%q==%q,labels.%q==%q", labelOwner, w.engine.cfg.Owner, labelBuild, w.id.String()))
+	if err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, fmt.Errorf("look for the image of %s: %w", w.id, away(err))
+	}
+	if found == nil {
+		return daeploy.Image{}, daeploy.Layer{}, fmt.Errorf("root file system of %s: %w", w.id, fs.ErrNotExist)
+	}
+	manifest := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: found.Digest, Size: found.Size}
+	image, err := w.publish(ctx, out, manifest)
+	if err != nil {
+		return image, daeploy.Layer{}, err
+	}
+	entries, err := strconv.Atoi(found.Labels[labelFiles])
+	if err != nil {
+		return image, daeploy.Layer{}, fmt.Errorf("entries of %s: %w", w.id, err)
+	}
+	var content ocispec.Manifest
+	if _, err := readJSON(ctx, w.client.ContentStore(), manifest, maxManifest, &content); err != nil {
+		return image, daeploy.Layer{}, err
+	}
+	return image, daeploy.Layer{Bytes: content.Layers[len(content.Layers)-1].Size, Entries: entries}, nil
+}

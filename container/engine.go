@@ -1,0 +1,230 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/network"
+)
+
+const (
+	snapshotter = "overlayfs"
+	runtimeName = "io.containerd.runc.v2"
+
+	// answerTime is how long containerd may take to say that it is there.
+	answerTime = 2 * time.Second
+	// cleanupTime bounds what is done although the caller's ctx has ended.
+	cleanupTime = 30 * time.Second
+)
+
+// Config says which containerd to use and how. All but the last group is
+// required.
+type Config struct {
+	Address   string // containerd's socket
+	Namespace string
+	StateDir  string // absolute; the shim opens files below it, so no private /tmp
+	Owner     string // instance id of this daemon, for the label daeploy.io/owner
+	Log       *slog.Logger
+
+	// Hook begins the command line of the network hook: an absolute path and
+	// words that lead to network.Hook. Without it, nothing can have a network.
+	Hook    []string
+	Network network.Config // Nameservers are filled in at each start
+
+	ResolvConf         []string // where name servers are looked up; default: /etc/resolv.conf, then systemd-resolved's
+	InsecureRegistries []string // hosts, with their ports, that are asked by plain HTTP
+	// Credentials gives user and secret for a registry; nil or "" for none.
+	Credentials func(host string) (user, secret string, err error)
+	RunLimits   daeploy.Limits // of images started by RunImage
+	Reserve     int64          // bytes of containerd's disk that no build may use; 0 = 5 %, at least 1 GiB
+	ImportLimit int64          // bytes of an archive; 0 = 16 GiB
+}
+
+// Engine is one containerd. All methods may be called at the same time.
+type Engine struct {
+	cfg Config
+
+	mu     sync.Mutex
+	client *containerd.Client
+	usable bool // the slow part of Check has passed since containerd last was away
+}
+
+// New checks the configuration and touches nothing. The caller closes the
+// engine.
+func New(cfg Config) (*Engine, error) {
+	bad := func(format string, args ...any) (*Engine, error) {
+		return nil, daeploy.Errorf(daeploy.Config, "config_invalid", format, args...)
+	}
+	switch {
+	case cfg.Address == "" || cfg.Namespace == "" || cfg.Owner == "" || cfg.Log == nil:
+		return bad("containerd needs an address, a namespace, an owner and a log")
+	case !filepath.IsAbs(cfg.StateDir):
+		return bad("state directory %q is not absolute", cfg.StateDir)
+	case len(cfg.Hook) > 0 && !filepath.IsAbs(cfg.Hook[0]):
+		return bad("network hook %q is not absolute", cfg.Hook[0])
+	}
+	if len(cfg.Hook) > 0 {
+		if err := cfg.Network.Check(); err != nil {
+			return bad("%v", err)
+		}
+	}
+	if len(cfg.ResolvConf) == 0 {
+		cfg.ResolvConf = []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
+	}
+	if cfg.ImportLimit == 0 {
+		cfg.ImportLimit = 16 << 30
+	}
+	return &Engine{cfg: cfg}, nil
+}
+
+// Close ends the connection. Running tasks run on.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	c := e.client
+	e.client = nil
+	e.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	return c.Close()
+}
+
+// connect gives the client, which connects by itself, and again after every
+// outage.
+func (e *Engine) connect() (*containerd.Client, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client != nil {
+		return e.client, nil
+	}
+	c, err := containerd.New(e.cfg.Address, containerd.WithDefaultNamespace(e.cfg.Namespace),
+		containerd.WithTimeout(answerTime), containerd.WithDefaultRuntime(runtimeName))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd: %w", err)
+	}
+	e.client = c
+	return c, nil
+}
+
+// Check tells whether containerd answers and can be used: Unavailable if it
+// does not answer in two seconds, Config if it cannot serve us. What costs
+// something is looked at once per outage.
+func (e *Engine) Check(ctx context.Context) error {
+	c, err := e.connect()
+	if err != nil {
+		return err
+	}
+	ask, cancel := context.WithTimeoutCause(ctx, answerTime, errSilent)
+	defer cancel()
+	v, err := c.Version(ask)
+	if err != nil {
+		e.setUsable(false)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return away(err)
+	}
+	e.mu.Lock()
+	usable := e.usable
+	e.mu.Unlock()
+	if usable {
+		return nil
+	}
+	if err := checkVersion(v.Version); err != nil {
+		return err
+	}
+	if err := e.checkSnapshots(ctx, c); err != nil {
+		return err
+	}
+	e.setUsable(true)
+	return nil
+}
+
+func (e *Engine) setUsable(is bool) {
+	e.mu.Lock()
+	e.usable = is
+	e.mu.Unlock()
+}
+
+// checkVersion refuses what stack.md, section 1, refuses.
+func checkVersion(version string) error {
+	number, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), "-")
+	number, _, _ = strings.Cut(number, "~")
+	number, _, _ = strings.Cut(number, "+")
+	var parts [3]int
+	for i, word := range strings.SplitN(number, ".", 3) {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return nil // a build of its own: whoever made it knows
+		}
+		parts[i] = n
+	}
+	old := parts[0] < 1 || parts[0] == 1 && (parts[1] < 6 || parts[1] == 6 && parts[2] < 20)
+	if old || parts == [3]int{2, 1, 0} {
+		return &daeploy.Error{
+			Kind: daeploy.Config, Code: "containerd_version",
+			Message: fmt.Sprintf("containerd %s cannot be used", version),
+			Hint:    "install 1.6.20 or newer, but not 2.1.0 (CVE-2025-47290)",
+		}
+	}
+	return nil
+}
+
+// checkSnapshots makes a snapshot and finds its directory: overlayfs must be
+// there, and a trusted.* attribute must come back, since without CAP_SYS_ADMIN
+// the kernel says "there is none" and layers would silently be wrong.
+func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error {
+	sn := c.SnapshotService(snapshotter)
+	key := "daeploy-check-" + e.cfg.Owner
+	if err := sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+		return unusable("overlayfs snapshots cannot be used", err)
+	}
+	mounts, err := sn.Prepare(ctx, key, "", snapshots.WithLabels(map[string]string{
+		labelOwner: e.cfg.Owner, "containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
+	}))
+	if err != nil {
+		return unusable("overlayfs snapshots cannot be used", err)
+	}
+	defer func() {
+		if err := sn.Remove(context.WithoutCancel(ctx), key); err != nil {
+			e.cfg.Log.Warn("check snapshot left behind", "err", err)
+		}
+	}()
+	layers, err := layersOf(mounts)
+	if err != nil {
+		return unusable("containerd's snapshots have no directory of their own", err)
+	}
+	const name = "trusted.daeploy.check"
+	var value [8]byte
+	if err := unix.Setxattr(layers.upper, name, []byte("y"), 0); err != nil {
+		return unusable("the file system of "+layers.upper+" stores no trusted attributes", os.NewSyscallError("setxattr", err))
+	}
+	if n, err := unix.Getxattr(layers.upper, name, value[:]); err != nil || n != 1 {
+		return unusable("trusted attributes cannot be read back; CAP_SYS_ADMIN is needed", os.NewSyscallError("getxattr", err))
+	}
+	return nil
+}
+
+func unusable(message string, err error) error {
+	if gone := away(err); errors.As(gone, new(*daeploy.Error)) {
+		return gone
+	}
+	return &daeploy.Error{
+		Kind: daeploy.Config, Code: "containerd_unusable", Message: message,
+		Hint: "daeploy doctor says more", Err: err,
+	}
+}

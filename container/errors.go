@@ -1,0 +1,35 @@
+package container
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+
+	"github.com/daeploy/daeploy"
+)
+
+var errSilent = errors.New("no answer in time")
+
+// away turns an error that says "containerd does not answer" into one of kind
+// Unavailable; every other error passes unchanged.
+func away(err error) error {
+	if err == nil || errors.As(err, new(*daeploy.Error)) {
+		return err
+	}
+	native := errgrpc.ToNative(err)
+	if errdefs.IsUnavailable(err) || errdefs.IsUnavailable(native) || errdefs.IsDeadlineExceeded(native) ||
+		errors.Is(err, context.DeadlineExceeded) {
+		return &daeploy.Error{
+			Kind: daeploy.Unavailable, Code: "containerd_unavailable", Message: "containerd does not answer",
+			Hint: "systemctl start containerd", Err: err,
+		}
+	}
+	return err
+}
+
+// cleanup gives a ctx for what must be done although ctx may have ended.
+func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+}

@@ -1,0 +1,64 @@
+package container
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// host is what a spec has to know of the machine.
+type host struct {
+	unified  bool   // cgroup v2
+	swap     bool   // swap is accounted, so that it can be limited
+	apparmor string // containerd's default profile, if the kernel has it loaded
+	files    uint64 // the most open files that a process may be allowed
+}
+
+func readHost() host {
+	var fs unix.Statfs_t
+	h := host{unified: unix.Statfs(cgroupRoot, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC}
+	pattern := cgroupRoot + "/memory/memory.memsw.limit_in_bytes"
+	if h.unified {
+		pattern = cgroupRoot + "/*/memory.swap.max"
+	}
+	found, err := filepath.Glob(pattern)
+	h.swap = err == nil && len(found) > 0
+
+	// A runtime without CAP_SYS_RESOURCE cannot go above what it was given.
+	h.files = openFiles
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
+		h.files = min(h.files, files.Max)
+	}
+	const profile = "cri-containerd.apparmor.d"
+	if loaded, err := os.ReadFile("/sys/kernel/security/apparmor/profiles"); err == nil &&
+		strings.Contains(string(loaded), profile+" (enforce)") {
+		h.apparmor = profile
+	}
+	return h
+}
+
+// oomKills counts the processes that the kernel has killed for a container's
+// memory limit; 0 also if its cgroup has gone.
+func (h host) oomKills(cgroup string) int {
+	file := filepath.Join(cgroupRoot, "memory", cgroup, "memory.oom_control")
+	if h.unified {
+		file = filepath.Join(cgroupRoot, cgroup, "memory.events")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ := strconv.Atoi(strings.TrimSpace(value))
+			return n
+		}
+	}
+	return 0
+}

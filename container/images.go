@@ -1,0 +1,271 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Bounds of what an image may say (faults.md, section 2).
+const (
+	maxConfig   = 1 << 20
+	maxManifest = 4 << 20
+	maxEnv      = 1000
+)
+
+// Find looks an image up by name, without a registry; NotFound.
+func (e *Engine) Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error) {
+	c, err := e.connect()
+	if err != nil {
+		return daeploy.Image{}, err
+	}
+	record, err := c.ImageService().Get(ctx, string(name))
+	if errdefs.IsNotFound(err) {
+		return daeploy.Image{}, daeploy.Errorf(daeploy.NotFound, "image_missing", "there is no image %s", name)
+	}
+	if err != nil {
+		return daeploy.Image{}, fmt.Errorf("find image %s: %w", name, away(err))
+	}
+	p, err := readImage(ctx, c, record)
+	if err != nil {
+		return daeploy.Image{}, err
+	}
+	return p.Image, nil
+}
+
+// Images lists the images whose names begin with prefix, by name. One that
+// cannot be read is left out: its build or pull will say why.
+func (e *Engine) Images(ctx context.Context, prefix string) ([]daeploy.Image, error) {
+	c, err := e.connect()
+	if err != nil {
+		return nil, err
+	}
+	records, err := c.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", away(err))
+	}
+	var out []daeploy.Image
+	for _, record := range records {
+		if !strings.HasPrefix(record.Name, prefix) {
+			continue
+		}
+		if p, err := readImage(ctx, c, record); err == nil {
+			out = append(out, p.Image)
+		}
+	}
+	slices.SortFunc(out, func(a, b daeploy.Image) int { return strings.Compare(string(a.Ref), string(b.Ref)) })
+	return out, nil
+}
+
+// Tag lets name point to the image that from points to.
+func (e *Engine) Tag(ctx context.Context, from, name daeploy.ImageRef) error {
+	c, err := e.connect()
+	if err != nil {
+		return err
+	}
+	record, err := c.ImageService().Get(ctx, string(from))
+	if errdefs.IsNotFound(err) {
+		return daeploy.Errorf(daeploy.NotFound, "image_missing", "there is no image %s", from)
+	}
+	if err != nil {
+		return fmt.Errorf("find image %s: %w", from, away(err))
+	}
+	return setImage(ctx, c, images.Image{Name: string(name), Target: record.Target, Labels: record.Labels})
+}
+
+// setImage creates the record or replaces it.
+func setImage(ctx context.Context, c *containerd.Client, record images.Image) error {
+	for range 3 { // somebody may remove it in between
+		_, err := c.ImageService().Create(ctx, record)
+		if errdefs.IsAlreadyExists(err) {
+			_, err = c.ImageService().Update(ctx, record)
+		}
+		if err == nil {
+			return nil
+		}
+		if !errdefs.IsNotFound(err) {
+			return fmt.Errorf("name image %s: %w", record.Name, away(err))
+		}
+	}
+	return fmt.Errorf("name image %s: it is removed again and again", record.Name)
+}
+
+// Untag removes a name; one that is not there is fine. containerd then collects
+// what no other name, build or image needs.
+func (e *Engine) Untag(ctx context.Context, name daeploy.ImageRef) error {
+	c, err := e.connect()
+	if err != nil {
+		return err
+	}
+	if err := c.ImageService().Delete(ctx, string(name)); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove image name %s: %w", name, away(err))
+	}
+	return nil
+}
+
+// platformImage is an image of which one platform was chosen: this host's.
+type platformImage struct {
+	daeploy.Image
+	record   images.Image
+	manifest ocispec.Descriptor
+	content  ocispec.Manifest
+	config   imageConfig
+}
+
+// imageConfig is the part of an image's config that is understood here.
+type imageConfig struct {
+	ocispec.Platform
+	Config struct {
+		User       string
+		Env        []string
+		Entrypoint []string
+		Cmd        []string
+		WorkingDir string
+		OnBuild    []string
+	} `json:"config"`
+	RootFS struct {
+		DiffIDs []digest.Digest `json:"diff_ids"`
+	} `json:"rootfs"`
+}
+
+// chain is the name of the image's snapshot, "" for an image without layers.
+func (c imageConfig) chain() string { return identity.ChainID(c.RootFS.DiffIDs).String() }
+
+// readImage reads manifest and config of an image that is in the store, and
+// checks both. A fault of the image is an imageFault, something missing is
+// errdefs' NotFound.
+func readImage(ctx context.Context, c *containerd.Client, record images.Image) (platformImage, error) {
+	p := platformImage{record: record}
+	var err error
+	if p.manifest, err = choose(ctx, c.ContentStore(), record.Target); err != nil {
+		return p, err
+	}
+	if _, err := readJSON(ctx, c.ContentStore(), p.manifest, maxManifest, &p.content); err != nil {
+		return p, err
+	}
+	text, err := readJSON(ctx, c.ContentStore(), p.content.Config, maxConfig, &p.config)
+	if err != nil {
+		return p, err
+	}
+	if !platforms.Default().Match(p.config.Platform) {
+		return p, &imageFault{code: "platform", offers: []string{platforms.Format(p.config.Platform)}}
+	}
+	if len(p.config.RootFS.DiffIDs) != len(p.content.Layers) {
+		return p, invalid("its manifest has %d layers, its config %d", len(p.content.Layers), len(p.config.RootFS.DiffIDs))
+	}
+	if n := len(p.config.Config.Env); n > maxEnv {
+		return p, invalid("it sets %d variables; at most %d are allowed", n, maxEnv)
+	}
+	p.Image = daeploy.Image{
+		Ref: daeploy.ImageRef(record.Name), Digest: p.manifest.Digest.String(), Config: text, Created: record.CreatedAt.UTC(),
+	}
+	for _, layer := range p.content.Layers {
+		p.Size += layer.Size
+	}
+	return p, nil
+}
+
+// choose finds the manifest for this host's platform.
+func choose(ctx context.Context, store content.Store, target ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if !images.IsIndexType(target.MediaType) {
+		return target, nil
+	}
+	var index ocispec.Index
+	if _, err := readJSON(ctx, store, target, maxManifest, &index); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	here := platforms.Default()
+	var fit []ocispec.Descriptor
+	var offers []string
+	for _, m := range index.Manifests {
+		if !images.IsManifestType(m.MediaType) {
+			continue
+		}
+		if m.Platform == nil || here.Match(*m.Platform) {
+			fit = append(fit, m)
+		} else if m.Platform.OS != "unknown" { // that is how attestations are stored
+			offers = append(offers, platforms.Format(*m.Platform))
+		}
+	}
+	if len(fit) == 0 {
+		return ocispec.Descriptor{}, &imageFault{code: "platform", offers: offers}
+	}
+	slices.SortStableFunc(fit, func(a, b ocispec.Descriptor) int {
+		switch {
+		case a.Platform != nil && (b.Platform == nil || here.Less(*a.Platform, *b.Platform)):
+			return -1
+		case b.Platform != nil && (a.Platform == nil || here.Less(*b.Platform, *a.Platform)):
+			return 1
+		}
+		return 0
+	})
+	return fit[0], nil
+}
+
+// readJSON reads a blob of at most most bytes into v.
+func readJSON(ctx context.Context, store content.Provider, d ocispec.Descriptor, most int64, v any) ([]byte, error) {
+	if d.Size > most {
+		return nil, invalid("its %s has %d bytes; at most %d are read", d.MediaType, d.Size, most)
+	}
+	text, err := content.ReadBlob(ctx, store, d)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", d.Digest, away(err))
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return nil, invalid("its %s is not what it should be: %v", d.MediaType, err)
+	}
+	return text, nil
+}
+
+// imageFault says what is wrong with an image; pull.go has the words.
+type imageFault struct {
+	code    string // of "builder_<code>"
+	problem string
+	offers  []string // platforms
+}
+
+func invalid(format string, args ...any) error {
+	return &imageFault{code: "invalid", problem: fmt.Sprintf(format, args...)}
+}
+
+func (f *imageFault) Error() string {
+	if f.code == "platform" {
+		return "no version for " + platforms.DefaultString()
+	}
+	return f.problem
+}
+
+// unpack makes the image's snapshot, if it is not there.
+func (p platformImage) unpack(ctx context.Context, c *containerd.Client) error {
+	if len(p.config.RootFS.DiffIDs) == 0 {
+		return nil
+	}
+	_, err := c.SnapshotService(snapshotter).Stat(ctx, p.config.chain())
+	if err == nil {
+		return nil
+	}
+	if !errdefs.IsNotFound(err) {
+		return fmt.Errorf("find snapshot of %s: %w", p.Ref, away(err))
+	}
+	image := p.record
+	image.Target = p.manifest
+	err = containerd.NewImage(c, image).Unpack(ctx, snapshotter)
+	if err == nil || errdefs.IsNotFound(err) || errors.As(away(err), new(*daeploy.Error)) || ctx.Err() != nil {
+		return away(err)
+	}
+	return &imageFault{code: "invalid", problem: "its layers cannot be unpacked: " + err.Error()}
+}

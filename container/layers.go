@@ -1,0 +1,71 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/mount"
+
+	"github.com/daeploy/daeploy/container/rootfs"
+)
+
+// layers are the directories of a writable snapshot.
+type layers struct {
+	upper  string
+	lowers []string // topmost first; none for an image without layers
+}
+
+// layersOf reads the directories from the mounts of a snapshot.
+func layersOf(mounts []mount.Mount) (layers, error) {
+	if len(mounts) != 1 {
+		return layers{}, fmt.Errorf("%d mounts for one snapshot", len(mounts))
+	}
+	m := mounts[0]
+	var l layers
+	switch m.Type {
+	case "bind":
+		l.upper = m.Source
+	case "overlay":
+		for _, option := range m.Options {
+			if option == "userxattr" {
+				return layers{}, errors.New("the overlay keeps its marks in user attributes, which builds can write")
+			}
+			if dir, ok := strings.CutPrefix(option, "upperdir="); ok {
+				l.upper = dir
+			}
+			if dirs, ok := strings.CutPrefix(option, "lowerdir="); ok {
+				l.lowers = strings.Split(dirs, ":")
+			}
+		}
+	}
+	for _, dir := range append([]string{l.upper}, l.lowers...) {
+		if !filepath.IsAbs(dir) {
+			return layers{}, fmt.Errorf("mount of type %s has no directory of its own", m.Type)
+		}
+	}
+	return l, nil
+}
+
+func (l layers) open() (*rootfs.Tree, error) { return rootfs.Open(l.upper, l.lowers...) }
+
+// withoutRedirects makes sure that the kernel, whatever its defaults, keeps
+// every change in the upper directory itself: a renamed directory must not
+// become a pointer into a lower layer.
+func withoutRedirects(mounts []mount.Mount) []mount.Mount {
+	out := make([]mount.Mount, len(mounts))
+	for i, m := range mounts {
+		if m.Type == "overlay" {
+			m.Options = append([]string(nil), m.Options...)
+			for _, name := range []string{"redirect_dir", "metacopy"} {
+				if _, err := os.Stat("/sys/module/overlay/parameters/" + name); err == nil {
+					m.Options = append(m.Options, name+"=off")
+				}
+			}
+		}
+		out[i] = m
+	}
+	return out
+}

@@ -1,0 +1,191 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Verbs of the hook.
+const (
+	Add    = "add"    // createRuntime
+	Delete = "delete" // poststop
+)
+
+// state is what an OCI runtime writes on a hook's standard input.
+type state struct {
+	ID  string `json:"id"`
+	Pid int    `json:"pid"`
+}
+
+// maxState bounds what is read of it: annotations, of which we set none, are
+// the only part without end.
+const maxState = 1 << 20
+
+var containerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// Hook is the OCI hook: args are those of Config.Args, stdin is the container's
+// state. "add" makes sure that the walls stand and then connects the container;
+// if it fails, the runtime does not start the container. "delete" can be
+// repeated.
+func Hook(ctx context.Context, stdin io.Reader, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("network hook: %d arguments, want a verb and a configuration", len(args))
+	}
+	var c Config
+	if err := json.Unmarshal([]byte(args[1]), &c); err != nil {
+		return fmt.Errorf("network hook: %w", err)
+	}
+	if err := c.Check(); err != nil {
+		return err
+	}
+	var s state
+	if err := json.NewDecoder(io.LimitReader(stdin, maxState)).Decode(&s); err != nil {
+		return fmt.Errorf("read container state: %w", err)
+	}
+	if !containerID.MatchString(s.ID) {
+		return fmt.Errorf("container id %q is malformed", s.ID)
+	}
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	switch args[0] {
+	case Add:
+		return c.add(ctx, s)
+	case Delete:
+		return c.remove(ctx, s.ID)
+	}
+	return fmt.Errorf("network hook: unknown verb %q", args[0])
+}
+
+// lock lets one hook work at a time: rules are written as a whole.
+func (c Config) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(c.tasksDir(), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(c.DataDir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("flock", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func (c Config) add(ctx context.Context, s state) (err error) {
+	if s.Pid <= 0 {
+		return fmt.Errorf("container %s has no process", s.ID)
+	}
+	if err := c.install(ctx); err != nil {
+		return fmt.Errorf("set firewall rules: %w", err)
+	}
+	if err := forward(); err != nil {
+		return err
+	}
+	if err := c.sweep(ctx); err != nil {
+		return err
+	}
+	if err := c.note(s); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.remove(context.WithoutCancel(ctx), s.ID))
+		}
+	}()
+	port, err := c.connect(ctx, s)
+	if err != nil {
+		return fmt.Errorf("connect to bridge %s: %w", c.Bridge, err)
+	}
+	if err := isolate(port); err != nil {
+		return fmt.Errorf("keep %s apart from other builds: %w", port, err)
+	}
+	return nil
+}
+
+func (c Config) remove(ctx context.Context, id string) error {
+	if err := c.disconnect(ctx, id); err != nil {
+		return fmt.Errorf("disconnect %s from bridge %s: %w", id, c.Bridge, err)
+	}
+	err := os.Remove(filepath.Join(c.tasksDir(), id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// forward lets the kernel route packets, if it does not yet.
+func forward() error {
+	const name = "/proc/sys/net/ipv4/ip_forward"
+	value, err := os.ReadFile(name)
+	if err != nil || strings.TrimSpace(string(value)) == "1" {
+		return err
+	}
+	return os.WriteFile(name, []byte("1"), 0o644)
+}
+
+// tasksDir holds a file per connected container that says which process it is,
+// so that an address whose shim was killed, and whose poststop hook therefore
+// never ran, is freed by the next container (F113).
+func (c Config) tasksDir() string { return filepath.Join(c.DataDir, "tasks") }
+
+func (c Config) note(s state) error {
+	started, err := startTime(s.Pid)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(c.tasksDir(), s.ID), fmt.Appendf(nil, "%d %s\n", s.Pid, started), 0o600)
+}
+
+func (c Config) sweep(ctx context.Context) error {
+	entries, err := os.ReadDir(c.tasksDir())
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		text, err := os.ReadFile(filepath.Join(c.tasksDir(), entry.Name()))
+		if err != nil {
+			return err
+		}
+		words := strings.Fields(string(text))
+		if len(words) == 2 {
+			pid, err := strconv.Atoi(words[0])
+			if started, serr := startTime(pid); err == nil && serr == nil && started == words[1] {
+				continue
+			}
+		}
+		if err := c.remove(ctx, entry.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startTime tells processes of one pid apart: field 22 of its stat.
+func startTime(pid int) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", err
+	}
+	// The name, in parentheses, may hold anything: count from its end.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 {
+		return "", fmt.Errorf("process %d: malformed stat", pid)
+	}
+	return fields[19], nil
+}

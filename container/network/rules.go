@@ -1,0 +1,151 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// never are destinations that no build reaches: this network, loopback,
+// link-local with the metadata services of clouds, multicast, and what is
+// reserved or broadcast (F112).
+var never = []string{"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"}
+
+// private are the ranges that AllowPrivate is about.
+var private = []string{"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"}
+
+// jump leads from a chain of the kernel to one of ours.
+type jump struct{ table, from, to string }
+
+func (c Config) jumps4() []jump {
+	return []jump{
+		{"filter", "FORWARD", c.Bridge + "-forward"},
+		{"filter", "INPUT", c.Bridge + "-input"},
+		{"nat", "POSTROUTING", c.Bridge + "-nat"},
+	}
+}
+
+func (c Config) jumps6() []jump {
+	return []jump{
+		{"filter", "FORWARD", c.Bridge + "-forward"},
+		{"filter", "INPUT", c.Bridge + "-input"},
+	}
+}
+
+// rules4 gives the whole content of our chains, by chain. The order is the
+// meaning: name servers first, then what is dropped, then the rest of the world.
+func (c Config) rules4() map[string][]string {
+	forward := []string{
+		// Towards builds go answers only; this is also what keeps builds apart.
+		"-o " + c.Bridge + " -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+		"-o " + c.Bridge + " -j DROP",
+		"! -i " + c.Bridge + " -j RETURN",
+		"! -s " + c.Subnet + " -j DROP",
+	}
+	input := []string{
+		"! -i " + c.Bridge + " -j RETURN",
+		"-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+	}
+	for _, addr := range c.Nameservers {
+		for _, proto := range []string{"udp", "tcp"} {
+			rule := fmt.Sprintf("-d %s/32 -p %s --dport 53 -j ACCEPT", addr, proto)
+			forward, input = append(forward, rule), append(input, rule)
+		}
+	}
+	dropped := never
+	if !c.AllowPrivate {
+		dropped = append(dropped[:len(dropped):len(dropped)], private...)
+	}
+	for _, network := range dropped {
+		forward = append(forward, "-d "+network+" -j DROP")
+	}
+	return map[string][]string{
+		c.Bridge + "-forward": append(forward, "-j ACCEPT"),
+		c.Bridge + "-input":   append(input, "-j DROP"),
+		c.Bridge + "-nat":     {"-s " + c.Subnet + " ! -o " + c.Bridge + " -j MASQUERADE"},
+	}
+}
+
+// rules6 drop everything: builds have no IPv6 but their link-local addresses.
+func (c Config) rules6() map[string][]string {
+	return map[string][]string{
+		c.Bridge + "-forward": {"-i " + c.Bridge + " -j DROP", "-o " + c.Bridge + " -j DROP"},
+		c.Bridge + "-input":   {"-i " + c.Bridge + " -j DROP"},
+	}
+}
+
+// install makes our chains say exactly this, in one step per table that leaves
+// no moment without them. It can be repeated, and mends what others flushed.
+func (c Config) install(ctx context.Context) error {
+	if err := install(ctx, "iptables", c.jumps4(), c.rules4()); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/proc/net/if_inet6"); errors.Is(err, fs.ErrNotExist) {
+		return nil // this kernel speaks no IPv6
+	}
+	return install(ctx, "ip6tables", c.jumps6(), c.rules6())
+}
+
+func install(ctx context.Context, program string, jumps []jump, rules map[string][]string) error {
+	var b strings.Builder
+	table := ""
+	for _, j := range jumps {
+		if j.table != table {
+			if table != "" {
+				b.WriteString("COMMIT\n")
+			}
+			table = j.table
+			fmt.Fprintf(&b, "*%s\n", table)
+		}
+		// With --noflush this line alone empties the chain.
+		fmt.Fprintf(&b, ":%s - [0:0]\n", j.to)
+		for _, rule := range rules[j.to] {
+			fmt.Fprintf(&b, "-A %s %s\n", j.to, rule)
+		}
+		listing, err := command(ctx, "", program, "-w", "-t", j.table, "-S", j.from)
+		if err != nil {
+			return err
+		}
+		b.WriteString(entry(j, listing))
+	}
+	b.WriteString("COMMIT\n")
+	_, err := command(ctx, b.String(), program+"-restore", "-w", "--noflush")
+	return err
+}
+
+// entry gives the lines that make our jump the first rule of its chain, given
+// what the chain lists now; none if it is.
+func entry(j jump, listing string) string {
+	rule := "-A " + j.from + " -j " + j.to
+	var lines strings.Builder
+	first := true
+	for line := range strings.Lines(listing) {
+		line = strings.TrimSpace(line)
+		if line == rule && first {
+			return ""
+		}
+		if line == rule {
+			fmt.Fprintf(&lines, "-D %s -j %s\n", j.from, j.to)
+		}
+		if strings.HasPrefix(line, "-A ") {
+			first = false
+		}
+	}
+	fmt.Fprintf(&lines, "-I %s 1 -j %s\n", j.from, j.to)
+	return lines.String()
+}
+
+func command(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return "", fmt.Errorf("%s: %s (%v)", name, strings.TrimSpace(string(exit.Stderr)), err)
+	}
+	return string(out), err
+}

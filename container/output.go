@@ -1,0 +1,96 @@
+package container
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	chunk = 32 << 10 // bytes handed over at once
+	punch = 1 << 20  // bytes read before they are freed on disk
+)
+
+// follower reads a file that another process appends to, and frees on disk what
+// it has read: the shim's file has no limit of its own. It never truncates, for
+// the writer's end must stay where it is.
+type follower struct {
+	file    *os.File
+	events  *os.File      // inotify
+	changed chan struct{} // something was written since the last receive, perhaps
+	done    chan struct{}
+	next    int64 // offset of the first byte not read
+	freed   int64
+	buf     [chunk]byte
+}
+
+// follow opens the file at offset from. The caller closes the follower.
+func follow(name string, from int64) (*follower, error) {
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		file.Close()
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	f := &follower{
+		file: file, events: os.NewFile(uintptr(fd), "inotify"), changed: make(chan struct{}, 1), done: make(chan struct{}),
+		next: from, freed: from / punch * punch,
+	}
+	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
+		file.Close()
+		f.events.Close()
+		return nil, os.NewSyscallError("inotify_add_watch", err)
+	}
+	go f.listen()
+	return f, nil
+}
+
+func (f *follower) listen() {
+	defer close(f.done)
+	var buf [4096]byte
+	for {
+		if _, err := f.events.Read(buf[:]); err != nil {
+			return // closed
+		}
+		select {
+		case f.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (f *follower) Close() error {
+	err := errors.Join(f.events.Close(), f.file.Close())
+	<-f.done
+	return err
+}
+
+// read gives the next bytes, none at the present end. They are valid until the
+// next call.
+func (f *follower) read() ([]byte, error) {
+	n, err := f.file.ReadAt(f.buf[:], f.next)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return f.buf[:n], err
+}
+
+// taken says that the n bytes just read are in good hands.
+func (f *follower) taken(n int) error {
+	f.next += int64(n)
+	if f.next-f.freed < punch {
+		return nil
+	}
+	end := f.next / punch * punch
+	err := unix.Fallocate(int(f.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, f.freed, end-f.freed)
+	if err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return os.NewSyscallError("fallocate", err)
+	}
+	f.freed = end
+	return nil
+}

@@ -1,0 +1,226 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+)
+
+// maxDepth is how deep directories may be nested: each level holds a
+// descriptor open, and no path of a program is that long.
+const maxDepth = 2048
+
+// Marks of the OCI layer format.
+const (
+	markRemoved = ".wh."
+	markOpaque  = ".wh..wh..opq"
+)
+
+// WriteLayer writes the upper directory as an uncompressed OCI layer: sorted,
+// removals and opaque directories as marks, hard links, numeric owners,
+// security.* and user.* attributes, times in whole seconds (S116). Sockets are
+// taken out of the upper directory as well, so that it stays equal to the layer.
+// What no layer can hold, or what overlayfs keeps elsewhere (redirects), is an
+// error; the layer is then not to be used.
+func (t *Tree) WriteLayer(ctx context.Context, w io.Writer) (daeploy.Layer, error) {
+	count := &countWriter{w: w}
+	l := layerWriter{
+		tar: tar.NewWriter(count), links: map[uint64]string{}, merged: len(t.layers) > 1, buf: make([]byte, 256<<10),
+	}
+	if err := l.dir(ctx, t.upper(), "", 0); err != nil {
+		return daeploy.Layer{}, err
+	}
+	err := l.tar.Close()
+	return daeploy.Layer{Bytes: count.n, Entries: l.entries}, err
+}
+
+type layerWriter struct {
+	tar     *tar.Writer
+	links   map[uint64]string // inode → first name, of files with several
+	merged  bool              // there are layers below
+	entries int
+	buf     []byte
+}
+
+func (l *layerWriter) dir(ctx context.Context, root *os.Root, at string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("/%s...: directories are nested more than %d deep", at[:min(len(at), 80)], maxDepth)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	names, err := list(root)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := l.entry(ctx, root, at, name, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *layerWriter) entry(ctx context.Context, root *os.Root, at, name string, depth int) error {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	full := path.Join(at, name)
+	if strings.HasPrefix(name, markRemoved) {
+		return fmt.Errorf("/%s: no image can hold a name that begins with %s", full, markRemoved)
+	}
+	switch mode := info.Mode(); {
+	case isWhiteout(info):
+		if !l.merged {
+			return nil // it hides nothing
+		}
+		return l.header(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(at, markRemoved+name)}, info, nil)
+	case mode.IsDir():
+		return l.directory(ctx, root, full, name, info, depth)
+	case mode.IsRegular():
+		return l.file(root, full, name, info)
+	case mode&fs.ModeSocket != 0:
+		return root.Remove(name)
+	case mode&fs.ModeSymlink != 0:
+		target, err := root.Readlink(name)
+		if err != nil {
+			return err
+		}
+		return l.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: full, Linkname: target}, info, nil)
+	default:
+		return l.special(full, info)
+	}
+}
+
+func (l *layerWriter) directory(ctx context.Context, root *os.Root, full, name string, info fs.FileInfo, depth int) error {
+	sub, err := root.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	attrs, err := dirAttributes(sub, full)
+	if err != nil {
+		return err
+	}
+	if err := l.header(&tar.Header{Typeflag: tar.TypeDir, Name: full + "/"}, info, attrs); err != nil {
+		return err
+	}
+	if l.merged && attrs[xattrOpaque] == "y" {
+		if err := l.header(&tar.Header{Typeflag: tar.TypeReg, Name: full + "/" + markOpaque}, info, nil); err != nil {
+			return err
+		}
+	}
+	return l.dir(ctx, sub, full, depth+1)
+}
+
+func (l *layerWriter) file(root *os.Root, full, name string, info fs.FileInfo) error {
+	if s := stat(info); s.Nlink > 1 {
+		if first, ok := l.links[s.Ino]; ok {
+			return l.header(&tar.Header{Typeflag: tar.TypeLink, Name: full, Linkname: first}, info, nil)
+		}
+		l.links[s.Ino] = full
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	attrs, err := checked(f, full)
+	if err != nil {
+		return err
+	}
+	if err := l.header(&tar.Header{Typeflag: tar.TypeReg, Name: full, Size: info.Size()}, info, attrs); err != nil {
+		return err
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{l.tar}, io.LimitReader(f, info.Size()), l.buf)
+	if err == nil && n < info.Size() {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("/%s: %w", full, err)
+	}
+	return nil
+}
+
+func (l *layerWriter) special(full string, info fs.FileInfo) error {
+	h := &tar.Header{Typeflag: tar.TypeFifo, Name: full}
+	if mode := info.Mode(); mode&fs.ModeDevice != 0 {
+		h.Typeflag = tar.TypeBlock
+		if mode&fs.ModeCharDevice != 0 {
+			h.Typeflag = tar.TypeChar
+		}
+		rdev := stat(info).Rdev
+		h.Devmajor, h.Devminor = int64(unix.Major(rdev)), int64(unix.Minor(rdev))
+	}
+	return l.header(h, info, nil)
+}
+
+// header completes and writes a header.
+func (l *layerWriter) header(h *tar.Header, info fs.FileInfo, attrs map[string]string) error {
+	s := stat(info)
+	h.Format = tar.FormatPAX
+	h.Mode, h.Uid, h.Gid = unixMode(info.Mode()), int(s.Uid), int(s.Gid)
+	h.ModTime = time.Unix(s.Mtim.Sec, 0)
+	for name, value := range attrs {
+		if strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "user.") {
+			if h.PAXRecords == nil {
+				h.PAXRecords = map[string]string{}
+			}
+			h.PAXRecords["SCHILY.xattr."+name] = value
+		}
+	}
+	if err := l.tar.WriteHeader(h); err != nil {
+		return fmt.Errorf("/%s: %w", h.Name, err)
+	}
+	l.entries++
+	return nil
+}
+
+func dirAttributes(dir *os.Root, full string) (map[string]string, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return checked(f, full)
+}
+
+// checked reads attributes and refuses those that say "the rest is elsewhere":
+// the mount options forbid them, so a kernel that made one all the same has
+// left a layer that would silently be wrong.
+func checked(f *os.File, full string) (map[string]string, error) {
+	attrs, err := xattrs(f)
+	if err != nil {
+		return nil, fmt.Errorf("/%s: %w", full, err)
+	}
+	for _, name := range []string{xattrRedirect, xattrMetacopy} {
+		if _, ok := attrs[name]; ok {
+			return nil, fmt.Errorf("/%s: the kernel keeps its content in another layer (%s)", full, name)
+		}
+	}
+	return attrs, nil
+}
+
+type countWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,301 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+)
+
+// freshDir is a directory that Replace has made. Nothing below the upper
+// directory shows through it, so that paths inside need no merged lookup: one
+// open directory handle serves them all.
+type freshDir struct {
+	name string // as the caller spelled it, cleaned
+	path string // canonical
+	root *os.Root
+}
+
+// remember keeps a handle of a directory that Replace has made.
+func (t *Tree) remember(name, p string) error {
+	root, err := t.upper().OpenRoot(p)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fresh = append(t.fresh, freshDir{name: path.Clean("/" + name), path: p, root: root})
+	return nil
+}
+
+// forget drops what is known of p and all below, which is about to go.
+func (t *Tree) forget(p string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := t.fresh[:0]
+	for _, f := range t.fresh {
+		if within(f.path, p) {
+			f.root.Close()
+			continue
+		}
+		kept = append(kept, f)
+	}
+	t.fresh = kept
+	for name := range t.made {
+		if within(name, p) {
+			delete(t.made, name)
+		}
+	}
+}
+
+// place finds where to write name, and makes what is missing above it: a handle
+// and a path below it, in which every directory is there.
+func (t *Tree) place(name string, f daeploy.File) (*os.Root, string, error) {
+	clean := path.Clean("/" + name)
+	t.mu.Lock()
+	var in freshDir
+	for _, d := range t.fresh {
+		if strings.HasPrefix(clean, d.name+"/") && len(d.name) > len(in.name) {
+			in = d
+		}
+	}
+	t.mu.Unlock()
+	if in.root != nil {
+		rel := clean[len(in.name)+1:]
+		if err := t.parentsIn(in, path.Dir(rel), f); err == nil {
+			return in.root, rel, nil
+		}
+		// A link or file stands in the way: the slow road knows links.
+	}
+	// Looking up and making directories is one act: a whiteout that gives way to
+	// a directory must not be seen half done.
+	t.slow.Lock()
+	defer t.slow.Unlock()
+	dir, base, err := t.parent(clean, f)
+	if err != nil {
+		return nil, "", err
+	}
+	return t.upper(), path.Join(dir.path, base), nil
+}
+
+// parentsIn makes the directories of rel inside a fresh directory. Directories
+// that this tree made are directories still; any other must prove it.
+func (t *Tree) parentsIn(in freshDir, rel string, f daeploy.File) error {
+	if rel == "." {
+		return nil
+	}
+	p := path.Join(in.path, rel)
+	t.mu.Lock()
+	known := t.made[p]
+	t.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := t.parentsIn(in, path.Dir(rel), f); err != nil {
+		return err
+	}
+	err := in.root.Mkdir(rel, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		info, err := in.root.Lstat(rel)
+		if err == nil && !info.IsDir() {
+			err = fs.ErrInvalid
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return t.dress(in.root, rel, p, daeploy.File{Mode: 0o755, Owner: f.Owner, Time: f.Time})
+}
+
+// parent resolves all of name but its last word, making and copying up what is
+// needed to write there.
+func (t *Tree) parent(name string, f daeploy.File) (node, string, error) {
+	dir, base := path.Split(path.Clean("/" + name))
+	if base == "" {
+		return node{}, "", &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
+	}
+	n, err := t.walk(dir, true, t.maker(f))
+	if err != nil {
+		return node{}, "", err
+	}
+	if !n.info.IsDir() {
+		return node{}, "", &fs.PathError{Op: "write", Path: name, Err: unix.ENOTDIR}
+	}
+	return n, base, t.raise(n.path)
+}
+
+// maker makes missing parents for walk: 0755 and f's owner.
+func (t *Tree) maker(f daeploy.File) func(node, string) (node, error) {
+	f.Mode = 0o755
+	return func(dir node, name string) (node, error) { return t.mkdir(dir, name, f) }
+}
+
+// mkdir makes an empty directory in place of whatever has the name.
+func (t *Tree) mkdir(dir node, name string, f daeploy.File) (node, error) {
+	if err := t.raise(dir.path); err != nil {
+		return node{}, err
+	}
+	hidden, err := t.below(dir, name)
+	if err != nil {
+		return node{}, err
+	}
+	p := path.Join(dir.path, name)
+	if err := t.clear(p); err != nil {
+		return node{}, err
+	}
+	if err := t.upper().Mkdir(p, 0o700); err != nil {
+		return node{}, err
+	}
+	if hidden {
+		if err := t.hide(p); err != nil {
+			return node{}, err
+		}
+	}
+	if err := t.dress(t.upper(), p, p, f); err != nil {
+		return node{}, err
+	}
+	info, err := t.upper().Lstat(p)
+	return node{path: p, info: info, layers: []int{0}}, err
+}
+
+// clear removes p from the upper directory alone.
+func (t *Tree) clear(p string) error {
+	if _, err := t.upper().Lstat(p); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	t.forget(p)
+	return t.upper().RemoveAll(p)
+}
+
+func (t *Tree) hide(p string) error {
+	d, err := t.upper().Open(p)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return setOpaque(d)
+}
+
+// whiteout marks base as removed. Its parent is in the upper directory.
+func (t *Tree) whiteout(parent, base string) error {
+	dir, err := t.upper().Open(parent)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return os.NewSyscallError("mknodat", unix.Mknodat(int(dir.Fd()), base, unix.S_IFCHR, 0))
+}
+
+// dress gives a directory just made its owner, mode and times, and notes it.
+func (t *Tree) dress(root *os.Root, rel, p string, f daeploy.File) error {
+	if err := root.Lchown(rel, int(f.Owner.UID), int(f.Owner.GID)); err != nil {
+		return err
+	}
+	if err := root.Chmod(rel, goMode(f.Mode)); err != nil {
+		return err
+	}
+	if !f.Time.IsZero() {
+		if err := root.Chtimes(rel, f.Time, f.Time); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	t.made[p] = true
+	t.mu.Unlock()
+	return nil
+}
+
+// raise makes sure that canonical directory p is in the upper directory: what
+// is there only from below is made anew with mode, owner, attributes and times,
+// since a bare new directory would hide those.
+func (t *Tree) raise(p string) error {
+	if p == "." {
+		return nil
+	}
+	if _, err := t.upper().Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := t.raise(path.Dir(p)); err != nil {
+		return err
+	}
+	n, err := t.walk(p, false, nil)
+	if err != nil {
+		return err
+	}
+	if err := t.copyUp(n); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("copy /%s up: %w", p, err)
+	}
+	return nil
+}
+
+func (t *Tree) copyUp(n node) error {
+	from, err := t.layers[n.layers[0]].Open(n.path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	attrs, err := xattrs(from)
+	if err != nil {
+		return err
+	}
+	if err := t.upper().Mkdir(n.path, 0o700); err != nil {
+		return err
+	}
+	to, err := t.upper().Open(n.path)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	for name, value := range attrs {
+		if strings.HasPrefix(name, overlayPrefix) {
+			continue
+		}
+		if err := unix.Fsetxattr(int(to.Fd()), name, []byte(value), 0); err != nil {
+			return os.NewSyscallError("fsetxattr "+name, err)
+		}
+	}
+	s := stat(n.info)
+	if err := to.Chown(int(s.Uid), int(s.Gid)); err != nil {
+		return err
+	}
+	if err := to.Chmod(goMode(n.info.Mode())); err != nil {
+		return err
+	}
+	return t.upper().Chtimes(n.path, time.Unix(s.Atim.Unix()), n.info.ModTime())
+}
+
+// create opens a new file in place of whatever has the name.
+func create(root *os.Root, p string) (*os.File, error) {
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	out, err := root.OpenFile(p, flags, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		if err = root.RemoveAll(p); err == nil {
+			out, err = root.OpenFile(p, flags, 0o600)
+		}
+	}
+	return out, err
+}
+
+// fill writes content, then owner and mode: in this order, because a change of
+// owner takes set-uid bits away.
+func (t *Tree) fill(out *os.File, f daeploy.File, content io.Reader) error {
+	buf := t.buffers.Get().(*[32 << 10]byte)
+	defer t.buffers.Put(buf)
+	// The plain Writer keeps the pooled buffer in use: a File would bring its own.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, content, buf[:]); err != nil {
+		return err
+	}
+	if err := out.Chown(int(f.Owner.UID), int(f.Owner.GID)); err != nil {
+		return err
+	}
+	return out.Chmod(goMode(f.Mode))
+}

@@ -1,0 +1,218 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Mkdir makes a directory and its missing parents (0755, same owner). One that
+// exists keeps its owner and mode.
+func (t *Tree) Mkdir(name string, f daeploy.File) error {
+	n, err := t.walk(name, true, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		if n, err = t.walk(name, true, t.maker(f)); err == nil {
+			err = t.upper().Chmod(n.path, goMode(f.Mode))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make directory %s: %w", name, err)
+	}
+	if !n.info.IsDir() {
+		return &fs.PathError{Op: "make directory", Path: name, Err: syscall.ENOTDIR}
+	}
+	return nil
+}
+
+// Chmod sets the permission bits of an existing directory, 1777 included.
+func (t *Tree) Chmod(name string, mode fs.FileMode) error {
+	n, err := t.walk(name, true, nil)
+	if err != nil {
+		return err
+	}
+	if !n.info.IsDir() {
+		return &fs.PathError{Op: "chmod", Path: name, Err: syscall.ENOTDIR}
+	}
+	if err := t.raise(n.path); err != nil {
+		return err
+	}
+	return t.upper().Chmod(n.path, goMode(mode))
+}
+
+// Replace makes name an empty directory, whatever was there (S38). A link of
+// that name is replaced, not followed.
+func (t *Tree) Replace(name string, f daeploy.File) error {
+	dir, base, err := t.parent(name, f)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	n, err := t.mkdir(dir, base, f)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	return t.remember(name, n.path)
+}
+
+// Remove removes name and all below; nothing there is fine. A link is removed,
+// not followed.
+func (t *Tree) Remove(name string) error {
+	words := split(path.Clean("/" + name))
+	if len(words) == 0 {
+		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrInvalid}
+	}
+	base := words[len(words)-1]
+	dir, err := t.walk(strings.Join(words[:len(words)-1], "/"), true, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := t.child(dir, base); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	hidden, err := t.below(dir, base)
+	if err != nil {
+		return err
+	}
+	p := path.Join(dir.path, base)
+	if err := t.clear(p); err != nil || !hidden {
+		return err
+	}
+	if err := t.raise(dir.path); err != nil {
+		return err
+	}
+	return t.whiteout(dir.path, base)
+}
+
+// Put writes a file whose parents are made as needed (0755, same owner). What
+// has that name is replaced, and if it is a link, not followed.
+func (t *Tree) Put(name string, f daeploy.File, content io.Reader) error {
+	root, p, err := t.place(name, f)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	out, err := create(root, p)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := t.fill(out, f, content); err != nil {
+		out.Close()
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := out.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if f.Time.IsZero() {
+		return nil
+	}
+	return root.Chtimes(p, f.Time, f.Time)
+}
+
+// Symlink writes a link whose target is stored as it is. What has that name is
+// replaced.
+func (t *Tree) Symlink(name, target string, f daeploy.File) error {
+	root, p, err := t.place(name, f)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	err = root.Symlink(target, p)
+	if errors.Is(err, fs.ErrExist) {
+		if err = root.RemoveAll(p); err == nil {
+			err = root.Symlink(target, p)
+		}
+	}
+	if err == nil {
+		err = root.Lchown(p, int(f.Owner.UID), int(f.Owner.GID))
+	}
+	if err != nil || f.Time.IsZero() {
+		return err
+	}
+	dir, err := root.Open(path.Dir(p))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	ts, err := unix.TimeToTimespec(f.Time)
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("utimensat",
+		unix.UtimesNanoAt(int(dir.Fd()), path.Base(p), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW))
+}
+
+// SetTimes sets the times of directories that this tree has made at or below
+// name, deepest first: the last act of a checkout (S6).
+func (t *Tree) SetTimes(name string, at time.Time) error {
+	n, err := t.walk(name, true, nil)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	var dirs []string
+	for p := range t.made {
+		if within(p, n.path) {
+			dirs = append(dirs, p)
+		}
+	}
+	t.mu.Unlock()
+	// In reverse order a directory comes after all below it.
+	slices.Sort(dirs)
+	slices.Reverse(dirs)
+	for _, p := range dirs {
+		if err := t.upper().Chtimes(p, at, at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// DropEmpty removes the paths that are an empty file or directory in the upper
+// directory and nothing below it: mount points that a runtime had to make (S41).
+// Children must stand before their parents.
+func (t *Tree) DropEmpty(paths ...string) error {
+	for _, name := range paths {
+		dir, err := t.walk(path.Dir(name), false, nil)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p := path.Join(dir.path, path.Base(name))
+		info, err := t.upper().Lstat(p)
+		if err != nil || !info.IsDir() && (!info.Mode().IsRegular() || info.Size() > 0) {
+			continue
+		}
+		hidden, err := t.below(dir, path.Base(name))
+		if err != nil {
+			return err
+		}
+		if hidden {
+			continue
+		}
+		if err := t.upper().Remove(p); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+	}
+	return nil
+}
+
+// within tells whether canonical path p is dir or below it.
+func within(p, dir string) bool {
+	return p == dir || dir == "." || strings.HasPrefix(p, dir+"/")
+}

@@ -1,0 +1,276 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
+
+	"github.com/daeploy/daeploy"
+)
+
+const (
+	awayTime   = 10 * time.Minute // until a build is given up because containerd does not come back
+	awayRetry  = 100 * time.Millisecond
+	awayPause  = 5 * time.Second // the longest between two tries
+	killRepeat = time.Second     // a kill may have met an absent containerd
+)
+
+// Wait hands the output that follows offset from to out, in order, and returns
+// when the process has ended and all its output was handed over; everything
+// else in the container is dead then (S51). buildpipeline.Workspace has the
+// rest of the contract.
+func (w *Workspace) Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error) {
+	c, err := w.client.LoadContainer(ctx, w.name)
+	if errdefs.IsNotFound(err) {
+		return daeploy.Exit{}, w.vanished()
+	}
+	if err != nil && !unavailable(err) {
+		return daeploy.Exit{}, fmt.Errorf("load container %s: %w", w.name, err)
+	}
+	file, err := follow(w.output(), from)
+	if err != nil {
+		return daeploy.Exit{}, fmt.Errorf("follow output of %s: %w", w.id, err)
+	}
+	defer file.Close()
+	if c != nil {
+		if exit, ended, err := w.ending(ctx, c); err != nil || ended {
+			return exit, errors.Join(err, drain(file, out))
+		}
+	}
+
+	// What watches the process must go on when ctx ends, until it is dead.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	run := &watchedRun{box: w.box, limits: limits, file: file, out: out, host: readHost()}
+	exited, over, watching := make(chan ended, 1), make(chan overrun, 1), make(chan struct{})
+	go func() { exited <- w.await(inner) }()
+	go func() { defer close(watching); w.watch(inner, run.host, limits, over) }()
+	defer func() { <-watching }()
+	defer stop()
+	return run.wait(ctx, inner, exited, over)
+}
+
+// vanished is what a container removed behind our back looks like.
+func (w *Workspace) vanished() error {
+	return daeploy.Errorf(daeploy.NotFound, "process_vanished", "the process of %s is gone from containerd", w.id)
+}
+
+// unavailable tells an outage from an answer.
+func unavailable(err error) bool { return daeploy.KindOf(away(err)) == daeploy.Unavailable }
+
+// watchedRun is one Wait.
+type watchedRun struct {
+	*box
+	limits daeploy.Limits
+	file   *follower
+	out    func(p []byte, end int64) error
+	host   host
+
+	reason  error    // why the process is to end before its time; Wait's error
+	deaf    bool     // out has failed: nothing more is handed over
+	over    *overrun // or this is why
+	killing <-chan time.Time
+}
+
+func (r *watchedRun) wait(ctx, inner context.Context, exited <-chan ended, over <-chan overrun) (daeploy.Exit, error) {
+	more, canceled := make(chan struct{}), ctx.Done()
+	close(more) // always ready: chosen while there are bytes left to read
+	for {
+		wake := r.file.changed
+		var ready <-chan struct{} = wake
+		if r.deaf {
+			ready = nil
+		} else if n, err := r.hand(); err != nil {
+			r.deaf = true
+			r.end(inner, err)
+		} else if n > 0 {
+			ready = more
+		}
+		select {
+		case <-ready:
+		case end := <-exited:
+			return r.finish(inner, end)
+		case <-canceled:
+			canceled = nil
+			if errors.Is(context.Cause(ctx), daeploy.ErrShutdown) {
+				return daeploy.Exit{}, context.Cause(ctx)
+			}
+			r.end(inner, context.Cause(ctx))
+		case o := <-over:
+			r.over = &o
+			if o.kill {
+				r.kill(inner)
+			} else {
+				r.end(inner, nil)
+			}
+		case <-r.killing:
+			r.kill(inner)
+		}
+	}
+}
+
+// hand gives the next bytes to out, and how many there were.
+func (r *watchedRun) hand() (int, error) {
+	p, err := r.file.read()
+	if err != nil || len(p) == 0 {
+		return 0, err
+	}
+	if err := r.out(p, r.file.next+int64(len(p))); err != nil {
+		return 0, err
+	}
+	return len(p), r.file.taken(len(p))
+}
+
+// end asks the process to end, once, and remembers the first reason.
+func (r *watchedRun) end(ctx context.Context, reason error) {
+	if r.reason == nil {
+		r.reason = reason
+	}
+	if r.killing != nil {
+		return
+	}
+	r.killing = time.After(r.limits.Grace)
+	// To all, not to the first alone: a shell as process 1 has no handler, and
+	// without one the kernel keeps the signal from it.
+	if r.limits.Grace > 0 {
+		r.send(ctx, syscall.SIGTERM)
+	}
+}
+
+// kill ends everything, again and again until the process is seen dead.
+func (r *watchedRun) kill(ctx context.Context) {
+	r.send(ctx, syscall.SIGKILL)
+	r.killing = time.After(killRepeat)
+}
+
+func (r *watchedRun) send(ctx context.Context, sig syscall.Signal) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, errSilent)
+	defer cancel()
+	if err := r.signal(ctx, sig); err != nil {
+		r.engine.cfg.Log.Warn("signal not delivered", "container", r.name, "signal", sig.String(), "err", err)
+	}
+}
+
+// finish notes how the process ended, removes what is left of it, and hands the
+// rest of its output over.
+func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error) {
+	if end.err != nil {
+		return daeploy.Exit{}, errors.Join(r.reason, end.err)
+	}
+	exit := daeploy.Exit{Code: int(end.code), OOM: r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0}
+	if r.over != nil && !r.over.kill {
+		exit.Limit, exit.Detail = "disk", r.over.detail
+	}
+	if err := r.note(ctx, exit); err != nil {
+		return daeploy.Exit{}, err
+	}
+	// The task's removal waits for the shim to have written all output.
+	if err := r.removeTask(ctx); err != nil {
+		return daeploy.Exit{}, err
+	}
+	if !r.deaf {
+		if err := drain(r.file, r.out); err != nil && r.reason == nil {
+			r.reason = err
+		}
+	}
+	if r.reason != nil {
+		return daeploy.Exit{}, r.reason
+	}
+	return exit, nil
+}
+
+func drain(file *follower, out func(p []byte, end int64) error) error {
+	r := &watchedRun{file: file, out: out}
+	for {
+		if n, err := r.hand(); err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// note keeps the exit status where the next daemon finds it: the task, which
+// knows it too, is about to go.
+func (b *box) note(ctx context.Context, exit daeploy.Exit) error {
+	labels := map[string]string{labelExit: strconv.Itoa(exit.Code)}
+	if exit.OOM {
+		labels[labelOOM] = "1"
+	}
+	c, err := b.client.LoadContainer(ctx, b.name)
+	if err == nil {
+		_, err = c.SetLabels(ctx, labels)
+	}
+	if err != nil {
+		return fmt.Errorf("note the end of %s: %w", b.name, away(err))
+	}
+	return nil
+}
+
+// ending reads what note wrote. If the daemon died in between, the task is
+// still there: it goes now.
+func (b *box) ending(ctx context.Context, c containerd.Container) (daeploy.Exit, bool, error) {
+	labels, err := c.Labels(ctx)
+	if err != nil {
+		return daeploy.Exit{}, false, fmt.Errorf("read labels of %s: %w", b.name, away(err))
+	}
+	text, ok := labels[labelExit]
+	if !ok {
+		return daeploy.Exit{}, false, nil
+	}
+	code, err := strconv.Atoi(text)
+	if err != nil {
+		return daeploy.Exit{}, false, fmt.Errorf("exit status of %s: %w", b.name, err)
+	}
+	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1"}, true, b.removeTask(ctx)
+}
+
+// ended is how await saw the process end.
+type ended struct {
+	code uint32
+	err  error
+}
+
+// await waits for the end of the process, over any outage of containerd that is
+// not too long (F103): "unknown" means nobody was there to ask.
+func (b *box) await(ctx context.Context) ended {
+	pause, since := awayRetry, time.Now()
+	for {
+		code, err := b.awaitOnce(ctx)
+		switch {
+		case err == nil:
+			return ended{code: code}
+		case ctx.Err() != nil:
+			return ended{err: context.Cause(ctx)}
+		case errdefs.IsNotFound(err):
+			return ended{err: &daeploy.Error{
+				Kind: daeploy.NotFound, Code: "process_vanished", Message: "the process is gone from containerd", Err: err,
+			}}
+		case time.Since(since) > awayTime:
+			return ended{err: away(err)}
+		}
+		b.engine.cfg.Log.Info("containerd is away, waiting", "container", b.name, "err", err)
+		if err := sleep(ctx, pause); err != nil {
+			return ended{err: err}
+		}
+		if pause *= 2; pause > awayPause {
+			pause = awayPause
+		}
+	}
+}
+
+func (b *box) awaitOnce(ctx context.Context) (uint32, error) {
+	_, task, err := b.task(ctx)
+	if err != nil {
+		return 0, err
+	}
+	statuses, err := task.Wait(ctx)
+	if err != nil {
+		return 0, err
+	}
+	status := <-statuses
+	return status.ExitCode(), status.Error()
+}

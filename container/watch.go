@@ -1,0 +1,138 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/rootfs"
+)
+
+const (
+	watchPause = 250 * time.Millisecond
+	// recount is how often the upper directory is counted though the disk shows
+	// no need: others may have freed what this build took.
+	recount = 2 * time.Second
+	// share is how much of the time may go into counting.
+	share = 10
+)
+
+// overrun says which limit was passed.
+type overrun struct {
+	detail string
+	kill   bool // memory: whoever is left is killed, and the counters tell the rest
+}
+
+// watch looks after disk and memory until ctx ends, and says so once if a limit
+// is passed: within two seconds, unless counting alone takes longer.
+func (w *Workspace) watch(ctx context.Context, h host, limits daeploy.Limits, over chan<- overrun) {
+	tick := time.NewTicker(watchPause)
+	defer tick.Stop()
+	d := diskWatch{box: w.box, tree: w.tree, dir: w.disk, limits: limits}
+	cgroup := cgroupPath(w.name, w.engine.cfg.Owner)
+	for killed := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// Version 1 kills one process only; a build that lost one is lost (v2 has
+		// memory.oom.group for that).
+		if !killed && limits.Memory > 0 && h.oomKills(cgroup) > 0 {
+			killed = true
+			select {
+			case over <- overrun{kill: true}:
+			default:
+			}
+		}
+		if detail := d.look(ctx); detail != "" {
+			select {
+			case over <- overrun{detail: detail}:
+			case <-ctx.Done():
+			}
+			return
+		}
+	}
+}
+
+// diskWatch guesses from the free space when a count is due.
+type diskWatch struct {
+	*box
+	tree   *rootfs.Tree
+	dir    string
+	limits daeploy.Limits
+
+	counted time.Time
+	took    time.Duration
+	last    rootfs.Usage
+	free    int64 // bytes at the last count
+	files   int64 // free inodes at the last count
+}
+
+// look returns what is wrong, or "".
+func (d *diskWatch) look(ctx context.Context) string {
+	var fs unix.Statfs_t
+	if d.tree == nil || unix.Statfs(d.dir, &fs) != nil {
+		return ""
+	}
+	free, files := int64(fs.Bavail)*fs.Bsize, int64(fs.Ffree)
+	if reserve := d.engine.reserve(fs); free < reserve {
+		return fmt.Sprintf("%s are left on this host, which keeps %s", size(free), size(reserve))
+	}
+	if d.limits.Disk == 0 && d.limits.Inodes == 0 {
+		return ""
+	}
+	// If nobody but this build wrote, it holds no more than this.
+	bytes, inodes := d.last.Bytes+d.free-free, d.last.Inodes+d.files-files
+	suspect := d.counted.IsZero() || d.limits.Disk > 0 && bytes > d.limits.Disk*9/10 ||
+		d.limits.Inodes > 0 && inodes > d.limits.Inodes*9/10
+	since := time.Since(d.counted)
+	if since < share*d.took && !(suspect && since > d.took) || !suspect && since < recount {
+		return ""
+	}
+	start := time.Now()
+	use, err := d.tree.Usage(ctx)
+	if err != nil {
+		return "" // it changes too fast to be counted; the next look may fare better
+	}
+	if info, err := os.Stat(d.output()); err == nil {
+		use.Bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
+	}
+	d.counted, d.took, d.last, d.free, d.files = time.Now(), time.Since(start), use, free, files
+	switch {
+	case d.limits.Disk > 0 && use.Bytes > d.limits.Disk:
+		return fmt.Sprintf("%s of %s", size(use.Bytes), size(d.limits.Disk))
+	case d.limits.Inodes > 0 && use.Inodes > d.limits.Inodes:
+		return fmt.Sprintf("%d of %d files", use.Inodes, d.limits.Inodes)
+	}
+	return ""
+}
+
+// reserve is what builds leave free on a file system.
+func (e *Engine) reserve(fs unix.Statfs_t) int64 {
+	if e.cfg.Reserve > 0 {
+		return e.cfg.Reserve
+	}
+	return max(int64(fs.Blocks)*fs.Bsize/20, 1<<30)
+}
+
+// size writes bytes for people.
+func size(n int64) string {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= unit.size {
+			if n%unit.size == 0 {
+				return fmt.Sprintf("%d %s", n/unit.size, unit.name)
+			}
+			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.size), unit.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
