@@ -1,0 +1,169 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daeploy/daeploy"
+)
+
+func (s *session) apps() *cobra.Command {
+	return s.group("apps", "repositories and what was made from them",
+		s.appsList(), s.appsCreate(), s.appsShow(), s.appsDelete())
+}
+
+func (s *session) appsList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "list your apps", Args: words(0, 0),
+		Example: "daeploy apps",
+	}
+	return s.declare(ofApp, s.answers(cmd, "array of app"), func(context.Context, daeploy.BuildID, []string) error {
+		all, err := s.Apps.Apps()
+		if err != nil {
+			return err
+		}
+		list := []appJSON{}
+		for _, a := range all {
+			if !s.actor.May(a.Name) {
+				continue
+			}
+			full, err := s.appJSON(a)
+			if err != nil {
+				return err
+			}
+			list = append(list, full)
+		}
+		if s.json {
+			return s.printJSON(list)
+		}
+		t := s.table(3, "APP", "BRANCH", "BUILDS", "LAST", "AGE")
+		for _, a := range list {
+			last, when := "", a.Created
+			if a.Last != nil {
+				last, when = string(a.Last.Status), a.Last.Queued
+			}
+			t.row(string(a.Name), clip(a.Branch, 24), fmt.Sprint(a.Builds), last, s.since(when))
+		}
+		t.end()
+		return nil
+	})
+}
+
+func (s *session) appsCreate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "make an empty repository", Args: words(1, 1),
+		Long:    "The first push to an app makes it as well. An app that exists is left as it is.",
+		Example: "daeploy apps create blog",
+	}
+	return s.declare(ofApp, s.answers(cmd, "app"), func(ctx context.Context, id daeploy.BuildID, _ []string) error {
+		_, err := s.Apps.App(id.App)
+		existed := err == nil
+		if err != nil && daeploy.KindOf(err) != daeploy.NotFound {
+			return err
+		}
+		a, err := s.Apps.CreateApp(ctx, id.App)
+		if err != nil {
+			return err
+		}
+		if !existed {
+			s.Log.Info("app created", s.who("app", a.Name)...)
+		}
+		switch {
+		case s.json:
+			return s.printApp(a)
+		case existed:
+			s.print("%s exists already", a.Name)
+		default:
+			s.print("created %s", a.Name)
+			s.chat("hint: push to it: git push ssh://daeploy@HOST:PORT/%s main", a.Name)
+		}
+		return nil
+	})
+}
+
+func (s *session) appsShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show NAME", Short: "one app in full", Args: words(1, 1),
+		Example: "daeploy apps show blog",
+	}
+	return s.declare(ofApp, s.answers(cmd, "app"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
+		a, err := s.Apps.App(id.App)
+		if err != nil {
+			return err
+		}
+		if s.json {
+			return s.printApp(a)
+		}
+		full, err := s.appJSON(a)
+		if err != nil {
+			return err
+		}
+		last := "none yet"
+		if b := full.Last; b != nil {
+			last = fmt.Sprintf("%s %s, %s ago", b.ID, b.Status, s.since(b.Queued))
+		}
+		s.fields(
+			[2]string{"app", string(a.Name)},
+			[2]string{"branch", a.Branch},
+			[2]string{"created", s.moment(full.Created)},
+			[2]string{"last build", last},
+		)
+		return nil
+	})
+}
+
+func (s *session) appsDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete NAME --yes", Short: "delete an app for good", Args: words(1, 1),
+		Long:    "Deletes the repository, all builds with their logs, and all images of the app.",
+		Example: "daeploy apps delete blog --yes",
+	}
+	yes := cmd.Flags().Bool("yes", false, "yes, I mean it")
+	return s.declare(ofApp, s.answers(cmd, "app"), func(ctx context.Context, id daeploy.BuildID, _ []string) error {
+		if !*yes {
+			return usageError(fmt.Sprintf("if you mean it: apps delete %s --yes", id.App),
+				"this deletes the repository, builds, logs and images of %s", id.App)
+		}
+		a, err := s.Apps.App(id.App)
+		if err != nil {
+			return err
+		}
+		gone, err := s.appJSON(a)
+		if err != nil {
+			return err
+		}
+		if err := s.Apps.DeleteApp(ctx, id.App); err != nil {
+			return err
+		}
+		s.Log.Info("app deleted", s.who("app", id.App)...)
+		if s.json {
+			return s.printJSON(gone)
+		}
+		s.print("deleted %s", id.App)
+		return nil
+	})
+}
+
+func (s *session) printApp(a daeploy.App) error {
+	full, err := s.appJSON(a)
+	if err != nil {
+		return err
+	}
+	return s.printJSON(full)
+}
+
+// appJSON adds the newest build to an app.
+func (s *session) appJSON(a daeploy.App) (appJSON, error) {
+	j := appJSON{Name: a.Name, Branch: a.Branch, Created: stamp(a.Created), Builds: a.Builds}
+	b, err := s.History.Build(daeploy.BuildID{App: a.Name})
+	switch {
+	case err == nil:
+		last := s.buildJSON(&b)
+		j.Last = &last
+	case daeploy.KindOf(err) != daeploy.NotFound:
+		return appJSON{}, err
+	}
+	return j, nil
+}

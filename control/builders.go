@@ -1,0 +1,140 @@
+package control
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daeploy/daeploy"
+)
+
+func (s *session) builders() *cobra.Command {
+	return s.group("builders", "builder images on this host",
+		s.buildersList(), s.buildersPull(), s.buildersImport(),
+		s.onHost(admins, &cobra.Command{
+			Use: "build DIR", Short: "make a builder image from its recipe", Example: "daeploy builders build builders/python",
+		}),
+		s.onHost(admins, &cobra.Command{
+			Use: "init NAME DIR", Short: "begin a recipe for a builder image", Example: "daeploy builders init perl ./perl",
+		}),
+	)
+}
+
+func (s *session) buildersList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "list the images that are not an app's", Args: words(0, 0),
+		Example: "daeploy builders",
+	}
+	return s.declare(admins, s.answers(cmd, "array of image"), func(ctx context.Context, _ daeploy.BuildID, _ []string) error {
+		all, err := s.Images.Images(ctx, "")
+		if err != nil {
+			return err
+		}
+		var list []daeploy.Image
+		for _, i := range all {
+			if !isAppImage(i.Ref) {
+				list = append(list, i)
+			}
+		}
+		return s.showImages(list)
+	})
+}
+
+// isAppImage tells whether the name is of the form daeploy.local/APP:TAG.
+func isAppImage(ref daeploy.ImageRef) bool {
+	rest, ok := strings.CutPrefix(string(ref), daeploy.ImageDomain+"/")
+	return ok && !strings.Contains(rest, "/")
+}
+
+func (s *session) buildersPull() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "pull REF", Short: "fetch an image from its registry", Args: words(1, 1),
+		Long:    "Asks the registry also if the image is here, and so brings it up to date.",
+		Example: "daeploy builders pull registry.example.com/s2i/python:3.11",
+	}
+	return s.declare(admins, s.answers(cmd, "image"), func(ctx context.Context, _ daeploy.BuildID, args []string) error {
+		ref, err := imageRef(args[0])
+		if err != nil {
+			return err
+		}
+		img, err := s.Images.Pull(ctx, ref, s.progress())
+		if err != nil {
+			return err
+		}
+		s.Log.Info("image pulled", s.who("ref", img.Ref)...)
+		if s.json {
+			return s.printJSON(newImageJSON(img))
+		}
+		return s.showImages([]daeploy.Image{img})
+	})
+}
+
+// progress says how far a pull is, at most once for each tenth.
+func (s *session) progress() func(daeploy.Progress) {
+	said := int64(-1)
+	return func(p daeploy.Progress) {
+		if s.json || p.Total <= 0 || p.Done*10/p.Total <= said {
+			return
+		}
+		said = p.Done * 10 / p.Total
+		s.chat("pulling: %s of %s", size(p.Done), size(p.Total))
+	}
+}
+
+func (s *session) buildersImport() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "import FILE|- [--as REF]", Short: "read images from an OCI or Docker archive", Args: words(1, 1),
+		Long: "Reads the archive from standard input. On the host, FILE may be a file.",
+		Example: "daeploy builders import python.tar\n" +
+			"ssh -p 2222 daeploy@HOST builders import - < python.tar",
+	}
+	as := cmd.Flags().String("as", "", "`REF` to name the archive's one image by")
+	s.answers(cmd, "array of image")
+	return s.declare(admins, cmd, func(ctx context.Context, _ daeploy.BuildID, args []string) error {
+		var ref daeploy.ImageRef
+		if *as != "" {
+			var err error
+			if ref, err = imageRef(*as); err != nil {
+				return err
+			}
+		}
+		if err := onlyStdin(cmd, args); err != nil {
+			return err
+		}
+		images, err := s.Images.Import(ctx, s.stdin, ref)
+		if err != nil {
+			return err
+		}
+		for _, img := range images {
+			s.Log.Info("image imported", s.who("ref", img.Ref)...)
+		}
+		return s.showImages(images)
+	})
+}
+
+func (s *session) showImages(images []daeploy.Image) error {
+	list := make([]imageJSON, len(images))
+	for i, img := range images {
+		list[i] = newImageJSON(img)
+	}
+	if s.json {
+		return s.printJSON(list)
+	}
+	t := s.table(-1, "IMAGE", "SIZE", "AGE", "DIGEST")
+	for _, i := range list {
+		t.row(string(i.Image), size(i.Size), s.since(i.Created), shortDigest(i.Digest))
+	}
+	t.end()
+	return nil
+}
+
+func imageRef(word string) (daeploy.ImageRef, error) {
+	ref, err := daeploy.ParseImageRef(word)
+	if err != nil {
+		return "", &daeploy.Error{
+			Kind: daeploy.Invalid, Code: "image_ref_invalid", Message: err.Error(), Hint: "as in registry.example.com/team/python:3.11",
+		}
+	}
+	return ref, nil
+}

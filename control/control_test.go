@@ -1,0 +1,241 @@
+package control_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/control"
+)
+
+var update = flag.Bool("update", false, "write the golden files and docs/commands.md anew")
+
+func TestNewWantsEverything(t *testing.T) {
+	if _, err := control.New(control.Config{Version: "0.1.0"}); err == nil {
+		t.Error("New took a configuration without anything behind it")
+	}
+}
+
+// TestWords shows what each command says, to whom, and how it exits. The golden
+// file of a row holds all three.
+func TestWords(t *testing.T) {
+	colours := &control.Terminal{Term: "xterm"}
+	tests := []struct {
+		name, line string
+		actor      daeploy.Actor
+		stdin      string
+		terminal   *control.Terminal
+	}{
+		{name: "help", line: "", actor: eve},
+		{name: "help-group", line: "help keys", actor: eve},
+		{name: "help-command", line: "keys add --help", actor: eve},
+		{name: "help-unknown", line: "help keys ad", actor: eve},
+
+		{name: "keys-list", line: "keys list", actor: admin},
+		{name: "keys", line: "keys", actor: admin},
+		{name: "keys-add-app", line: "keys add bob --app shop --app blog --app shop", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
+		{name: "keys-add-admin", line: "keys add bob - --admin --json", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
+		{name: "keys-add-twice", line: "keys add anna --admin", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
+		{name: "keys-add-no-right", line: "keys add bob", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
+		{name: "keys-add-both-rights", line: "keys add bob --admin --app blog", actor: admin},
+		{name: "keys-add-file", line: "keys add bob bob.pub --admin", actor: admin},
+		{name: "keys-add-nothing", line: "keys add bob --admin", actor: admin, stdin: " \n"},
+		{name: "keys-add-endless", line: "keys add bob --admin", actor: admin, stdin: strings.Repeat("x", 1<<20)},
+		{name: "keys-add-garbage", line: "keys add bob --admin", actor: admin, stdin: "-----BEGIN"},
+		{name: "keys-add-bad-name", line: "keys add -- -bob --admin", actor: admin},
+		{name: "keys-add-bad-app", line: "keys add bob --app ../x", actor: admin},
+		{name: "keys-remove", line: "keys remove anna", actor: admin},
+		{name: "keys-remove-missing", line: "keys remove nobody", actor: admin},
+		{name: "keys-denied", line: "keys list", actor: anna},
+
+		{name: "apps", line: "apps", actor: admin},
+		{name: "apps-own", line: "apps list", actor: anna},
+		{name: "apps-none", line: "apps --json", actor: eve},
+		{name: "apps-create", line: "apps create new", actor: anna},
+		{name: "apps-create-again", line: "apps create blog", actor: anna},
+		{name: "apps-create-json", line: "apps create new --json", actor: anna},
+		{name: "apps-create-denied", line: "apps create mine", actor: anna},
+		{name: "apps-show", line: "apps show blog", actor: anna},
+		{name: "apps-show-empty", line: "apps show empty", actor: admin},
+		{name: "apps-delete-without-yes", line: "apps delete blog", actor: anna},
+		{name: "apps-delete", line: "apps delete blog --yes", actor: anna},
+		{name: "apps-delete-missing", line: "apps delete new --yes", actor: anna},
+
+		{name: "builds", line: "builds", actor: admin},
+		{name: "builds-colour", line: "builds --limit 3", actor: admin, terminal: colours},
+		{name: "builds-own", line: "builds", actor: anna},
+		{name: "builds-none", line: "builds --json", actor: eve},
+		{name: "builds-app-status", line: "builds blog --status failed,succeeded --limit 1", actor: anna},
+		{name: "builds-bad-status", line: "builds --status faild", actor: anna},
+		{name: "builds-bad-limit", line: "builds --limit many", actor: anna},
+		{name: "builds-below-limit", line: "builds --limit -1", actor: anna},
+		{name: "builds-missing-app", line: "builds new", actor: anna},
+
+		{name: "build", line: "build blog/17", actor: anna},
+		{name: "build-newest-queued", line: "build blog", actor: anna},
+		{name: "build-failed", line: "build blog/16", actor: anna},
+		{name: "build-running", line: "build shop/4", actor: admin},
+		{name: "build-hostile", line: "build shop/2", actor: admin},
+		{name: "build-hostile-json", line: "build shop/2 --json", actor: admin},
+		{name: "build-missing", line: "build blog/99", actor: anna},
+		{name: "build-bad-id", line: "build blog/0", actor: anna},
+
+		{name: "logs", line: "logs blog/17", actor: anna},
+		{name: "logs-raw", line: "logs blog/17 --raw", actor: anna},
+		{name: "logs-json", line: "logs blog/17 --json", actor: anna},
+		{name: "logs-raw-json", line: "logs blog/17 --raw --json", actor: anna},
+		{name: "logs-follow-succeeded", line: "logs -f blog/17", actor: anna},
+		{name: "logs-follow-failed", line: "logs blog/16 -f", actor: anna},
+		{name: "logs-follow-superseded", line: "logs -f shop/3", actor: admin},
+		{name: "logs-follow-not-final", line: "logs -f shop/4", actor: admin},
+
+		{name: "cancel-running", line: "cancel shop", actor: admin},
+		{name: "cancel-json", line: "cancel blog --json", actor: anna},
+		{name: "cancel-final", line: "cancel blog/17", actor: anna},
+
+		{name: "images", line: "images blog", actor: anna},
+		{name: "images-only-latest", line: "images shop --json", actor: admin},
+
+		{name: "run", line: "run blog", actor: anna, stdin: "hello\n"},
+		{name: "run-terminal", line: "run blog/17 -- sh -c true", actor: anna, stdin: "raw\n", terminal: colours},
+		{name: "run-failed", line: "run blog/16", actor: anna, terminal: colours},
+		{name: "run-no-image", line: "run new", actor: daeploy.Actor{Apps: []daeploy.AppName{"new"}}},
+		{name: "run-without-dash", line: "run blog sh", actor: anna},
+		{name: "run-json", line: "run blog --json", actor: anna},
+
+		{name: "builders", line: "builders", actor: admin},
+		{name: "builders-list-json", line: "builders list --json", actor: admin},
+		{name: "builders-pull", line: "builders pull python:3.11", actor: admin},
+		{name: "builders-pull-json", line: "builders pull python:3.11 --json", actor: admin},
+		{name: "builders-pull-bad", line: "builders pull Python:", actor: admin},
+		{name: "builders-import", line: "builders import -", actor: admin, stdin: "archive"},
+		{name: "builders-import-as", line: "builders import - --as daeploy.local/builders/perl:5", actor: admin, stdin: "archive"},
+		{name: "builders-import-file", line: "builders import python.tar", actor: admin},
+		{name: "builders-build", line: "builders build builders/python --no-cache", actor: admin},
+		{name: "builders-init-help", line: "builders init --help", actor: admin},
+
+		{name: "status", line: "status", actor: admin},
+		{name: "status-json", line: "status --json", actor: admin},
+		{name: "version", line: "version", actor: eve},
+		{name: "completion", line: "completion bash", actor: eve},
+
+		{name: "unknown-command", line: "biulds", actor: eve},
+		{name: "unknown-far", line: "sendmail", actor: eve},
+		{name: "unknown-hidden", line: "__complete keys", actor: admin},
+		{name: "unknown-subcommand-json", line: "keys ad --json", actor: eve},
+		{name: "unknown-flag", line: "builds --limti 3", actor: anna},
+		{name: "unknown-short-flag", line: "logs -fx blog", actor: anna},
+		{name: "flag-without-value", line: "builds --limit", actor: anna},
+		{name: "flag-first", line: "--json builds", actor: anna},
+		{name: "too-many-words", line: "build blog/17 shop/4", actor: anna},
+		{name: "too-few-words", line: "build", actor: anna},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost()
+			h.exit = 7
+			h.pulled = []daeploy.Progress{{Done: 5}, {Done: 1 << 20, Total: 40 << 20}, {Done: 2 << 20, Total: 40 << 20}, {Done: 40 << 20, Total: 40 << 20}}
+			got := run(t, h, control.Call{Actor: tt.actor, Stdin: strings.NewReader(tt.stdin), Terminal: tt.terminal}, tt.line)
+			golden(t, tt.name, fmt.Sprintf("$ %s\nexit %d\n-- stdout --\n%s-- stderr --\n%s", tt.line, got.code, visible(got.out), visible(got.err)))
+			if tt.terminal == nil {
+				plain(t, got.out+got.err)
+			}
+		})
+	}
+}
+
+// visible lets a golden file show what would move a cursor.
+func visible(s string) string {
+	return strings.NewReplacer("\x1b", "<ESC>", "\r\n", "<CR>\n").Replace(s)
+}
+
+// plain fails on anything a terminal might act on, and on what is no ASCII of
+// ours; the tests' own names are.
+func plain(t *testing.T, s string) {
+	t.Helper()
+	for i := range len(s) {
+		if c := s[i]; c != '\n' && (c < ' ' || c > '~') {
+			t.Errorf("byte %d is %#x; only printable ASCII and line feeds are expected:\n%q", i, c, s)
+			return
+		}
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; go test ./control -update writes it", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("differs from %s (-want +got):\n%s", file, diff)
+	}
+}
+
+// TestReference keeps docs/commands.md in step with the tree.
+func TestReference(t *testing.T) {
+	var b strings.Builder
+	if err := control.Reference(&b); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("..", "docs", "commands.md")
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.String()); diff != "" {
+		t.Errorf("docs/commands.md is stale; go test ./control -update writes it (-file +tree):\n%s", diff)
+	}
+}
+
+// TestHelpFits: what people read on a terminal of 80 columns does not wrap, and
+// every command has an example.
+func TestHelpFits(t *testing.T) {
+	names := append(slices.Collect(maps.Keys(control.Declared())), "")
+	for _, name := range names {
+		got := run(t, newHost(), control.Call{Actor: eve}, "help "+name)
+		if got.code != 0 || got.err != "" {
+			t.Errorf("help %s: exit %d, stderr %q", name, got.code, got.err)
+		}
+		plain(t, got.out)
+		for line := range strings.Lines(got.out) {
+			if len(line) > 81 {
+				t.Errorf("help %s: line of %d characters: %s", name, len(line)-1, line)
+			}
+		}
+		if !strings.Contains(got.out, "Examples:\n  ") && !strings.Contains(got.out, "Commands:\n  ") {
+			t.Errorf("help %s has neither examples nor commands:\n%s", name, got.out)
+		}
+	}
+}
+
+// TestNoColour: colour needs a terminal that can, and whose owner wants it.
+func TestNoColour(t *testing.T) {
+	for name, terminal := range map[string]*control.Terminal{
+		"no terminal": nil, "TERM=dumb": {Term: "dumb"}, "no TERM": {}, "NO_COLOR": {Term: "xterm", NoColor: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := run(t, newHost(), control.Call{Actor: admin, Terminal: terminal}, "builds")
+			plain(t, got.out)
+		})
+	}
+}

@@ -1,0 +1,327 @@
+package control_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/control"
+)
+
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func ago(d time.Duration) time.Time { return now.Add(-d) }
+
+// host is a whole daemon in memory. It notes each thing it is asked for, as
+// "method subject", so that a test can tell what a call touched.
+type host struct {
+	mu     sync.Mutex
+	keys   []daeploy.Key
+	apps   []daeploy.App
+	builds []daeploy.Build // oldest first
+	images []daeploy.Image
+	status control.Status
+	exit   int                // of what RunImage runs
+	spec   *daeploy.RunSpec   // of the last RunImage
+	pulled []daeploy.Progress // what Pull reports
+	follow chan struct{}      // a follower waits for its end
+	broken error              // what every method answers, if set
+	asked  []string
+}
+
+func (h *host) ask(method, subject string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = append(h.asked, method+" "+subject)
+	return h.broken
+}
+
+func notFound(what string) error {
+	return &daeploy.Error{Kind: daeploy.NotFound, Code: "not_found", Message: "there is no " + what, Hint: "look at the list"}
+}
+
+func (h *host) AddKey(k daeploy.Key) error {
+	if err := h.ask("AddKey", k.Name); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(h.keys, func(o daeploy.Key) bool { return o.Name == k.Name }) {
+		return daeploy.Errorf(daeploy.Failure, "key_exists", "there is a key %s already", k.Name)
+	}
+	h.keys = append(h.keys, k)
+	return nil
+}
+
+func (h *host) Keys() ([]daeploy.Key, error) { return h.keys, h.ask("Keys", "") }
+
+func (h *host) RemoveKey(name string) (daeploy.Key, error) {
+	if err := h.ask("RemoveKey", name); err != nil {
+		return daeploy.Key{}, err
+	}
+	i := slices.IndexFunc(h.keys, func(k daeploy.Key) bool { return k.Name == name })
+	if i < 0 {
+		return daeploy.Key{}, notFound("key " + name)
+	}
+	k := h.keys[i]
+	h.keys = slices.Delete(h.keys, i, i+1)
+	return k, nil
+}
+
+func (h *host) Apps() ([]daeploy.App, error) { return h.apps, h.ask("Apps", "") }
+
+func (h *host) App(name daeploy.AppName) (daeploy.App, error) {
+	if err := h.ask("App", string(name)); err != nil {
+		return daeploy.App{}, err
+	}
+	for _, a := range h.apps {
+		if a.Name == name {
+			return a, nil
+		}
+	}
+	return daeploy.App{}, notFound("app " + string(name))
+}
+
+func (h *host) CreateApp(_ context.Context, name daeploy.AppName) (daeploy.App, error) {
+	if err := h.ask("CreateApp", string(name)); err != nil {
+		return daeploy.App{}, err
+	}
+	for _, a := range h.apps {
+		if a.Name == name {
+			return a, nil
+		}
+	}
+	h.apps = append(h.apps, daeploy.App{Name: name, Created: now})
+	return h.apps[len(h.apps)-1], nil
+}
+
+func (h *host) DeleteApp(_ context.Context, name daeploy.AppName) error {
+	h.apps = slices.DeleteFunc(h.apps, func(a daeploy.App) bool { return a.Name == name })
+	return h.ask("DeleteApp", string(name))
+}
+
+func (h *host) Build(id daeploy.BuildID) (daeploy.Build, error) {
+	if err := h.ask("Build", string(id.App)); err != nil {
+		return daeploy.Build{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range slices.Backward(h.builds) {
+		if b.ID == id || id.Number == 0 && b.ID.App == id.App {
+			return b, nil
+		}
+	}
+	return daeploy.Build{}, notFound("build " + id.String())
+}
+
+func (h *host) Builds(f daeploy.BuildFilter) (list []daeploy.Build, err error) {
+	subject := "*"
+	if f.Apps != nil {
+		subject = fmt.Sprint(f.Apps)
+	}
+	for _, b := range slices.Backward(h.builds) {
+		if (f.Apps == nil || slices.Contains(f.Apps, b.ID.App)) &&
+			(len(f.Statuses) == 0 || slices.Contains(f.Statuses, b.Status)) && (f.Limit == 0 || len(list) < f.Limit) {
+			list = append(list, b)
+		}
+	}
+	return list, h.ask("Builds", subject)
+}
+
+func (h *host) CopyLog(ctx context.Context, w io.Writer, id daeploy.BuildID, view daeploy.LogView) error {
+	if err := h.ask("CopyLog", string(id.App)); err != nil {
+		return err
+	}
+	text := "> assemble   .s2i/bin/assemble\n  | Collecting flask\n"
+	if view.Raw {
+		text = "Collecting flask\n"
+	}
+	if view.JSON {
+		text = `{"time":"2026-03-01T11:57:00Z","stream":"app","text":"Collecting flask"}` + "\n"
+	}
+	if _, err := io.WriteString(w, text); err != nil || !view.Follow || h.follow == nil {
+		return err
+	}
+	select {
+	case <-h.follow:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Cancel is of the interface Builds.
+func (h *host) Cancel(_ context.Context, id daeploy.BuildID) error {
+	if err := h.ask("Cancel", string(id.App)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(h.builds, func(b daeploy.Build) bool { return b.ID == id })
+	if b := &h.builds[i]; !b.Status.Final() {
+		b.Status, b.Message, b.Ended = daeploy.StatusCanceled, "the build was canceled", now
+	}
+	return nil
+}
+
+func (h *host) Position(id daeploy.BuildID) (int, string) {
+	_ = h.ask("Position", string(id.App))
+	return 2, "behind shop/4"
+}
+
+func (h *host) Images(_ context.Context, prefix string) (list []daeploy.Image, err error) {
+	for _, i := range h.images {
+		if strings.HasPrefix(string(i.Ref), prefix) {
+			list = append(list, i)
+		}
+	}
+	return list, h.ask("Images", prefix)
+}
+
+func (h *host) Pull(_ context.Context, ref daeploy.ImageRef, progress func(daeploy.Progress)) (daeploy.Image, error) {
+	for _, p := range h.pulled {
+		progress(p)
+	}
+	return daeploy.Image{Ref: ref, Digest: digest("p"), Size: 40 << 20, Created: now, Pulled: true}, h.ask("Pull", string(ref))
+}
+
+func (h *host) Import(_ context.Context, r io.Reader, ref daeploy.ImageRef) ([]daeploy.Image, error) {
+	archive, err := io.ReadAll(r)
+	ref = cmp.Or(ref, "daeploy.local/builders/python:3.11")
+	return []daeploy.Image{{Ref: ref, Digest: digest("i"), Size: int64(len(archive)), Created: now}},
+		errors.Join(err, h.ask("Import", string(ref)))
+}
+
+func (h *host) RunImage(ctx context.Context, spec daeploy.RunSpec) (int, error) {
+	if err := h.ask("RunImage", string(spec.App)); err != nil {
+		return 0, err
+	}
+	h.spec = &spec
+	spec.Started("10.209.0.5")
+	if _, err := io.Copy(spec.Stdout, spec.Stdin); err != nil {
+		return 0, err
+	}
+	return h.exit, ctx.Err()
+}
+
+func (h *host) Status(context.Context) (control.Status, error) {
+	return h.status, h.ask("Status", "")
+}
+
+func digest(letter string) string { return fmt.Sprintf("sha256:%x", strings.Repeat(letter, 32)) }
+
+// newHost is a daemon with two apps, builds in every state, and a few keys.
+func newHost() *host {
+	commit := daeploy.Revision(strings.Repeat("4f2c1ab9", 5))
+	python := daeploy.ImageRef("daeploy.local/builders/python:3.11")
+	build := func(app daeploy.AppName, n uint64, status daeploy.Status, queued time.Duration) daeploy.Build {
+		b := daeploy.Build{
+			ID: daeploy.BuildID{App: app, Number: n}, Status: status, Commit: commit, Subject: "Fix cart",
+			Ref: "refs/heads/main", By: "anna", Key: "SHA256:" + daeploy.KeyID(strings.Repeat("A", 43)),
+			Queued: ago(queued),
+		}
+		if status == daeploy.StatusQueued {
+			return b
+		}
+		b.Started, b.Builder, b.BuilderDigest = ago(queued).Add(time.Second), python, digest("b")
+		b.Steps = []daeploy.Step{
+			{Name: daeploy.StepBuilder, Started: b.Started, Duration: 20 * time.Millisecond, Detail: "present"},
+			{Name: daeploy.StepAssemble, Started: b.Started.Add(20 * time.Millisecond), Duration: 2100 * time.Millisecond, Detail: "exit 0"},
+		}
+		if status != daeploy.StatusRunning {
+			b.Ended = b.Started.Add(2500 * time.Millisecond)
+		}
+		if status == daeploy.StatusSucceeded {
+			b.Image, b.ImageDigest, b.Message = b.ID.Image(), digest("i"), string(b.ID.Image())+" is ready"
+		}
+		return b
+	}
+	failed := build("blog", 16, daeploy.StatusFailed, 2*time.Hour)
+	failed.Reason, failed.ExitCode = "assemble_failed", 1
+	failed.Message, failed.Hint = "assemble failed (exit 1)", "The lines above are its own output."
+	failed.Steps[1].Detail = "exit 1"
+	hostile := build("shop", 2, daeploy.StatusInterrupted, 50*time.Hour)
+	hostile.Subject = "\x1b]0;owned\x07\x1b[31mred\u202e \u009b2J\xff\nsecond\tline"
+	hostile.By, hostile.Ref = "mal\x1b[2Jlory", "refs/heads/a-branch-with-a-very-long-name"
+	return &host{
+		keys: []daeploy.Key{
+			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("A", 43)), Name: "anna", Type: "ssh-ed25519", Public: "ssh-ed25519 AAAA", Apps: []daeploy.AppName{"blog"}, Added: ago(72 * time.Hour)},
+			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("B", 43)), Name: "root@host", Type: "ssh-rsa", Public: "ssh-rsa BBBB", Admin: true, Added: ago(30 * time.Second)},
+		},
+		apps: []daeploy.App{
+			{Name: "blog", Branch: "main", Created: ago(100 * time.Hour), Builds: 18},
+			{Name: "empty", Created: ago(5 * time.Minute)},
+			{Name: "shop", Branch: "trunk", Created: ago(100 * time.Hour), Builds: 4},
+		},
+		builds: []daeploy.Build{
+			hostile,
+			build("shop", 3, daeploy.StatusSuperseded, 26*time.Hour),
+			failed,
+			build("blog", 17, daeploy.StatusSucceeded, time.Hour),
+			build("shop", 4, daeploy.StatusRunning, 3*time.Minute),
+			build("blog", 18, daeploy.StatusQueued, 2*time.Minute),
+		},
+		images: []daeploy.Image{
+			{Ref: "daeploy.local/blog:17", Digest: digest("i"), Size: 39 << 20, Created: ago(time.Hour)},
+			{Ref: "daeploy.local/blog:9", Digest: digest("h"), Size: 1234567, Created: ago(90 * time.Hour)},
+			{Ref: "daeploy.local/blog:latest", Digest: digest("i"), Size: 39 << 20, Created: ago(time.Hour)},
+			{Ref: "daeploy.local/builders/python:3.11", Digest: digest("b"), Size: 120 << 20},
+			{Ref: "daeploy.local/shop:latest", Digest: digest("s"), Size: 512, Created: ago(90 * time.Hour)},
+			{Ref: "docker.io/library/python:3.11", Digest: digest("d"), Size: 2 << 30, Created: ago(time.Minute)},
+		},
+		status: control.Status{
+			Version: "0.1.0", Uptime: 7384, Containerd: "ok", SSH: "0.0.0.0:2222",
+			HostKey: "SHA256:" + strings.Repeat("H", 43), Running: 1, Queued: 1, Free: 12 << 30,
+		},
+	}
+}
+
+var (
+	admin = daeploy.Actor{Name: "root", Admin: true, Remote: "local uid 0"}
+	anna  = daeploy.Actor{Name: "anna", Key: "SHA256:AAA", Apps: []daeploy.AppName{"blog", "new"}, Remote: "192.0.2.7:4711"}
+	eve   = daeploy.Actor{Name: "eve", Key: "SHA256:EEE", Apps: []daeploy.AppName{"other"}, Remote: "192.0.2.8:4711"}
+)
+
+func parseKey(text []byte) (daeploy.Key, error) {
+	kind, _, ok := strings.Cut(strings.TrimSpace(string(text)), " ")
+	if !ok || !strings.HasPrefix(kind, "ssh-") {
+		return daeploy.Key{}, daeploy.Errorf(daeploy.Usage, "key_invalid", "line 1 is no OpenSSH public key")
+	}
+	return daeploy.Key{ID: daeploy.KeyID("SHA256:" + strings.Repeat("N", 43)), Type: kind, Public: strings.TrimSpace(string(text))}, nil
+}
+
+func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
+	t.Helper()
+	tree, err := control.New(control.Config{
+		Keys: h, Apps: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
+		ParseKey: parseKey, Version: "0.1.0", Now: func() time.Time { return now },
+		Log: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+type answer struct {
+	code     int
+	out, err string
+	log      string
+}
+
+// run gives what a caller sees who types a line.
+func run(t testing.TB, h *host, call control.Call, line string) answer {
+	t.Helper()
+	var out, errs, log bytes.Buffer
+	call.Words, call.Stdout, call.Stderr = strings.Fields(line), &out, &errs
+	code := newTree(t, h, &log).Run(t.Context(), call)
+	return answer{code, out.String(), errs.String(), log.String()}
+}

@@ -1,0 +1,178 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf16"
+
+	"github.com/daeploy/daeploy"
+)
+
+// The objects that --json prints. Their fields are a promise to scripts: a
+// field may be added, none is renamed, removed, left out, or given another
+// type. Times are RFC 3339 in UTC and null while they have not come; durations
+// are seconds, sizes bytes; a text that is not known is "", never null; a list
+// without elements is [], never null. The doc tags become docs/commands.md.
+
+// buildJSON is a build: one attempt to turn a commit into an image.
+type buildJSON struct {
+	ID            daeploy.BuildID  `json:"id" doc:"APP/N, as in \"blog/17\""`
+	App           daeploy.AppName  `json:"app" doc:"the app"`
+	Number        uint64           `json:"number" doc:"counts per app, from 1"`
+	Status        daeploy.Status   `json:"status" doc:"queued, running, succeeded, failed, canceled, superseded or interrupted"`
+	Reason        string           `json:"reason" doc:"why it failed, as a stable code"`
+	Message       string           `json:"message" doc:"why, as a sentence"`
+	Hint          string           `json:"hint" doc:"the next action after a failure"`
+	ExitCode      int              `json:"exit_code" doc:"of the script that failed; else 0"`
+	Commit        daeploy.Revision `json:"commit" doc:"full id of the commit"`
+	Subject       string           `json:"subject" doc:"first line of the commit's message"`
+	Branch        string           `json:"branch" doc:"the branch or tag that was pushed"`
+	By            string           `json:"by" doc:"name of the key that pushed"`
+	Builder       daeploy.ImageRef `json:"builder" doc:"the builder image"`
+	BuilderDigest string           `json:"builder_digest" doc:"its digest when it was used"`
+	Image         daeploy.ImageRef `json:"image" doc:"the image that was made"`
+	ImageDigest   string           `json:"image_digest" doc:"its digest"`
+	Incremental   bool             `json:"incremental" doc:"artifacts of an earlier build were used"`
+	Queued        *time.Time       `json:"queued" doc:"when the push was accepted"`
+	Started       *time.Time       `json:"started" doc:"when the build left the queue, or null"`
+	Ended         *time.Time       `json:"ended" doc:"when it was over, or null"`
+	Duration      float64          `json:"duration" doc:"seconds from started to ended, or until now; 0 before"`
+	Steps         []stepJSON       `json:"steps" doc:"array of steps, in order"`
+}
+
+// stepJSON is a timed part of a build.
+type stepJSON struct {
+	Name     daeploy.StepName `json:"name" doc:"config, builder, checkout, assemble, commit or record"`
+	Started  *time.Time       `json:"started" doc:"when it began"`
+	Duration float64          `json:"duration" doc:"seconds; 0 while it goes on"`
+	Detail   string           `json:"detail" doc:"a few words for people"`
+}
+
+// appJSON is an app.
+type appJSON struct {
+	Name    daeploy.AppName `json:"name" doc:"the app"`
+	Branch  string          `json:"branch" doc:"the deploy branch; \"\" before the first push of a branch"`
+	Created *time.Time      `json:"created" doc:"when it was made"`
+	Builds  uint64          `json:"builds" doc:"the highest build number given out"`
+	Last    *buildJSON      `json:"last" doc:"the newest build, or null"`
+}
+
+// keyJSON is a public key that may log in.
+type keyJSON struct {
+	ID     daeploy.KeyID     `json:"id" doc:"fingerprint, \"SHA256:...\""`
+	Name   string            `json:"name" doc:"chosen by the one who added it"`
+	Type   string            `json:"type" doc:"\"ssh-ed25519\" and the like"`
+	Public string            `json:"public" doc:"the key as in authorized_keys, without comment"`
+	Admin  bool              `json:"admin" doc:"may do everything"`
+	Apps   []daeploy.AppName `json:"apps" doc:"array of the apps it may use if it is not admin"`
+	Added  *time.Time        `json:"added" doc:"when it was added"`
+}
+
+// imageJSON is an image on this host.
+type imageJSON struct {
+	Image   daeploy.ImageRef `json:"image" doc:"its full name"`
+	Digest  string           `json:"digest" doc:"of its manifest, \"sha256:...\""`
+	Size    int64            `json:"size" doc:"bytes of its layers as stored"`
+	Created *time.Time       `json:"created" doc:"when it came to this host, or null if that is not known"`
+	Build   string           `json:"build" doc:"APP/N of the build that made it, or \"\""`
+	Latest  bool             `json:"latest" doc:"it is what the name :latest of its app stands for"`
+}
+
+// Status is the daemon as a whole. Its fields are what `status --json` prints.
+type Status struct {
+	Version    string  `json:"version" doc:"of the daemon"`
+	Uptime     float64 `json:"uptime" doc:"seconds since it started"`
+	Containerd string  `json:"containerd" doc:"\"ok\", or a sentence that says what is wrong"`
+	SSH        string  `json:"ssh" doc:"address of the SSH door, or \"\" if it is closed"`
+	HostKey    string  `json:"host_key" doc:"fingerprint of the host key, \"SHA256:...\""`
+	Running    int     `json:"running" doc:"builds that run"`
+	Queued     int     `json:"queued" doc:"builds that wait"`
+	Free       int64   `json:"free" doc:"bytes free for the state directory"`
+}
+
+// versionJSON is the daemon's version.
+type versionJSON struct {
+	Version string `json:"version" doc:"of the daemon, \"0.1.0\""`
+}
+
+// errorJSON goes to stderr when a command with --json fails.
+type errorJSON struct {
+	Error errorBody `json:"error"`
+}
+
+type errorBody struct {
+	Code    string `json:"code" doc:"stable, for scripts"`
+	Message string `json:"message" doc:"what happened, and why"`
+	Hint    string `json:"hint" doc:"the next action, or \"\""`
+}
+
+func (s *session) buildJSON(b *daeploy.Build) buildJSON {
+	steps := make([]stepJSON, len(b.Steps))
+	for i, st := range b.Steps {
+		steps[i] = stepJSON{st.Name, stamp(st.Started), seconds(st.Duration), st.Detail}
+	}
+	return buildJSON{
+		ID: b.ID, App: b.ID.App, Number: b.ID.Number,
+		Status: b.Status, Reason: b.Reason, Message: b.Message, Hint: b.Hint, ExitCode: b.ExitCode,
+		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By,
+		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
+		Incremental: b.Incremental,
+		Queued:      stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),
+		Duration: seconds(b.Duration(s.Now())), Steps: steps,
+	}
+}
+
+// stamp makes a time that has not come null.
+func stamp(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*1000) / 1000 }
+
+// printJSON writes v as data.
+func (s *session) printJSON(v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	_, err := s.out.Write(escapeUnsafe(b.Bytes()))
+	return err
+}
+
+// oneLineJSON is for values that always can be encoded.
+func oneLineJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return append(escapeUnsafe(b), '\n')
+}
+
+// escapeUnsafe writes what a terminal might act on as \u escapes. Encoded JSON
+// has such characters only inside strings, where the escape means the same.
+func escapeUnsafe(encoded []byte) []byte {
+	var b strings.Builder
+	for _, r := range string(encoded) {
+		switch {
+		case r == '\n' || !unsafe(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return []byte(b.String())
+}

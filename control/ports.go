@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+	"io"
+
+	"github.com/daeploy/daeploy"
+)
+
+// All methods of the interfaces here may be called at the same time. Whatever
+// a name does not lead to is a daeploy.Error of kind NotFound, with the nearest
+// name in its Hint where there is one. Rights were checked before the call.
+
+// Keys are the public keys that may log in.
+type Keys interface {
+	// AddKey stores a key. A name or fingerprint that is already there is an
+	// error of kind Failure.
+	AddKey(daeploy.Key) error
+	// Keys lists all, by name.
+	Keys() ([]daeploy.Key, error)
+	// RemoveKey returns the key it removed. From then on the key opens nothing.
+	RemoveKey(name string) (daeploy.Key, error)
+}
+
+// Apps are the apps with their repositories.
+type Apps interface {
+	// Apps lists all, by name.
+	Apps() ([]daeploy.App, error)
+	App(name daeploy.AppName) (daeploy.App, error)
+	// CreateApp makes record and repository, or nothing. One that exists is
+	// returned as it is.
+	CreateApp(ctx context.Context, name daeploy.AppName) (daeploy.App, error)
+	// DeleteApp removes the repository, builds, logs and images. If it is cut
+	// off, another call finishes it.
+	DeleteApp(ctx context.Context, name daeploy.AppName) error
+}
+
+// History reads the records and logs of builds.
+type History interface {
+	// Build reads a record; Number 0 is the newest.
+	Build(id daeploy.BuildID) (daeploy.Build, error)
+	// Builds lists records, newest first.
+	Builds(daeploy.BuildFilter) ([]daeploy.Build, error)
+	// CopyLog writes the log to w: to its present end, which for a queued build
+	// may be its beginning, or with Follow until the record is final and all was
+	// written. It returns when ctx ends or w fails, with that error.
+	CopyLog(ctx context.Context, w io.Writer, id daeploy.BuildID, view daeploy.LogView) error
+}
+
+// Builds acts on builds that are not final yet.
+type Builds interface {
+	// Cancel ends a build and returns when its record is final, or ctx has ended.
+	// A build that was final already is a success.
+	Cancel(ctx context.Context, id daeploy.BuildID) error
+	// Position is the place of a queued build, from 1, and in a few words what it
+	// waits for, such as "behind blog/17"; 0 for a build that does not wait.
+	Position(id daeploy.BuildID) (place int, reason string)
+}
+
+// Images are the images on this host.
+type Images interface {
+	// Images lists those whose names begin with prefix, by name.
+	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
+	// Pull asks the registry. progress is called from one goroutine, at most
+	// once a second, and not after the return.
+	Pull(ctx context.Context, ref daeploy.ImageRef, progress func(daeploy.Progress)) (daeploy.Image, error)
+	// Import reads an OCI or Docker archive from r. The images get the names of
+	// the archive, or the one image in it the name ref if that is not empty.
+	Import(ctx context.Context, r io.Reader, ref daeploy.ImageRef) ([]daeploy.Image, error)
+}
+
+// Runner starts images in the foreground.
+type Runner interface {
+	// RunImage returns the process's exit status when it has ended and its
+	// container is gone. The end of ctx ends the container.
+	RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, err error)
+}
+
+// Host is the daemon as a whole.
+type Host interface {
+	// Status answers within seconds also when containerd does not.
+	Status(ctx context.Context) (Status, error)
+}

@@ -1,0 +1,68 @@
+package control
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daeploy/daeploy"
+)
+
+// root makes the whole tree for one call: cobra's commands carry the state of
+// their flags.
+func (s *session) root() *cobra.Command {
+	root := s.declare(anyone, &cobra.Command{
+		Use:   "daeploy",
+		Short: "git push builds an image",
+		Args:  noCommand,
+	}, nil)
+	root.RunE = func(*cobra.Command, []string) error {
+		s.help(root)
+		return nil
+	}
+	root.AddCommand(
+		s.keys(), s.apps(),
+		s.builds(), s.build(), s.logs(), s.cancel(), s.images(), s.run(),
+		s.builders(), s.status(), s.version(), s.completion(), s.helpCommand(root),
+	)
+	return root
+}
+
+// group is a command whose subcommands share a noun. Alone it does what its
+// first one does, which lists.
+func (s *session) group(name, short string, list *cobra.Command, more ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{
+		Use: name, Short: short, Args: noCommand,
+		Annotations: list.Annotations, RunE: list.RunE,
+	}
+	g.Flags().AddFlagSet(list.Flags())
+	g.AddCommand(list)
+	g.AddCommand(more...)
+	return g
+}
+
+// answers tells what --json prints: the name of an object of json.go, or of
+// several.
+func (s *session) answers(cmd *cobra.Command, object string) *cobra.Command {
+	cmd.Flags().Bool("json", false, "print JSON: "+object)
+	return cmd
+}
+
+// onHost declares a command that only the program on the host can do, because
+// it reads files there.
+func (s *session) onHost(r right, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.FParseErrWhitelist.UnknownFlags = true
+	cmd.Short += " (on the host)"
+	return s.declare(r, cmd, func(context.Context, daeploy.BuildID, []string) error {
+		return usageError("log in there and type: daeploy "+synopsis(cmd), "%s works only on the host itself", path(cmd))
+	})
+}
+
+func (s *session) completion() *cobra.Command {
+	return s.onHost(anyone, &cobra.Command{
+		Use:     "completion SHELL",
+		Short:   "complete commands in bash, zsh or fish",
+		Example: "daeploy completion bash",
+	})
+}
