@@ -1,0 +1,94 @@
+// Package systemd speaks to the service manager: readiness, status, watchdog,
+// sockets it opened for us. Without systemd every call does nothing and
+// succeeds, so that no caller needs to ask.
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// Names that daeploy.socket gives its sockets (FileDescriptorName=).
+const (
+	SSHSocket   = "ssh"
+	LocalSocket = "local"
+)
+
+// Ready tells that pushes are accepted from now on.
+func Ready(status string) error { return notify(daemon.SdNotifyReady, "STATUS="+status) }
+
+// Stopping tells that the daemon is on its way out.
+func Stopping() error { return notify(daemon.SdNotifyStopping) }
+
+// Status sets the line that `systemctl status` shows.
+func Status(status string) error { return notify("STATUS=" + status) }
+
+func notify(lines ...string) error {
+	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	return nil
+}
+
+// Listeners gives the sockets that systemd opened, by name. They are ours to
+// close. It is called once: the environment that names them is cleared, so
+// that no child takes them for its own.
+func Listeners() (map[string]net.Listener, error) {
+	byName, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, fmt.Errorf("take over systemd's sockets: %w", err)
+	}
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		if err := os.Unsetenv(name); err != nil {
+			return nil, err
+		}
+	}
+	out := map[string]net.Listener{}
+	for name, listeners := range byName {
+		for _, l := range listeners {
+			if l != nil && out[name] == nil {
+				out[name] = l
+			}
+		}
+	}
+	return out, nil
+}
+
+// Watch feeds systemd's watchdog while alive answers nil, at half the interval
+// that systemd asks for, until ctx ends. If the daemon hangs, or alive finds
+// it ill, the feeding stops and systemd restarts the service. Without a
+// watchdog it waits for ctx.
+func Watch(ctx context.Context, alive func(context.Context) error, log *slog.Logger) error {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("read systemd's watchdog interval: %w", err)
+	}
+	if every == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(every / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := alive(ctx); err != nil {
+			log.Error("watchdog is not fed", "err", err)
+			continue
+		}
+		if err := notify(daemon.SdNotifyWatchdog); err != nil {
+			log.Warn("watchdog could not be fed", "err", err)
+		}
+	}
+}
