@@ -20,6 +20,9 @@ type Source interface {
 	// that is not safe is source_unsafe (S5, F69), a limit passed names itself.
 	Tree(ctx context.Context, app daeploy.AppName, rev daeploy.Revision, most daeploy.TreeLimits) ([]daeploy.TreeEntry, error)
 
+	// Entry looks up one path of a commit's tree, without reading the rest.
+	Entry(ctx context.Context, app daeploy.AppName, rev daeploy.Revision, path string) (daeploy.TreeEntry, error)
+
 	// Blobs calls put once for each of ids, from several goroutines and in the
 	// order that reads fastest; i is the index in ids. It stops at the first
 	// error of put and returns it.
@@ -61,6 +64,8 @@ type Journal interface {
 	// CopyLog shows a log to w: to its present end, or with Follow until it is
 	// closed for good. It returns when ctx ends or w fails, with that error.
 	CopyLog(ctx context.Context, w io.Writer, id daeploy.BuildID, view daeploy.LogView) error
+	// LogTail gives the last n lines of the app's output, rendered.
+	LogTail(id daeploy.BuildID, n int) ([]string, error)
 }
 
 // Log is the one file that holds what a build said.
@@ -117,6 +122,8 @@ type Workspace interface {
 	Stat(path string) (daeploy.FileInfo, error)
 	// ReadFile reads a regular file of at most most bytes, following links.
 	ReadFile(path string, most int64) ([]byte, error)
+	// ReadHead reads the first n bytes of a regular file, or all if it is shorter.
+	ReadHead(path string, n int) ([]byte, error)
 	// Mkdir makes a directory and its missing parents (0755, same owner). One
 	// that exists keeps its owner and mode.
 	Mkdir(path string, f daeploy.File) error

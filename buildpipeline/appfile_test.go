@@ -1,0 +1,130 @@
+package buildpipeline_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+)
+
+func TestParseAppFile(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       buildpipeline.AppFile
+	}{
+		{"S164 empty", "", buildpipeline.AppFile{}},
+		{"S161 BOM and CR LF", "\xef\xbb\xbfbranch = \"live\"\r\n", buildpipeline.AppFile{Branch: "live"}},
+		{
+			"S163 all keys", `
+builder = "quay.io/sclorg/python-312-c9s"
+context_dir = "./services/api/"
+branch = "production"
+[env]
+APP_FILE = "service.py"
+WORKERS = 4
+DEBUG = false
+QUOTED = '"x"'
+[build]
+timeout = "1h20m"
+memory = "2GiB"
+cpus = 1.5
+`, buildpipeline.AppFile{
+				Builder: "quay.io/sclorg/python-312-c9s:latest", ContextDir: "services/api", Branch: "production",
+				Env:     map[string]string{"APP_FILE": "service.py", "WORKERS": "4", "DEBUG": "false", "QUOTED": `"x"`},
+				Timeout: 80 * time.Minute, Memory: 2 << 30, CPUs: 1.5,
+			},
+		},
+		{"S165 the root", `context_dir = "."`, buildpipeline.AppFile{}},
+		{"S26 short name", `builder = "daeploy/s2i-python"`, buildpipeline.AppFile{Builder: "docker.io/daeploy/s2i-python:latest"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := buildpipeline.ParseAppFile([]byte(test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Env) == 0 {
+				got.Env = nil
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("unlike what the file says (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestParseAppFileFaults: S162, F73, F75.
+func TestParseAppFileFaults(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown key", "# a comment\n\nbulder = \"x\"\n", `.daeploy:3:1: unknown key "bulder"; did you mean "builder"?`},
+		{"unknown table", "[biuld]\ntimeout = \"1m\"\n", `.daeploy:1:2: unknown table "biuld"; did you mean "build"?`},
+		{"unknown key in a table", "builder = \"x\"\n[build]\n  timout = \"1m\"\n", `.daeploy:3:3: unknown key "timout"; did you mean "timeout"?`},
+		{"wrong type", "builder = 3\n", ".daeploy:1:"},
+		{"twice", "branch = \"a\"\nbranch = \"b\"\n", ".daeploy:2:"},
+		{"syntax", "builder = \n", ".daeploy:1:"},
+		{"65 KiB", strings.Repeat("#", 65<<10), ".daeploy:1:1: the file has 66560 bytes"},
+		{"not UTF-8", "builder = \"\xff\"\n", ".daeploy:1:1: the file is not UTF-8"},
+		{"image name", "builder = \"Not An Image\"\n", `.daeploy:1:1: image name`},
+		{"absolute context_dir", "context_dir = \"/etc\"\n", `.daeploy:1:1: context_dir "/etc" is not inside`},
+		{"context_dir that leaves", "context_dir = \"a/../../b\"\n", ".daeploy:1:1: context_dir"},
+		{"reserved name, S66", "[env]\nDAEPLOY_COMMIT = \"x\"\n", ".daeploy:2:1: DAEPLOY_COMMIT is reserved"},
+		{"NUL in a value", "[env]\nA = \"a\\u0000b\"\n", ".daeploy:2:1: A has a NUL"},
+		{"name with a blank", "[env]\n\"A B\" = \"x\"\n", `"A B" is not a variable name`},
+		{"list in env", "[env]\nA = [1]\n", ".daeploy:2:1: A is not a string"},
+		{"timeout zero", "[build]\ntimeout = \"0s\"\n", `.daeploy:2:1: timeout "0s"`},
+		{"timeout without unit", "[build]\ntimeout = \"20\"\n", ".daeploy:2:1: timeout"},
+		{"timeout in ms", "[build]\ntimeout = \"20ms\"\n", ".daeploy:2:1: timeout"},
+		{"memory in MB", "[build]\nmemory = \"2GB\"\n", ".daeploy:2:1: memory"},
+		{"cpus below zero", "[build]\ncpus = -1\n", ".daeploy:2:1: cpus"},
+		{"cpus as text", "[build]\ncpus = \"2\"\n", ".daeploy:2:1: cpus"},
+		{"host paths, F75", "[mounts]\n\"/\" = \"/host\"\n", `.daeploy:1:2: unknown table "mounts"`},
+		{"nested brackets, F73", strings.Repeat("[", 60_000), ".daeploy:1:"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			begin := time.Now()
+			_, err := buildpipeline.ParseAppFile([]byte(test.text))
+			if took := time.Since(begin); took > time.Second {
+				t.Errorf("reading took %s", took)
+			}
+			var e *daeploy.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error %v, want a daeploy.Error", err)
+			}
+			if e.Code != "daeploy_file_invalid" || !strings.Contains(e.Message, test.want) {
+				t.Errorf("%s: %q, want daeploy_file_invalid: %q", e.Code, e.Message, test.want)
+			}
+		})
+	}
+}
+
+func FuzzParseAppFile(f *testing.F) {
+	f.Add("builder = \"x\"\n[env]\nA = 1\n[build]\ncpus = 0.5\n")
+	f.Add("bulder = \"x\"")
+	f.Add("a.b.c.d = 1")
+	f.Add("[[env]]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, err := buildpipeline.ParseAppFile([]byte(text))
+		if err != nil {
+			var e *daeploy.Error
+			if !errors.As(err, &e) || !strings.HasPrefix(e.Message, ".daeploy:") {
+				t.Fatalf("error without a place: %v", err)
+			}
+			return
+		}
+		if strings.HasPrefix(file.ContextDir, "..") || strings.HasPrefix(file.ContextDir, "/") {
+			t.Errorf("context_dir %q leads out", file.ContextDir)
+		}
+		for name, value := range file.Env {
+			if name == "" || strings.ContainsAny(name, "= \t\n\x00") || strings.ContainsRune(value, 0) {
+				t.Errorf("accepted %q = %q", name, value)
+			}
+		}
+		if file.Timeout < 0 || file.Memory < 0 || file.CPUs < 0 {
+			t.Errorf("accepted limits below zero: %+v", file)
+		}
+	})
+}

@@ -1,0 +1,344 @@
+package buildpipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// The points of a build that the journal tells apart. What lies before
+// starting can be done again from the beginning.
+type stage string
+
+const (
+	stageNew       stage = ""
+	stageStarting  stage = "starting"  // the rootfs is complete, the script is about to start
+	stageStarted   stage = "started"   // the script runs, or ran
+	stageAssembled stage = "assembled" // the script has ended with Exit
+	stageStored    stage = "stored"    // the image is there; refs may have moved
+)
+
+// note is what a later daemon needs to go on with a build (Build.Resume).
+type note struct {
+	Stage   stage          `json:"stage"`
+	Limits  daeploy.Limits `json:"limits"`
+	Until   time.Time      `json:"until"`   // end of the wall time
+	Timeout time.Duration  `json:"timeout"` // the wall time, in nanoseconds
+	Exit    daeploy.Exit   `json:"exit"`
+	Output  outputNote     `json:"output"`
+}
+
+// outputNote is daeploy.Output as the journal keeps it.
+type outputNote struct {
+	Base        daeploy.Image     `json:"base"`
+	BaseConfig  json.RawMessage   `json:"base_config"`
+	Config      json.RawMessage   `json:"config"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// attempt is one build on its way. It is used by one goroutine.
+type attempt struct {
+	*Pipeline
+	Build daeploy.Build
+	log   Log
+	ws    Workspace
+	note  note
+	left  bool // the build is not over: the next daemon takes it up
+}
+
+// run waits for the build's turn and takes its steps. A nil error is success.
+func (a *attempt) run(ctx context.Context, j *job) error {
+	if err := a.wait(ctx, j); err != nil {
+		return err
+	}
+	if len(a.Build.Resume) > 0 {
+		if err := json.Unmarshal(a.Build.Resume, &a.note); err != nil {
+			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
+		}
+	}
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	if a.Build.Status == daeploy.StatusQueued {
+		return a.fromStart(ctx)
+	}
+	return a.resume(ctx)
+}
+
+// wait blocks until it is the build's turn, and tells the log its place.
+func (a *attempt) wait(ctx context.Context, j *job) error {
+	told := ""
+	for {
+		select {
+		case <-j.turn:
+			return nil
+		default:
+		}
+		select {
+		case <-j.turn:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-j.moved:
+			n, behind := a.queue.place(j.id)
+			line := fmt.Sprintf("> queued     position %d, behind %s", n, behind)
+			if n == 0 || line == told {
+				continue
+			}
+			told = line
+			if err := a.log.Say(line); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// open gets the workspace. A containerd that is away for a moment is waited
+// for if the build has begun already (F104).
+func (a *attempt) open(ctx context.Context) error {
+	const patience = 10 * time.Minute
+	deadline := time.Now().Add(patience)
+	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
+		ws, err := a.Engine.Open(ctx, a.Build.ID)
+		if err == nil {
+			a.ws = ws
+			return nil
+		}
+		if a.Build.Status == daeploy.StatusQueued || daeploy.KindOf(err) != daeploy.Unavailable || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// resume goes on with a build that an earlier daemon began.
+func (a *attempt) resume(ctx context.Context) error {
+	a.Log.Info("build taken up again", "build", a.Build.ID, "stage", a.note.Stage)
+	switch a.note.Stage {
+	case stageStored:
+		return a.record(ctx)
+	case stageAssembled:
+		return a.fromAssembled(ctx)
+	}
+	started, err := a.ws.Started(ctx)
+	switch {
+	case err != nil:
+		return err
+	case started:
+		return a.fromStarted(ctx)
+	case a.note.Stage == stageStarted:
+		return errInterrupted
+	}
+	// Nothing of the app has run yet: begin again, under the same number.
+	if err := a.log.Say("warning: the daemon was restarted; the build begins again"); err != nil {
+		return err
+	}
+	return a.fromStart(ctx)
+}
+
+var errInterrupted = &daeploy.Error{
+	Kind: daeploy.BuildFailed, Code: string(daeploy.StatusInterrupted),
+	Message: "the build's container is gone: the host was restarted, or somebody removed it",
+	Hint:    "push again; the branch has not moved",
+}
+
+// fromStart takes all steps.
+func (a *attempt) fromStart(ctx context.Context) error {
+	a.note, a.Build.Steps = note{}, nil
+	if err := a.update(func(b *daeploy.Build) {
+		b.Status, b.Resume = daeploy.StatusRunning, nil
+		if b.Started.IsZero() {
+			b.Started = time.Now().UTC()
+		}
+	}); err != nil {
+		return err
+	}
+	a.Log.Info("build started", "build", a.Build.ID, "rev", a.Build.Commit)
+	if err := a.accept(ctx); err != nil {
+		return err
+	}
+	return a.prepare(ctx)
+}
+
+// step times one part of the build and tells the log what came of it.
+func (a *attempt) step(name daeploy.StepName, do func() (detail string, err error)) error {
+	start := time.Now()
+	detail, err := do()
+	if err != nil {
+		return err
+	}
+	took := time.Since(start)
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: start.UTC(), Duration: took, Detail: plain(detail)})
+	if name == daeploy.StepConfig {
+		return nil // too small to speak of
+	}
+	return a.log.Say(phase(name, detail, took))
+}
+
+// reach writes the next stage to the journal.
+func (a *attempt) reach(s stage) error {
+	a.note.Stage = s
+	resume, err := json.Marshal(a.note)
+	if err != nil {
+		return err
+	}
+	return a.update(func(b *daeploy.Build) { b.Resume = resume })
+}
+
+// update writes the record: what this attempt knows, and the change.
+func (a *attempt) update(change func(*daeploy.Build)) error {
+	mine := a.Build
+	b, err := a.Journal.UpdateBuild(a.Build.ID, func(b *daeploy.Build) error {
+		b.Steps, b.Builder, b.Image, b.ImageDigest, b.Moves, b.Forced = mine.Steps, mine.Builder, mine.Image, mine.ImageDigest, mine.Moves, mine.Forced
+		change(b)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record %s: %w", a.Build.ID, err)
+	}
+	a.Build = b
+	return nil
+}
+
+// end makes the build final, by what its steps came to, and tells the log. A
+// build that is let go of for a restart stays as it is.
+func (a *attempt) end(err error) {
+	if errors.Is(err, daeploy.ErrShutdown) {
+		a.left = true
+		if a.log != nil {
+			a.logged(a.log.Close())
+		}
+		return
+	}
+	v := a.verdict(err)
+	now := time.Now().UTC()
+	recorded := a.update(func(b *daeploy.Build) {
+		b.Status, b.Reason, b.Message, b.Hint = v.status, v.reason, v.message, v.hint
+		b.ExitCode, b.Ended, b.Resume = a.note.Exit.Code, now, nil
+	})
+	if recorded != nil {
+		a.Log.Error("the end of a build could not be recorded", "build", a.Build.ID, "err", recorded)
+		a.left = true
+	}
+	a.Log.Info("build ended", "build", a.Build.ID, "rev", a.Build.Commit, "user", a.Build.By,
+		"dur", a.Build.Duration(now), "err", err)
+	if a.log != nil {
+		a.logged(a.log.Say(a.farewell(v)...))
+		a.logged(a.log.Finish())
+	}
+}
+
+func (a *attempt) logged(err error) {
+	if err != nil {
+		a.Log.Error("build log could not be written", "build", a.Build.ID, "err", err)
+	}
+}
+
+// cleanUp removes what the build has in containerd, but for its image. It
+// comes after the answer; what it can't remove the next sweep does.
+func (a *attempt) cleanUp(ctx context.Context) {
+	if a.left || a.ws == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := a.ws.Close(ctx); err != nil {
+		a.Log.Warn("a build left something behind", "build", a.Build.ID, "err", err)
+	}
+}
+
+// verdict is a build's end in words.
+type verdict struct {
+	status                daeploy.Status
+	reason, message, hint string
+}
+
+const codeInternal = "internal_error"
+
+func (a *attempt) verdict(err error) verdict {
+	if err == nil {
+		return verdict{status: daeploy.StatusSucceeded, message: string(a.Build.Image) + " is ready"}
+	}
+	for cause, status := range map[error]daeploy.Status{
+		daeploy.ErrCanceled: daeploy.StatusCanceled, daeploy.ErrSuperseded: daeploy.StatusSuperseded,
+	} {
+		if errors.Is(err, cause) {
+			return verdict{status: status, message: "the build was " + cause.Error()}
+		}
+	}
+	e := daeploy.Public(err, "build "+a.Build.ID.String())
+	if e.Kind == daeploy.Unavailable || e.Kind == daeploy.Config {
+		// A fault of the server with words of its own, such as containerd being away.
+		a.Log.Error("build failed by a fault of the server", "build", a.Build.ID, "err", err)
+		return verdict{daeploy.StatusFailed, codeInternal, e.Message, e.Hint}
+	}
+	if e.Code == codeInternal {
+		a.Log.Error("build failed by an internal error", "build", a.Build.ID, "err", err)
+	}
+	if e.Code == string(daeploy.StatusInterrupted) {
+		return verdict{daeploy.StatusInterrupted, "", e.Message, e.Hint}
+	}
+	return verdict{daeploy.StatusFailed, e.Code, e.Message, e.Hint}
+}
+
+// farewell is the last thing a log says.
+func (a *attempt) farewell(v verdict) []string {
+	total := a.Build.Duration(a.Build.Ended)
+	if v.status == daeploy.StatusSucceeded {
+		return []string{
+			fmt.Sprintf("success: %s is ready, total %s", a.Build.Image, seconds(total)),
+			"hint: run it:  " + a.command("run "+string(a.Build.ID.App)),
+		}
+	}
+	message := v.message
+	if total > 0 {
+		message += " after " + seconds(total)
+	}
+	lines := complaint(&daeploy.Error{Message: message, Hint: v.hint})
+	if latest := a.latest(); latest != "" {
+		lines = append(lines, latest+" is still the latest image")
+	}
+	return append(lines, "hint: full log: "+a.command("logs "+a.Build.ID.String()))
+}
+
+// latest names the app's last successful build, if there is one.
+func (a *attempt) latest() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	image, err := a.Engine.Find(ctx, a.Build.ID.App.Latest())
+	if err != nil {
+		return ""
+	}
+	found := ""
+	if c, err := parseImageConfig(image.Config); err == nil {
+		if f, err := c.facts(); err == nil {
+			found = f.label(labelVersion)
+		}
+	}
+	if found == "" {
+		return string(a.Build.ID.App.Latest())
+	}
+	return fmt.Sprintf("%s/%s", a.Build.ID.App, plain(found))
+}
+
+// command shows how to call a command of ours over ssh.
+func (p *Pipeline) command(words string) string {
+	host, ok := strings.CutPrefix(p.PublicURL, "ssh://")
+	if !ok {
+		return words
+	}
+	if name, port, ok := strings.Cut(host, ":"); ok {
+		return fmt.Sprintf("ssh -p %s %s %s", port, name, words)
+	}
+	return fmt.Sprintf("ssh %s %s", host, words)
+}

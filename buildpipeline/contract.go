@@ -1,0 +1,313 @@
+package buildpipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// contract is what the S2I contract says of one source on one builder: which
+// script runs as whom with what, and what the image will say.
+type contract struct {
+	src    *source
+	image  daeploy.Image
+	config *imageConfig
+	facts  builderFacts
+	layout layout
+
+	assemble, run script
+	user          daeploy.User
+	owner         daeploy.Owner // of everything delivered (S34)
+	env           envList       // of assemble
+	kept          envList       // of the image
+	spoken        []string      // lines for the log, in order
+}
+
+// passwdBytes bounds /etc/passwd and /etc/group of an image.
+const passwdBytes = 1 << 20
+
+// contract prepares the rootfs, looks up scripts and user in it, and works
+// out the environment (S1, steps 3 and 4).
+func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image) (*contract, error) {
+	c := &contract{src: src, image: image}
+	var err error
+	if c.config, err = parseImageConfig(image.Config); err != nil {
+		return nil, builderInvalid(image.Ref, "its config cannot be read", "build the image again")
+	}
+	if c.facts, err = c.config.facts(); err != nil {
+		return nil, builderInvalid(image.Ref, "its config cannot be read", "build the image again")
+	}
+	if len(c.facts.OnBuild) > 0 {
+		return nil, buildFailed("builder_onbuild", "use the variant without ONBUILD",
+			"%s has ONBUILD instructions; they are not run here", image.Ref)
+	}
+	if c.layout, err = readLayout(image.Ref, c.facts); err != nil {
+		return nil, err
+	}
+	if err := a.ws.Prepare(ctx, image); err != nil {
+		return nil, err
+	}
+	if err := c.findScripts(a.ws); err != nil {
+		return nil, err
+	}
+	if err := c.findUser(a.ws); err != nil {
+		return nil, err
+	}
+	c.spoken = slices.Concat(src.Notices, c.layout.Notices, c.spoken)
+	src.Notices = nil
+	scripts, err := c.imageScripts(a.ws)
+	if err != nil {
+		return nil, err
+	}
+	c.environment(a, scripts)
+	return c, nil
+}
+
+// path is a place below the destination: src, scripts or artifacts (S31-S33).
+func (c *contract) path(name string) string { return path.Join(c.layout.Dest, name) }
+
+// findScripts looks for assemble and run (S42, S43).
+func (c *contract) findScripts(root Workspace) (err error) {
+	f := &finder{image: c.image.Ref, layout: c.layout, hooks: c.src.Hooks, root: root}
+	if c.assemble, err = f.find("assemble"); err != nil {
+		return err
+	}
+	if c.run, err = f.find("run"); err != nil {
+		return err
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	if c.layout.Refused != nil {
+		c.spoken = append(c.spoken, notice("%s", c.layout.Refused.Message))
+	}
+	c.spoken = append(c.spoken, f.notices...)
+	if len(c.facts.Entrypoint) > 1 && c.facts.Entrypoint[0] == "/bin/sh" && c.facts.Entrypoint[1] == "-c" {
+		c.spoken = append(c.spoken, notice("the ENTRYPOINT of %s is a shell form; the run script will have no effect", c.image.Ref))
+	}
+	return nil
+}
+
+// findUser resolves the user of assemble by the image's own files (S13, S133).
+func (c *contract) findUser(root Workspace) error {
+	spec := c.facts.label(labelAssembleUser)
+	if spec == "" {
+		spec = strings.TrimSpace(c.facts.User)
+	}
+	var files [2][]byte
+	for i, name := range []string{"/etc/passwd", "/etc/group"} {
+		data, err := root.ReadFile(name, passwdBytes)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("read %s of %s: %w", name, c.image.Ref, err)
+		}
+		files[i] = data
+	}
+	user, err := daeploy.LookupUser(spec, files[0], files[1])
+	if err != nil {
+		return &daeploy.Error{
+			Kind: daeploy.BuildFailed, Code: "user_unknown", Message: fmt.Sprintf("%s: %v", c.image.Ref, err),
+			Hint: "correct USER or the assemble-user label of the image",
+		}
+	}
+	c.user, c.owner = user, daeploy.Owner{UID: user.UID, GID: user.GID}
+	return nil
+}
+
+// imageScripts is the value STI_SCRIPTS_PATH would get (S45), "" for none.
+func (c *contract) imageScripts(root Workspace) (string, error) {
+	if c.layout.Scripts == "" {
+		return "", nil
+	}
+	info, err := root.Stat(c.layout.Scripts)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("look for %s in %s: %w", c.layout.Scripts, c.image.Ref, err)
+	case !info.Mode.IsDir():
+		return "", nil
+	}
+	return c.layout.Scripts, nil
+}
+
+// environment merges E1 to E9 (S61) for the script, and those that stay for
+// the image.
+func (c *contract) environment(a *attempt, scripts string) {
+	e2 := map[string]string{}
+	if scripts != "" && c.facts.env(envScriptsPath) == "" {
+		e2[envScriptsPath] = scripts
+	}
+	base := c.facts.Env.with(e2)
+	c.kept = base.with(c.src.Env).with(c.src.File.Env)
+	home := c.user.Home
+	if home == "" {
+		home = "/"
+	}
+	c.env = base.missing(map[string]string{
+		"HOME": home, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	}).with(a.Env).with(a.facts(c.src.Commit)).with(c.src.Env).with(c.src.File.Env).with(a.Build.Options.Env)
+	if a.CABundle != "" {
+		c.env = c.env.missing(caVariables())
+	}
+}
+
+// caVariables name the CA bundle to the usual tools (S77).
+func caVariables() map[string]string {
+	const bundle = "/run/daeploy/ca.pem"
+	return map[string]string{
+		"SSL_CERT_FILE": bundle, "CURL_CA_BUNDLE": bundle, "REQUESTS_CA_BUNDLE": bundle,
+		"PIP_CERT": bundle, "NODE_EXTRA_CA_CERTS": bundle, "GIT_SSL_CAINFO": bundle,
+	}
+}
+
+// facts are the variables of S72, and SOURCE_DATE_EPOCH for tools that write
+// time stamps.
+func (a *attempt) facts(commit daeploy.Commit) map[string]string {
+	id, branch, rev := a.Build.ID, daeploy.BranchName(a.Build.Ref), string(a.Build.Commit)
+	env := map[string]string{
+		"SOURCE_VERSION": rev, "GIT_REV": rev, "DAEPLOY_COMMIT": rev, "OPENSHIFT_BUILD_COMMIT": rev,
+		"DAEPLOY_APP": string(id.App), "DAEPLOY_BUILD": strconv.FormatUint(id.Number, 10),
+		"OPENSHIFT_BUILD_NAME": id.Host(), "DAEPLOY_BRANCH": branch, "OPENSHIFT_BUILD_REFERENCE": branch,
+		"SOURCE_DATE_EPOCH": strconv.FormatInt(commit.Committed.Unix(), 10),
+	}
+	if url := a.cloneURL(id.App); url != "" {
+		env["OPENSHIFT_BUILD_SOURCE"] = url
+	}
+	return env
+}
+
+func (p *Pipeline) cloneURL(app daeploy.AppName) string {
+	if p.PublicURL == "" {
+		return ""
+	}
+	return p.PublicURL + "/" + string(app)
+}
+
+// delivered lists the hooks that go to the scripts directory.
+func (c *contract) delivered() []string { return slices.Sorted(maps.Keys(c.src.Hooks)) }
+
+// process is how assemble is started (S48, S50).
+func (c *contract) process(a *attempt) daeploy.Process {
+	return daeploy.Process{
+		Args: c.assemble.Args, Env: c.env, Dir: c.layout.Workdir, User: c.owner, Groups: c.user.Groups,
+		Hostname: a.Build.ID.Host(), Network: true, Limits: a.note.Limits, CABundle: a.CABundle,
+	}
+}
+
+// Labels of the output image (S118).
+const (
+	labelBuild   = "io.openshift.s2i.build."
+	labelOCI     = "org.opencontainers.image."
+	labelVersion = labelOCI + "version"
+)
+
+// output is the image the build makes (section 9 of the contract).
+func (c *contract) output(a *attempt) (outputNote, error) {
+	commit := c.src.Commit
+	created := commit.Committed.UTC().Truncate(time.Second)
+	oci := c.vouched(a, created)
+	labels := maps.Clone(c.facts.Labels)
+	maps.Copy(labels, c.commitLabels(a))
+	maps.Copy(labels, oci)
+	if err := checkLabels(labels); err != nil {
+		return outputNote{}, err
+	}
+	for key, value := range map[string]any{
+		"Cmd": []string{c.run.Path}, "Env": c.kept, "Labels": labels,
+	} {
+		if err := c.config.set(key, value); err != nil {
+			return outputNote{}, err
+		}
+	}
+	delete(c.config.config, "OnBuild")
+	config, err := c.config.marshal()
+	if err != nil {
+		return outputNote{}, err
+	}
+	return outputNote{Base: c.image, BaseConfig: c.image.Config, Config: config, Created: created, Annotations: oci}, nil
+}
+
+// vouched are the seven labels that the daemon vouches for; they are manifest
+// annotations too (S119).
+func (c *contract) vouched(a *attempt, created time.Time) map[string]string {
+	return filled(labelOCI, map[string]string{
+		"revision": string(a.Build.Commit), "source": a.cloneURL(a.Build.ID.App), "title": string(a.Build.ID.App),
+		"version": strconv.FormatUint(a.Build.ID.Number, 10), "created": created.Format(time.RFC3339),
+		"base.name": string(c.image.Ref), "base.digest": c.image.Digest,
+	})
+}
+
+func (c *contract) commitLabels(a *attempt) map[string]string {
+	commit := c.src.Commit
+	return filled(labelBuild, map[string]string{
+		"image": string(c.image.Ref), "commit.id": string(a.Build.Commit), "commit.ref": daeploy.BranchName(a.Build.Ref),
+		"commit.author": commit.Author, "commit.date": commit.Authored.Format("Mon Jan 2 15:04:05 2006 -0700"),
+		"commit.message": subject(commit.Subject), "source-location": a.cloneURL(a.Build.ID.App),
+		"source-context-dir": c.src.File.ContextDir,
+	})
+}
+
+// filled prefixes names, leaves empty values out and makes the others safe to
+// show (S119).
+func filled(prefix string, values map[string]string) map[string]string {
+	out := map[string]string{}
+	for name, v := range values {
+		if v == "" {
+			continue
+		}
+		out[prefix+name] = strings.Map(func(r rune) rune {
+			if r < ' ' || r >= 0x7f && r < 0xa0 {
+				return ' '
+			}
+			return r
+		}, strings.ToValidUTF8(v, "\ufffd"))
+	}
+	return out
+}
+
+// subject cuts a subject line to 80 columns (S118).
+func subject(s string) string {
+	if r := []rune(s); len(r) > 80 {
+		return string(r[:78]) + ".."
+	}
+	return s
+}
+
+// checkLabels holds the sum of all label bytes, but for the seven, below the
+// limit of S122.
+func checkLabels(labels map[string]string) error {
+	const most = 10240
+	sum := 0
+	names := slices.SortedFunc(maps.Keys(labels), func(x, y string) int {
+		return len(y) + len(labels[y]) - len(x) - len(labels[x])
+	})
+	for _, name := range names {
+		if !strings.HasPrefix(name, labelOCI) {
+			sum += len(name) + len(labels[name])
+		}
+	}
+	if sum <= most {
+		return nil
+	}
+	return buildFailed("labels_too_large", "shorten "+plain(strings.Join(names[:min(3, len(names))], ", ")),
+		"the labels need %d bytes; %d are allowed", sum, most)
+}
+
+// output gives the engine what it needs, after a restart too.
+func (n outputNote) output(id daeploy.BuildID) daeploy.Output {
+	base := n.Base
+	base.Config = json.RawMessage(n.BaseConfig)
+	return daeploy.Output{
+		Name: id.Image(), Base: base, Config: n.Config, CreatedBy: "daeploy: assemble", Created: n.Created, Annotations: n.Annotations,
+	}
+}

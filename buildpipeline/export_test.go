@@ -1,0 +1,51 @@
+package buildpipeline
+
+import "github.com/daeploy/daeploy"
+
+// What the tests of this room look at from outside the package.
+var (
+	Plain   = plain
+	Shorten = shorten
+	Wrap    = wrap
+	Size    = size
+)
+
+// Layout is readLayout on an image config.
+func Layout(config []byte) (workdir, dest, scripts, input string, notices int, err error) {
+	c, err := parseImageConfig(config)
+	if err != nil {
+		return "", "", "", "", 0, err
+	}
+	f, err := c.facts()
+	if err != nil {
+		return "", "", "", "", 0, err
+	}
+	l, err := readLayout("example.org/builder:1", f)
+	if err == nil && l.Refused != nil {
+		err = l.Refused
+	}
+	return l.Workdir, l.Dest, l.Scripts, l.Input, len(l.Notices), err
+}
+
+// Queue gives tests the queue.
+type Queue struct{ *queue }
+
+// NewQueue makes one with slots.
+func NewQueue(slots int) Queue { return Queue{newQueue(slots)} }
+
+// Add puts a build in line; the answer tells whether it is its turn.
+func (q Queue) Add(id daeploy.BuildID) (turn func() bool, remove func()) {
+	j := newJob(daeploy.Build{ID: id}, func(error) {})
+	q.add(j)
+	return func() bool {
+		select {
+		case <-j.turn:
+			return true
+		default:
+			return false
+		}
+	}, func() { q.remove(j) }
+}
+
+// Place is the queue's place.
+func (q Queue) Place(id daeploy.BuildID) (int, daeploy.BuildID) { return q.place(id) }

@@ -1,0 +1,251 @@
+package buildpipeline
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Config is what a pipeline works with. All fields but the last six must be
+// set; Limits has DefaultLimits.
+type Config struct {
+	Source  Source
+	Journal Journal
+	Engine  Engine
+	Log     *slog.Logger
+	Version string
+
+	MaxBuilds      int // builds at once, in all
+	MaxQueued      int // builds waiting, in all
+	Limits         Limits
+	DefaultBuilder daeploy.ImageRef // "" = none: .daeploy must name one
+	PullPolicy     daeploy.PullPolicy
+
+	AllowBuilder bool              // whether -o builder=IMAGE is allowed
+	CABundle     string            // host path of PEM certificates for builds; "" = none
+	Env          map[string]string // E4: set in every build, never in an image
+	PublicURL    string            // "ssh://daeploy@host:2222", for hints and labels; "" = unknown
+}
+
+// Limits bound a build. Where a default and a cap stand side by side, .daeploy
+// may ask for anything up to the cap (S136).
+type Limits struct {
+	Build      daeploy.Limits // Memory and CPUs are the defaults
+	MaxMemory  int64          // bytes
+	MaxCPUs    float64
+	Timeout    time.Duration
+	MaxTimeout time.Duration
+	Silence    time.Duration
+	LogBytes   int64
+	Tree       daeploy.TreeLimits
+}
+
+// DefaultLimits are those of faults.md, section 2.
+func DefaultLimits(cpus int) Limits {
+	return Limits{
+		Build: daeploy.Limits{
+			Memory: 2 << 30, CPUs: float64(cpus), PIDs: 512, Disk: 10 << 30, Inodes: 1_000_000, Grace: 10 * time.Second,
+		},
+		MaxMemory: 2 << 30, MaxCPUs: float64(cpus), Timeout: 15 * time.Minute, MaxTimeout: 15 * time.Minute,
+		Silence: 10 * time.Minute, LogBytes: 64 << 20, Tree: daeploy.DefaultTreeLimits,
+	}
+}
+
+// Pipeline takes pushes and builds them. Its methods are safe for several
+// goroutines; those that need Run wait for it.
+type Pipeline struct {
+	Config
+	queue   *queue
+	work    chan func()   // what Run is to start
+	ready   chan struct{} // closed when Run knows what the last daemon left
+	stopped chan struct{} // closed when Run starts nothing any more
+	doors   sync.Map      // app → chan struct{} of one: a push finding its place
+}
+
+// New makes a pipeline that does nothing until Run.
+func New(c Config) (*Pipeline, error) {
+	if c.Source == nil || c.Journal == nil || c.Engine == nil || c.Log == nil {
+		return nil, errors.New("buildpipeline: Source, Journal, Engine and Log must be set")
+	}
+	if c.MaxBuilds < 1 {
+		return nil, errors.New("buildpipeline: MaxBuilds must be at least 1")
+	}
+	return &Pipeline{
+		Config: c, queue: newQueue(c.MaxBuilds),
+		work: make(chan func()), ready: make(chan struct{}), stopped: make(chan struct{}),
+	}, nil
+}
+
+// Run takes up the builds that the last daemon left, and works until ctx ends.
+// Then it lets go of running builds without ending them: their scripts run on,
+// and the next daemon takes them up.
+func (p *Pipeline) Run(ctx context.Context) error {
+	unfinished, err := p.Journal.Unfinished()
+	if err != nil {
+		return err
+	}
+	var workers sync.WaitGroup
+	// Running builds go first, so that each gets its slot back.
+	for _, want := range []daeploy.Status{daeploy.StatusRunning, daeploy.StatusQueued} {
+		for _, b := range unfinished {
+			if b.Status != want {
+				continue
+			}
+			if err := p.pin(ctx, b); err != nil {
+				p.Log.Error("pin of a build is not there", "build", b.ID, "err", err)
+			}
+			workers.Go(p.admit(b))
+		}
+	}
+	workers.Go(func() { p.sweep(ctx) })
+	close(p.ready)
+	for {
+		select {
+		case f := <-p.work:
+			workers.Go(f)
+		case <-ctx.Done():
+			close(p.stopped)
+			for _, j := range p.queue.jobs() {
+				j.stop(daeploy.ErrShutdown)
+			}
+			workers.Wait()
+			return nil
+		}
+	}
+}
+
+// admit puts a recorded build into the queue and gives the function that works
+// on it. The build belongs to the pipeline now, not to whoever pushed it.
+func (p *Pipeline) admit(b daeploy.Build) func() {
+	ctx, stop := context.WithCancelCause(context.Background())
+	j := newJob(b, stop)
+	p.queue.add(j)
+	return func() {
+		defer stop(nil)
+		p.serve(ctx, j, b)
+	}
+}
+
+// serve sees one build through: turn, steps, end. It is the worker's one
+// place where a panic is caught.
+func (p *Pipeline) serve(ctx context.Context, j *job, b daeploy.Build) {
+	a := &attempt{Pipeline: p, Build: b}
+	defer a.cleanUp(ctx)
+	defer p.queue.remove(j)
+	defer close(j.done)
+	defer func() {
+		if r := recover(); r != nil {
+			p.Log.Error("build panicked", "build", b.ID, "err", r, "stack", string(debug.Stack()))
+			a.end(&daeploy.Error{Kind: daeploy.Internal, Code: codeInternal, Message: "internal error in build " + b.ID.String()})
+		}
+	}()
+	log, err := p.Journal.OpenLog(b.ID)
+	if err != nil {
+		a.end(err)
+		return
+	}
+	a.log = log
+	a.end(a.because(ctx, a.run(ctx, j)))
+}
+
+// sweep removes what builds left in containerd that are over: an earlier
+// daemon may have died between their end and its cleaning up (P4).
+func (p *Pipeline) sweep(ctx context.Context) {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := p.sweepOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		p.Log.Warn("leftovers of earlier builds stay for now", "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Pipeline) sweepOnce(ctx context.Context) error {
+	ids, err := p.Engine.Leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	var all error
+	for _, id := range ids {
+		b, err := p.Journal.Build(id)
+		if err == nil && !b.Status.Final() {
+			continue
+		}
+		if err != nil && daeploy.KindOf(err) != daeploy.NotFound {
+			return err
+		}
+		ws, err := p.Engine.Open(ctx, id)
+		if err == nil {
+			err = ws.Close(ctx)
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+// Ready tells whether a push may come in now; if not, the error says why and
+// what to do. It is asked before git is started.
+func (p *Pipeline) Ready(ctx context.Context) error {
+	if err := p.waitReady(ctx); err != nil {
+		return err
+	}
+	if _, waiting := p.queue.count(); p.MaxQueued > 0 && waiting >= p.MaxQueued {
+		return &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "queue_full",
+			Message: count(waiting, "build") + " are waiting already; no more are taken", Hint: "push again in a few minutes",
+		}
+	}
+	return p.Engine.Check(ctx)
+}
+
+func (p *Pipeline) waitReady(ctx context.Context) error {
+	select {
+	case <-p.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Cancel ends a build and waits until it is final, or ctx ends. A build that
+// is over already is no error.
+func (p *Pipeline) Cancel(ctx context.Context, id daeploy.BuildID) error {
+	if err := p.waitReady(ctx); err != nil {
+		return err
+	}
+	j := p.queue.find(id)
+	if j == nil {
+		_, err := p.Journal.Build(id)
+		return err
+	}
+	j.stop(daeploy.ErrCanceled)
+	select {
+	case <-j.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Counts gives the numbers of running and of queued builds.
+func (p *Pipeline) Counts() (running, queued int) { return p.queue.count() }
+
+// Position tells a queued build's place and what it waits for; 0 for a build
+// that does not wait.
+func (p *Pipeline) Position(id daeploy.BuildID) (place int, behind string) {
+	n, b := p.queue.place(id)
+	if n == 0 {
+		return 0, ""
+	}
+	return n, "behind " + b.String()
+}

@@ -1,0 +1,146 @@
+package buildpipeline
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/daeploy/daeploy"
+)
+
+// queue decides whose turn it is: one running build per app, slots in all,
+// first come, first served; an app whose build runs is passed over (P7). It is
+// safe for several goroutines and does no I/O.
+type queue struct {
+	mu      sync.Mutex
+	slots   int
+	waiting []*job // in order of arrival
+	running map[daeploy.AppName]*job
+}
+
+// job is a build that is queued or running in this daemon.
+type job struct {
+	id     daeploy.BuildID
+	ref    string
+	commit daeploy.Revision
+
+	turn  chan struct{} // closed when the job may run
+	moved chan struct{} // holds a token when its place may have changed
+	done  chan struct{} // closed when the build is final, or left to the next daemon
+	stop  func(cause error)
+}
+
+func newQueue(slots int) *queue {
+	return &queue{slots: slots, running: map[daeploy.AppName]*job{}}
+}
+
+func newJob(b daeploy.Build, stop func(error)) *job {
+	return &job{
+		id: b.ID, ref: b.Ref, commit: b.Commit, stop: stop,
+		turn: make(chan struct{}), moved: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+}
+
+// add puts a job at the end of the line.
+func (q *queue) add(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, j)
+	q.grant()
+}
+
+// remove takes a job out, whether it waits or runs.
+func (q *queue) remove(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = slices.DeleteFunc(q.waiting, func(w *job) bool { return w == j })
+	if q.running[j.id.App] == j {
+		delete(q.running, j.id.App)
+	}
+	q.grant()
+}
+
+// grant gives free slots away and tells those who still wait.
+func (q *queue) grant() {
+	q.waiting = slices.DeleteFunc(q.waiting, func(j *job) bool {
+		if len(q.running) >= q.slots || q.running[j.id.App] != nil {
+			return false
+		}
+		q.running[j.id.App] = j
+		close(j.turn)
+		return true
+	})
+	for _, j := range q.waiting {
+		select {
+		case j.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// place tells how many builds must end before j's turn at the latest, and
+// which one it waits for first; ahead 0 means that it runs or is not here.
+func (q *queue) place(id daeploy.BuildID) (ahead int, behind daeploy.BuildID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at := slices.IndexFunc(q.waiting, func(j *job) bool { return j.id == id })
+	if at < 0 {
+		return 0, daeploy.BuildID{}
+	}
+	if j := q.running[id.App]; j != nil {
+		ahead, behind = 1, j.id
+		for _, w := range q.waiting[:at] {
+			if w.id.App == id.App {
+				ahead, behind = ahead+1, w.id
+			}
+		}
+		return ahead, behind
+	}
+	if at > 0 {
+		return at + 1, q.waiting[at-1].id
+	}
+	for _, j := range q.running {
+		if behind.App == "" || j.id.App < behind.App {
+			behind = j.id
+		}
+	}
+	return 1, behind
+}
+
+// find gives the job of a build, or nil.
+func (q *queue) find(id daeploy.BuildID) *job {
+	for _, j := range q.jobs() {
+		if j.id == id {
+			return j
+		}
+	}
+	return nil
+}
+
+// of lists the jobs of an app, the running one first, then in order of arrival.
+func (q *queue) of(app daeploy.AppName) []*job {
+	return slices.DeleteFunc(q.jobs(), func(j *job) bool { return j.id.App != app })
+}
+
+// jobs lists all: running ones first, in order of their apps' names.
+func (q *queue) jobs() []*job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var all []*job
+	for _, j := range q.running {
+		all = append(all, j)
+	}
+	slices.SortFunc(all, func(a, b *job) int {
+		if a.id.App < b.id.App {
+			return -1
+		}
+		return 1
+	})
+	return append(all, q.waiting...)
+}
+
+// count gives the numbers of running and of waiting builds.
+func (q *queue) count() (running, waiting int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.running), len(q.waiting)
+}

@@ -1,0 +1,59 @@
+package buildpipeline_test
+
+import (
+	"testing"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+)
+
+func build(app string, n uint64) daeploy.BuildID {
+	return daeploy.BuildID{App: daeploy.AppName(app), Number: n}
+}
+
+// TestQueueOrder: P7, F27. One running build per app, first come, first
+// served, and no app waits behind another app's second build.
+func TestQueueOrder(t *testing.T) {
+	q := buildpipeline.NewQueue(2)
+	blog1, endBlog1 := q.Add(build("blog", 1))
+	blog2, endBlog2 := q.Add(build("blog", 2))
+	shop1, endShop1 := q.Add(build("shop", 1))
+	wiki1, _ := q.Add(build("wiki", 1))
+	if !blog1() || blog2() || !shop1() || wiki1() {
+		t.Fatal("want blog/1 and shop/1 to run: blog/2 has its app before it, wiki/1 no slot")
+	}
+	if n, behind := q.Place(build("blog", 2)); n != 1 || behind != build("blog", 1) {
+		t.Errorf("blog/2 is at %d behind %s, want 1 behind blog/1", n, behind)
+	}
+	endShop1()
+	if !wiki1() || blog2() {
+		t.Fatal("want wiki/1 to run: blog/2 came first, but its app is busy")
+	}
+	endBlog1()
+	if !blog2() {
+		t.Fatal("want blog/2 to run after blog/1")
+	}
+	if n, _ := q.Place(build("blog", 2)); n != 0 {
+		t.Errorf("a running build is at place %d", n)
+	}
+	endBlog2()
+}
+
+// TestQueueLeave: a waiting build that is canceled lets the others move up.
+func TestQueueLeave(t *testing.T) {
+	q := buildpipeline.NewQueue(1)
+	_, endFirst := q.Add(build("blog", 1))
+	_, leave := q.Add(build("blog", 2))
+	third, _ := q.Add(build("blog", 3))
+	if n, behind := q.Place(build("blog", 3)); n != 2 || behind != build("blog", 2) {
+		t.Errorf("blog/3 is at %d behind %s, want 2 behind blog/2", n, behind)
+	}
+	leave()
+	if n, behind := q.Place(build("blog", 3)); n != 1 || behind != build("blog", 1) {
+		t.Errorf("blog/3 is at %d behind %s, want 1 behind blog/1", n, behind)
+	}
+	endFirst()
+	if !third() {
+		t.Error("blog/3 does not run although nobody is before it")
+	}
+}

@@ -1,0 +1,93 @@
+package buildpipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// accept decides at the build's turn whether its refs may move (F26): a ref is
+// where the pusher saw it, or at an ancestor of what it is to become.
+// With -o detach they have moved already.
+func (a *attempt) accept(ctx context.Context) error {
+	if a.Build.Options.Detach {
+		return nil
+	}
+	for i, m := range a.Build.Moves {
+		now, err := a.acceptable(ctx, a.Build.ID.App, m)
+		if err != nil {
+			return err
+		}
+		a.Build.Moves[i].Old = now
+	}
+	return nil
+}
+
+// acceptable gives the ref's present value if m may move it from there.
+func (p *Pipeline) acceptable(ctx context.Context, app daeploy.AppName, m daeploy.RefUpdate) (daeploy.Revision, error) {
+	now, err := p.Source.Ref(ctx, app, m.Ref)
+	if err != nil || now == m.Old || now == m.New {
+		return now, err
+	}
+	if now != "" && m.New != "" {
+		ok, err := p.Source.Descends(ctx, app, now, m.New)
+		if err != nil || ok {
+			return now, err
+		}
+	}
+	return "", refMoved(m.Ref, now)
+}
+
+func refMoved(ref string, now daeploy.Revision) error {
+	name, where := plain(daeploy.BranchName(ref)), "is gone"
+	if now != "" {
+		where = "moved to " + now.Short()
+	}
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "ref_moved",
+		Message: fmt.Sprintf("%s %s, fetch first", name, where), Hint: "git pull, then push again",
+	}
+}
+
+// record is the last step: the refs move, :latest follows. From here on the
+// build succeeds, and nobody can cancel it.
+func (a *attempt) record(ctx context.Context) error {
+	const patience = time.Minute
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	start := time.Now()
+	if err := a.moveRefs(ctx); err != nil {
+		return errors.Join(err, a.Engine.Untag(ctx, a.Build.Image))
+	}
+	if err := a.Engine.Tag(ctx, a.Build.Image, a.Build.ID.App.Latest()); err != nil {
+		return err
+	}
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepRecord, Started: start.UTC(), Duration: time.Since(start)})
+	return nil
+}
+
+// moveRefs moves the refs once: after a crash they may have moved already (F4).
+func (a *attempt) moveRefs(ctx context.Context) error {
+	var moves []daeploy.RefUpdate
+	for _, m := range a.Build.Moves {
+		now, err := a.Source.Ref(ctx, a.Build.ID.App, m.Ref)
+		switch {
+		case err != nil:
+			return err
+		case now == m.New:
+			continue
+		case now != m.Old && a.Build.Options.Detach:
+			continue // it moved when the build was queued, and a later push moved it on
+		case now != m.Old:
+			return fmt.Errorf("%s is at %q, neither at %q nor at %q: somebody moved it during the build", m.Ref, now, m.Old, m.New)
+		}
+		moves = append(moves, m)
+	}
+	if len(moves) == 0 {
+		return nil
+	}
+	return a.Source.MoveRefs(ctx, a.Build.ID.App, moves...)
+}

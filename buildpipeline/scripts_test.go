@@ -1,0 +1,71 @@
+package buildpipeline_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+)
+
+// TestLayout: where an image says its scripts and its destination are (S11,
+// S12, S17 to S24).
+func TestLayout(t *testing.T) {
+	type labels = map[string]string
+	for _, test := range []struct {
+		name          string
+		workdir       string
+		labels        labels
+		env           []string
+		dest, scripts string
+		input         string
+		notices       int
+		code          string
+	}{
+		{name: "S11 default", dest: "/tmp", scripts: "/usr/libexec/s2i", input: "default"},
+		{name: "S17 label", labels: labels{"io.openshift.s2i.scripts-url": "image:///usr/libexec/s2i"}, dest: "/tmp", scripts: "/usr/libexec/s2i", input: "label io.openshift.s2i.scripts-url"},
+		{name: "S17 cleaned", labels: labels{"io.openshift.s2i.scripts-url": " image:///tmp/scripts/ "}, dest: "/tmp", scripts: "/tmp/scripts", input: "label io.openshift.s2i.scripts-url"},
+		{name: "S18 relative, no workdir", labels: labels{"io.openshift.s2i.scripts-url": "image://.s2i/bin"}, dest: "/tmp", scripts: "/.s2i/bin", input: "label io.openshift.s2i.scripts-url"},
+		{name: "S18 relative to W", workdir: "/opt/app", labels: labels{"io.openshift.s2i.scripts-url": "image://.s2i/bin"}, dest: "/tmp", scripts: "/opt/app/.s2i/bin", input: "label io.openshift.s2i.scripts-url"},
+		{name: "S18 env path relative", workdir: "/opt/app", env: []string{"STI_SCRIPTS_PATH=scripts"}, dest: "/tmp", scripts: "/opt/app/scripts", input: "ENV STI_SCRIPTS_PATH"},
+		{name: "S11 order", labels: labels{"io.s2i.scripts-url": "image:///old", "io.openshift.s2i.scripts-url": "image:///new"}, env: []string{"STI_SCRIPTS_URL=image:///url"}, dest: "/tmp", scripts: "/new", input: "label io.openshift.s2i.scripts-url"},
+		{name: "S11 empty label falls through", labels: labels{"io.openshift.s2i.scripts-url": " "}, env: []string{"STI_SCRIPTS_PATH=/p"}, dest: "/tmp", scripts: "/p", input: "ENV STI_SCRIPTS_PATH"},
+		{name: "S23 old label", labels: labels{"io.s2i.scripts-url": "image:///old"}, dest: "/tmp", scripts: "/old", input: "label io.s2i.scripts-url", notices: 1},
+		{name: "S23 env url", env: []string{"STI_SCRIPTS_URL=image:///url"}, dest: "/tmp", scripts: "/url", input: "ENV STI_SCRIPTS_URL", notices: 1},
+		{name: "S19 file", labels: labels{"io.openshift.s2i.scripts-url": "file:///etc"}, code: "scripts_url_refused"},
+		{name: "S20 http", labels: labels{"io.openshift.s2i.scripts-url": "http://127.0.0.1/.s2i/bin"}, code: "scripts_url_refused"},
+		{name: "S21 no scheme", labels: labels{"io.openshift.s2i.scripts-url": "/usr/libexec/s2i"}, code: "builder_invalid"},
+		{name: "S21 other scheme", labels: labels{"io.openshift.s2i.scripts-url": "ftp://x"}, code: "builder_invalid"},
+		{name: "S21 nothing after", labels: labels{"io.openshift.s2i.scripts-url": "image://"}, code: "builder_invalid"},
+		{name: "S12 destination", labels: labels{"io.openshift.s2i.destination": "/opt/s2i"}, dest: "/opt/s2i", scripts: "/usr/libexec/s2i", input: "default"},
+		{name: "S12 old destination", labels: labels{"io.s2i.destination": "/opt/s2i"}, dest: "/opt/s2i", scripts: "/usr/libexec/s2i", input: "default", notices: 1},
+		{name: "S12 STI_LOCATION", env: []string{"STI_LOCATION=/opt/s2i"}, dest: "/opt/s2i", scripts: "/usr/libexec/s2i", input: "default", notices: 1},
+		{name: "S24 relative", workdir: "/w", labels: labels{"io.openshift.s2i.destination": "up"}, dest: "/w/up", scripts: "/usr/libexec/s2i", input: "default"},
+		{name: "S24 root", labels: labels{"io.openshift.s2i.destination": "/"}, code: "builder_invalid"},
+		{name: "S24 run", labels: labels{"io.openshift.s2i.destination": "/run/x"}, code: "builder_invalid"},
+		{name: "S24 proc by dots", labels: labels{"io.openshift.s2i.destination": "/x/../proc"}, code: "builder_invalid"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config, err := json.Marshal(map[string]any{"config": map[string]any{
+				"WorkingDir": test.workdir, "Labels": test.labels, "Env": test.env,
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, dest, scripts, input, notices, err := buildpipeline.Layout(config)
+			if test.code != "" {
+				if got := daeploy.Public(err, "test").Code; got != test.code {
+					t.Errorf("code %q (%v), want %q", got, err, test.code)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if dest != test.dest || scripts != test.scripts || input != test.input || notices != test.notices {
+				t.Errorf("dest %q scripts %q input %q notices %d, want %q %q %q %d",
+					dest, scripts, input, notices, test.dest, test.scripts, test.input, test.notices)
+			}
+		})
+	}
+}

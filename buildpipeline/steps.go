@@ -1,0 +1,356 @@
+package buildpipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// prepare does the steps config, builder and checkout (S1, steps 1 to 6).
+func (a *attempt) prepare(ctx context.Context) error {
+	var src *source
+	err := a.step(daeploy.StepConfig, func() (detail string, err error) {
+		src, err = readSource(ctx, a.Source, a.Build.ID.App, a.Build.Commit, a.Limits.Tree)
+		return "", err
+	})
+	if err != nil {
+		return err
+	}
+	image, err := a.builder(ctx, src)
+	if err != nil {
+		return err
+	}
+	a.note.Limits, a.note.Timeout = a.limits(src.File)
+	a.note.Until = time.Now().Add(a.note.Timeout)
+	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	defer cancel()
+	c, err := a.contract(limited, src, image)
+	if err != nil {
+		return a.because(limited, err)
+	}
+	if err := a.checkout(limited, src, c); err != nil {
+		return a.because(limited, err)
+	}
+	return a.assemble(ctx, c)
+}
+
+// builder chooses the builder image (S167) and gets it.
+func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image, err error) {
+	ref := src.File.Builder
+	switch {
+	case a.Build.Options.Builder != "":
+		ref = a.Build.Options.Builder
+	case ref == "":
+		ref = a.DefaultBuilder
+	}
+	if ref == "" {
+		return image, &daeploy.Error{
+			Kind: daeploy.BuildFailed, Code: "no_builder",
+			Message: "no builder is named, and this server has no default",
+			Hint:    "add a .daeploy file with builder = \"<image>\"; `builders` lists what the server has",
+		}
+	}
+	a.Build.Builder = ref
+	err = a.step(daeploy.StepBuilder, func() (string, error) {
+		image, err = a.ws.Image(ctx, ref, a.PullPolicy, a.pulling(ref))
+		if err != nil {
+			return "", err
+		}
+		how := "present"
+		if image.Pulled {
+			how = "pulled, " + size(image.Size)
+		}
+		return shorten(string(ref), detailWidth-len(how)-3) + " (" + how + ")", nil
+	})
+	if err != nil {
+		return image, err
+	}
+	return image, a.update(func(b *daeploy.Build) { b.BuilderDigest = image.Digest })
+}
+
+// pulling tells the log how far a pull is.
+func (a *attempt) pulling(ref daeploy.ImageRef) func(daeploy.Progress) {
+	return func(p daeploy.Progress) {
+		line := fmt.Sprintf("> pulling    %s of %s", shorten(string(ref), 36), size(p.Total))
+		if p.Total > 0 {
+			line = fmt.Sprintf("> pulling    %s  %s of %s, %d%%", shorten(string(ref), 30), size(p.Done), size(p.Total), 100*p.Done/p.Total)
+		}
+		a.logged(a.log.Say(line))
+	}
+}
+
+// limits are those of this build: the operator's defaults, or what .daeploy
+// asks for, up to the caps (S136).
+func (a *attempt) limits(file AppFile) (daeploy.Limits, time.Duration) {
+	l := a.Limits.Build
+	if file.Memory > 0 {
+		l.Memory = capped(a, "memory", file.Memory, a.Limits.MaxMemory, size)
+	}
+	if file.CPUs > 0 {
+		l.CPUs = capped(a, "cpus", file.CPUs, a.Limits.MaxCPUs, func(v float64) string { return fmt.Sprint(v) })
+	}
+	timeout := a.Limits.Timeout
+	if file.Timeout > 0 {
+		timeout = capped(a, "timeout", file.Timeout, a.Limits.MaxTimeout, time.Duration.String)
+	}
+	return l, timeout
+}
+
+func capped[T int64 | float64 | time.Duration](a *attempt, name string, want, most T, show func(T) string) T {
+	if most <= 0 || want <= most {
+		return want
+	}
+	a.logged(a.log.Say(notice("[build] %s is %s here, the most this server allows", name, show(most))))
+	return most
+}
+
+// checkout writes the source and the hooks into the rootfs (section 3).
+func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error {
+	return a.step(daeploy.StepCheckout, func() (string, error) {
+		if err := a.directories(c); err != nil {
+			return "", err
+		}
+		if err := a.deliver(ctx, src, c); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%s, %s", count(len(src.Files), "file"), size(src.bytes())), nil
+	})
+}
+
+// directories makes what S33 to S38 and S50 ask for.
+func (a *attempt) directories(c *contract) error {
+	if _, err := a.ws.Stat("/tmp"); errors.Is(err, fs.ErrNotExist) {
+		if err := a.ws.Mkdir("/tmp", daeploy.File{Mode: 0o777 | fs.ModeSticky}); err != nil {
+			return err
+		}
+	}
+	if err := a.ws.Chmod("/tmp", 0o777|fs.ModeSticky); err != nil {
+		return err
+	}
+	if err := a.ws.Mkdir(c.layout.Workdir, daeploy.File{Mode: 0o755}); err != nil {
+		return err
+	}
+	dir := daeploy.File{Mode: 0o755, Owner: c.owner}
+	if err := a.ws.Mkdir(c.layout.Dest, dir); err != nil {
+		return err
+	}
+	if err := a.ws.Replace(c.path("src"), dir); err != nil {
+		return err
+	}
+	if err := a.ws.Mkdir(c.path("scripts"), dir); err != nil {
+		return err
+	}
+	return a.ws.Remove(c.path("artifacts"))
+}
+
+// deliver writes every file of the source (S4, S6, S34, S35) and the hooks.
+func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
+	var ids []daeploy.Revision
+	var puts []func(io.Reader) error
+	at := daeploy.File{Mode: 0o644, Owner: c.owner, Time: src.Commit.Committed}
+	for _, e := range src.Files {
+		target := path.Join(c.path("src"), e.Path)
+		f := at
+		switch e.Mode {
+		case daeploy.ModeSubmodule, daeploy.ModeDir:
+			f.Mode = 0o755
+			if err := a.ws.Mkdir(target, f); err != nil {
+				return err
+			}
+			if e.Mode == daeploy.ModeSubmodule {
+				src.Notices = append(src.Notices, notice("submodule %q is not fetched; it is an empty directory", e.Path))
+			}
+			continue
+		case daeploy.ModeLink:
+			puts = append(puts, func(r io.Reader) error { return a.link(target, f, r) })
+		default:
+			if e.Mode&0o111 != 0 {
+				f.Mode = 0o755
+			}
+			puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, r) })
+		}
+		ids = append(ids, e.ID)
+	}
+	for _, name := range c.delivered() {
+		f := at
+		f.Mode = 0o755
+		target := path.Join(c.path("scripts"), name)
+		puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, r) })
+		ids = append(ids, src.Hooks[name].ID)
+	}
+	if err := a.Source.Blobs(ctx, src.App, ids, func(i int, r io.Reader) error { return puts[i](r) }); err != nil {
+		return err
+	}
+	if err := a.ws.SetTimes(c.path("src"), src.Commit.Committed); err != nil {
+		return err
+	}
+	return a.log.Say(src.Notices...)
+}
+
+func (a *attempt) link(target string, f daeploy.File, r io.Reader) error {
+	text, err := io.ReadAll(io.LimitReader(r, int64(a.Limits.Tree.LinkLen)+1))
+	if err != nil {
+		return err
+	}
+	return a.ws.Symlink(target, string(text), f)
+}
+
+// assemble starts the script, journal first.
+func (a *attempt) assemble(ctx context.Context, c *contract) error {
+	if err := a.log.Say(c.spoken...); err != nil {
+		return err
+	}
+	from := c.assemble.From
+	if c.assemble.Hook {
+		from += " (from your repository)"
+	}
+	if err := a.log.Say(begin(daeploy.StepAssemble, from)); err != nil {
+		return err
+	}
+	output, err := c.output(a)
+	if err != nil {
+		return err
+	}
+	a.note.Output = output
+	if err := a.reach(stageStarting); err != nil {
+		return err
+	}
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepAssemble, Started: time.Now().UTC()})
+	if err := a.ws.Start(ctx, c.process(a)); err != nil {
+		return err
+	}
+	if err := a.reach(stageStarted); err != nil {
+		return err
+	}
+	return a.fromStarted(ctx)
+}
+
+var errSilence = errors.New("silent for too long")
+
+// fromStarted waits for the script, which this or an earlier daemon started.
+func (a *attempt) fromStarted(ctx context.Context) error {
+	exit, err := a.follow(ctx)
+	if err != nil {
+		return vanished(err)
+	}
+	a.note.Exit = exit
+	step := a.lastStep()
+	step.Duration = time.Since(step.Started)
+	step.Detail = fmt.Sprintf("exit %d", exit.Code)
+	if err := a.log.Say(phase(step.Name, step.Detail, step.Duration)); err != nil {
+		return err
+	}
+	if err := a.reach(stageAssembled); err != nil {
+		return err
+	}
+	return a.fromAssembled(ctx)
+}
+
+func (a *attempt) lastStep() *daeploy.Step {
+	if n := len(a.Build.Steps); n > 0 && a.Build.Steps[n-1].Name == daeploy.StepAssemble {
+		return &a.Build.Steps[n-1]
+	}
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepAssemble, Started: time.Now().UTC()})
+	return &a.Build.Steps[len(a.Build.Steps)-1]
+}
+
+// follow copies the script's output into the log until it ends, within the
+// limits of time and log.
+func (a *attempt) follow(ctx context.Context) (daeploy.Exit, error) {
+	ctx, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	silence := time.AfterFunc(a.Limits.Silence, func() { stop(errSilence) })
+	defer silence.Stop()
+	left := a.Limits.LogBytes - a.log.OutputBytes()
+	return a.ws.Wait(ctx, a.note.Limits, a.log.OutputEnd(), func(p []byte, end int64) error {
+		silence.Reset(a.Limits.Silence)
+		if left -= int64(len(p)); left < 0 {
+			return buildFailed("log_limit", "make the build less talkative", "stopped: the build printed more than %s", size(a.Limits.LogBytes))
+		}
+		return a.log.Output(p, end)
+	})
+}
+
+// vanished says in words that the script's end will never be known.
+func vanished(err error) error {
+	if kind := daeploy.KindOf(err); kind != daeploy.NotFound && kind != daeploy.Unavailable {
+		return err
+	}
+	gone := *errInterrupted
+	gone.Err = err
+	return &gone
+}
+
+// because gives the cause of ctx's end for an error that says no more than
+// that it ended, with the limits of time in words.
+func (a *attempt) because(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+	}
+	switch {
+	case errors.Is(err, daeploy.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return buildFailed("build_timeout", fmt.Sprintf("[build] timeout can go up to %s", a.Limits.MaxTimeout),
+			"stopped after %s, the time limit of this build", a.note.Timeout)
+	case errors.Is(err, errSilence):
+		return buildFailed("build_timeout", "print something now and then, or do less",
+			"stopped: the build printed nothing for %s", a.Limits.Silence)
+	}
+	return err
+}
+
+// fromAssembled looks at how the script ended, and commits.
+func (a *attempt) fromAssembled(ctx context.Context) error {
+	exit := a.note.Exit
+	switch {
+	case exit.OOM && exit.Code != 0:
+		return buildFailed("out_of_memory", fmt.Sprintf("[build] memory can go up to %s", size(a.Limits.MaxMemory)),
+			"stopped: the build needed more than %s of memory", size(a.note.Limits.Memory))
+	case exit.Limit != "":
+		return buildFailed("disk_limit", "clean caches in assemble, or ask the operator",
+			"stopped: the build wrote more than %s of files (%s)", size(a.note.Limits.Disk), exit.Detail)
+	case exit.Code != 0:
+		return buildFailed("assemble_failed", "the lines above are its own output", "assemble failed (exit %d)", exit.Code)
+	}
+	err := a.step(daeploy.StepCommit, func() (string, error) {
+		image, layer, err := a.ws.Commit(ctx, a.note.Output.output(a.Build.ID))
+		if err != nil {
+			return "", commitFailed(err)
+		}
+		a.Build.Image, a.Build.ImageDigest = image.Ref, image.Digest
+		return fmt.Sprintf("1 layer, %s", size(layer.Bytes)), nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.reach(stageStored); err != nil {
+		return err
+	}
+	return a.record(ctx)
+}
+
+func commitFailed(err error) error {
+	var e *daeploy.Error
+	if errors.As(err, &e) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &daeploy.Error{
+		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored",
+		Hint: "the former image is untouched; the operator should look at the disk", Err: err,
+	}
+}
+
+func buildFailed(code, hint, format string, args ...any) error {
+	e := daeploy.Errorf(daeploy.BuildFailed, code, format, args...)
+	e.Hint = hint
+	return e
+}

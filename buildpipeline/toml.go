@@ -1,0 +1,139 @@
+package buildpipeline
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/daeploy/daeploy"
+)
+
+// FileError is a fault in a TOML file, with its place. Line and Column count
+// from 1; a fault without a place is at 1:1 (S162).
+type FileError struct {
+	File         string
+	Line, Column int
+	Problem      string
+	Hint         string
+}
+
+func (e *FileError) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Problem)
+}
+
+// DecodeTOML reads data into the struct that into points to. Keys are those of
+// the struct's toml tags and no others: an unknown one is a *FileError that
+// names the nearest (S162), and so is each other fault.
+func DecodeTOML(file string, data []byte, into any) error {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if !utf8.Valid(data) {
+		return &FileError{File: file, Line: 1, Column: 1, Problem: "the file is not UTF-8", Hint: "save it as UTF-8"}
+	}
+	meta, err := toml.Decode(string(data), into)
+	if err != nil {
+		return decodeError(file, data, err)
+	}
+	unknown := meta.Undecoded()
+	if len(unknown) == 0 {
+		return nil
+	}
+	key := unknown[0]
+	line, column := place(data, key)
+	what, known := "key", keysAt(reflect.TypeOf(into), key[:len(key)-1])
+	if meta.Type(key...) == "Hash" {
+		what = "table"
+	}
+	fault := &FileError{
+		File: file, Line: line, Column: column,
+		Problem: fmt.Sprintf("unknown %s %q", what, key[len(key)-1]),
+		Hint:    "known here: " + strings.Join(known, ", "),
+	}
+	if near := daeploy.Nearest(key[len(key)-1], known); near != "" {
+		fault.Problem += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return fault
+}
+
+func decodeError(file string, data []byte, err error) error {
+	fault := &FileError{File: file, Line: 1, Column: 1, Problem: err.Error(), Hint: "the file is TOML: NAME = \"value\", one per line"}
+	if parse, ok := errors.AsType[toml.ParseError](err); ok {
+		fault.Line, fault.Column = max(1, parse.Position.Line), 1
+		fault.Problem = parse.Message
+		if start := lineStart(data, fault.Line); parse.Position.Start >= start {
+			fault.Column = 1 + utf8.RuneCount(data[start:min(parse.Position.Start, len(data))])
+		}
+		if fault.Problem == "" {
+			fault.Problem = strings.TrimPrefix(err.Error(), "toml: ")
+		}
+	}
+	return fault
+}
+
+func lineStart(data []byte, line int) int {
+	at := 0
+	for range line - 1 {
+		next := bytes.IndexByte(data[at:], '\n')
+		if next < 0 {
+			return len(data)
+		}
+		at += next + 1
+	}
+	return at
+}
+
+// place finds where a key is written. The parser keeps no positions of keys it
+// read, so this looks for the last part of the key at the start of a line, or
+// after the dot or bracket that a table name has before it, inside its table.
+func place(data []byte, key toml.Key) (line, column int) {
+	name := key[len(key)-1]
+	table := strings.Join(key[:len(key)-1], ".")
+	current := ""
+	for i, raw := range strings.Split(string(data), "\n") {
+		text := strings.TrimLeft(raw, " \t")
+		if strings.HasPrefix(text, "[") {
+			current = strings.Trim(strings.TrimRight(text, " \t\r"), "[]")
+			if current == strings.Join(key, ".") {
+				return i + 1, 1 + strings.Index(raw, name)
+			}
+		}
+		head, _, _ := strings.Cut(text, "=")
+		head = strings.TrimSpace(head)
+		full := strings.Trim(strings.TrimPrefix(current+"."+head, "."), ".")
+		if current == table && strings.Trim(head, `"'`) == name || full == strings.Join(key, ".") {
+			return i + 1, 1 + utf8.RuneCountInString(raw[:len(raw)-len(text)])
+		}
+	}
+	return 1, 1
+}
+
+// keysAt lists the toml names a struct has below path.
+func keysAt(t reflect.Type, path []string) []string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	var names []string
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		if len(path) > 0 && path[0] == name {
+			return keysAt(f.Type, path[1:])
+		}
+		names = append(names, name)
+	}
+	if len(path) > 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return names
+}

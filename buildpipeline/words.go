@@ -1,0 +1,112 @@
+package buildpipeline
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// The lines a pusher reads: what the daemon says is plain ASCII of at most
+// width columns (interface.md, section 3); git puts "remote: " before it.
+const (
+	width       = 72
+	detailWidth = 48
+)
+
+// phase is the line of a finished step: name, what came of it, how long it took.
+func phase(name daeploy.StepName, detail string, took time.Duration) string {
+	return fmt.Sprintf("> %-10s %-*s %6s", name, detailWidth, shorten(detail, detailWidth), seconds(took))
+}
+
+// begin is the line of a step that starts and will talk before it ends.
+func begin(name daeploy.StepName, detail string) string {
+	return fmt.Sprintf("> %-10s %s", name, shorten(detail, width-13))
+}
+
+// notice is a line that the build goes on after.
+func notice(format string, args ...any) string {
+	return "warning: " + plain(fmt.Sprintf(format, args...))
+}
+
+// plain makes foreign text safe for a line of ours: what is not printable ASCII
+// becomes a question mark, so that it can move no cursor and imitate no line.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// shorten cuts from the middle: the ends of paths and image names tell most.
+func shorten(s string, most int) string {
+	s = plain(s)
+	if len(s) <= most {
+		return s
+	}
+	const gap = ".."
+	head := (most - len(gap)) / 3
+	return s[:head] + gap + s[len(s)-(most-len(gap)-head):]
+}
+
+// seconds shows a duration as people read it beside a build.
+func seconds(d time.Duration) string {
+	if d < 10*time.Minute {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+// size shows a number of bytes with three significant digits at most.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, name := float64(n)/unit, "KiB"
+	for _, next := range []string{"MiB", "GiB", "TiB"} {
+		if value < unit {
+			break
+		}
+		value, name = value/unit, next
+	}
+	if value < 10 {
+		return fmt.Sprintf("%.1f %s", value, name)
+	}
+	return fmt.Sprintf("%.0f %s", value, name)
+}
+
+// count writes "1 file", "2 files".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// wrap breaks a sentence into lines of at most width columns. Words longer
+// than a line stay whole, so that a command can be copied.
+func wrap(prefix, text string) []string {
+	var lines []string
+	line := prefix
+	for word := range strings.FieldsSeq(plain(text)) {
+		if len(line)+1+len(word) > width && line != prefix && line != "  " {
+			lines = append(lines, strings.TrimRight(line, " "))
+			line = " "
+		}
+		line += " " + word
+	}
+	return append(lines, strings.TrimRight(line, " "))
+}
+
+// complaint is what a failure looks like: one error line, one hint line.
+func complaint(e *daeploy.Error) []string {
+	lines := wrap("error:", e.Message)
+	if e.Hint != "" {
+		lines = append(lines, wrap("hint:", e.Hint)...)
+	}
+	return lines
+}
