@@ -1,0 +1,68 @@
+# daeploy: targets for people. `make help` lists them.
+GO            ?= go
+VERSION       ?= 0.1.0
+GOLANGCI      ?= v2.15.0
+GOVULNCHECK   ?= v1.9.0
+CACHE         ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daeploy
+TOOLS         := $(CACHE)/tools
+LDFLAGS       := -s -w -X main.version=$(VERSION)
+export DAEPLOY_TEST_CACHE ?= $(CACHE)/test
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build bin/daeploy, a static program
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/daeploy ./cmd/daeploy
+
+.PHONY: deps
+deps: ## install what demo and tests need (Debian packages, as root)
+	@packaging/deps.sh
+
+.PHONY: demo
+demo: deps build ## a real push from start to HTTP answer; KEEP=1 leaves it running
+	@test/demo.sh
+
+.PHONY: test
+test: deps ## run all tests, in a network of their own
+	test/isolate.sh $(GO) test -race -timeout 50m $(TESTFLAGS) ./...
+
+.PHONY: unit
+unit: ## run the tests that need neither root nor containerd
+	$(GO) test -race . ./buildpipeline ./control ./gitreceive ./store ./systemd
+
+.PHONY: bench
+bench: deps build ## time a push of a small and of a large tree, part by part
+	test/isolate.sh $(GO) test -run '^$$' -bench Push -benchtime 5x -timeout 30m ./test
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (60s)
+	@test/fuzz.sh $(or $(FUZZTIME),60s)
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, shellcheck
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
+	$(TOOLS)/golangci-lint-$(GOLANGCI) fmt --diff
+	@packaging/deps.sh shellcheck
+	git ls-files -z | xargs -0 grep -lE '^#!/bin/(ba)?sh' | xargs shellcheck
+
+.PHONY: vuln
+vuln: ## look the dependencies up in Go's vulnerability database
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint-$(GOLANGCI) ## format all Go files
+	$(TOOLS)/golangci-lint-$(GOLANGCI) fmt
+
+$(TOOLS)/golangci-lint-%:
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$*
+	mv $(TOOLS)/bin/golangci-lint $@
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container/builderimage"
+)
+
+// buildBuilder is `builders build DIR`: it makes a builder image from a recipe
+// on this host, as root, and hands it to the daemon. The daemon itself runs
+// nothing of a recipe.
+func buildBuilder(ctx context.Context, socket string, words []string, std streams) error {
+	flags := flag.NewFlagSet("builders build", flag.ContinueOnError)
+	flags.SetOutput(std.err)
+	cache := flags.String("cache", "/var/cache/daeploy/builders", "directory that keeps base systems between builds; empty keeps none")
+	refresh := flags.Bool("refresh", false, "make the base system anew, with the archive's newest packages")
+	output := flags.String("output", "", "write the image archive to this file instead of giving it to the daemon")
+	if err := flags.Parse(words); err != nil || flags.NArg() != 1 {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return &daeploy.Error{
+			Kind: daeploy.Usage, Code: "usage", Message: "builders build wants one directory with a builder.toml",
+			Hint: "daeploy builders build builders/python",
+		}
+	}
+	recipe, err := readRecipe(flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	options := builderimage.Options{CacheDir: *cache, Refresh: *refresh, Log: std.err}
+	if *output != "" {
+		return writeArchive(ctx, *output, flags.Arg(0), recipe, options, std.out)
+	}
+	r, w := io.Pipe()
+	made := make(chan error, 1)
+	go func() {
+		_, err := builderimage.Make(ctx, flags.Arg(0), recipe, options, w)
+		made <- err
+		w.CloseWithError(err)
+	}()
+	code, err := ask(ctx, socket, []string{"builders", "import", "-"}, r, std)
+	r.CloseWithError(errors.New("the daemon took no more"))
+	if failed := <-made; failed != nil && daeploy.KindOf(failed) != daeploy.Internal {
+		return failed // the daemon's complaint about a cut-off archive says less
+	} else if err == nil && code == 0 {
+		return failed
+	}
+	if err != nil {
+		return err
+	}
+	return daeploy.Errorf(daeploy.Failure, "import_failed", "the daemon did not take the image (exit %d)", code)
+}
+
+func readRecipe(dir string) (builderimage.Recipe, error) {
+	var r builderimage.Recipe
+	name := filepath.Join(dir, "builder.toml")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return r, &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "recipe_missing", Message: fmt.Sprintf("%s is not a builder: %v", dir, err),
+			Hint: "name a directory with a builder.toml and s2i/bin, as in builders/python",
+		}
+	}
+	if err := buildpipeline.DecodeTOML(name, data, &r); err != nil {
+		return r, configError(err)
+	}
+	return r, nil
+}
+
+// writeArchive writes the archive to a file, whole or not at all.
+func writeArchive(ctx context.Context, name, dir string, r builderimage.Recipe, o builderimage.Options, out io.Writer) error {
+	file, err := os.CreateTemp(filepath.Dir(name), ".builder-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // renamed, or of no use
+	defer file.Close()
+	digest, err := builderimage.Make(ctx, dir, r, o, file)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Sync(), file.Chmod(0o644), os.Rename(file.Name(), name)); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, digest)
+	return nil
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/container/network"
+)
+
+const defaultConfigFile = "/etc/daeploy/daeploy.toml"
+
+// config is the daemon's configuration: the keys of the file and no others.
+// Where a flag of serve has the same name, the flag wins.
+type config struct {
+	StateDir   string `toml:"state_dir"`
+	Socket     string `toml:"socket"`
+	SSHAddr    string `toml:"ssh_addr"`
+	Containerd string `toml:"containerd"`
+	Namespace  string `toml:"namespace"`
+
+	// PublicAddress is what pushers call this host, "deploy.example.org:2222";
+	// it appears in hints and labels. Empty: the host's name and the SSH port.
+	PublicAddress string `toml:"public_address"`
+
+	DefaultBuilder     string             `toml:"default_builder"`
+	PullPolicy         daeploy.PullPolicy `toml:"pull_policy"`
+	AllowBuilderOption bool               `toml:"allow_builder_option"`
+	MaxBuilds          int                `toml:"max_builds"`
+	MaxQueued          int                `toml:"max_queued"`
+	CABundle           string             `toml:"ca_bundle"`
+
+	Build    buildConfig       `toml:"build"`
+	Env      map[string]string `toml:"env"` // set in every build, never in an image (E4)
+	Network  networkConfig     `toml:"network"`
+	Registry registryConfig    `toml:"registry"`
+}
+
+// buildConfig bounds builds; a max is how far .daeploy may go (S136).
+type buildConfig struct {
+	Memory     bytes    `toml:"memory"`
+	MaxMemory  bytes    `toml:"max_memory"`
+	CPUs       float64  `toml:"cpus"`
+	MaxCPUs    float64  `toml:"max_cpus"`
+	Timeout    duration `toml:"timeout"`
+	MaxTimeout duration `toml:"max_timeout"`
+	Silence    duration `toml:"silence"`
+	Grace      duration `toml:"grace"`
+	PIDs       int64    `toml:"pids"`
+	Disk       bytes    `toml:"disk"`
+	Inodes     int64    `toml:"inodes"`
+	Log        bytes    `toml:"log"`
+}
+
+type networkConfig struct {
+	Bridge       string `toml:"bridge"`
+	Subnet       string `toml:"subnet"`
+	AllowPrivate bool   `toml:"allow_private"`
+}
+
+type registryConfig struct {
+	Insecure []string `toml:"insecure"` // hosts that are asked by plain HTTP
+}
+
+func defaultConfig() config {
+	limits := buildpipeline.DefaultLimits(runtime.NumCPU())
+	return config{
+		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
+		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy",
+		DefaultBuilder: "daeploy.local/builders/python:3.11", PullPolicy: daeploy.PullIfMissing,
+		MaxBuilds: runtime.NumCPU(), MaxQueued: 100,
+		Build: buildConfig{
+			Memory: bytes(limits.Build.Memory), MaxMemory: bytes(limits.MaxMemory), CPUs: limits.Build.CPUs, MaxCPUs: limits.MaxCPUs,
+			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
+			Grace: duration(limits.Build.Grace), PIDs: limits.Build.PIDs, Disk: bytes(limits.Build.Disk),
+			Inodes: limits.Build.Inodes, Log: bytes(limits.LogBytes),
+		},
+		Network: networkConfig{Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
+	}
+}
+
+// load reads the file over what c holds already. A default file that is
+// missing leaves the defaults.
+func (c *config) load(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == defaultConfigFile {
+		return nil
+	}
+	if err != nil {
+		return &daeploy.Error{Kind: daeploy.Config, Code: "config_unreadable", Message: err.Error(), Hint: "name the file with --config"}
+	}
+	if err := buildpipeline.DecodeTOML(path, data, c); err != nil {
+		return configError(err)
+	}
+	return nil
+}
+
+func configError(err error) error {
+	e := &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: err.Error()}
+	var fault *buildpipeline.FileError
+	if errors.As(err, &fault) {
+		e.Hint = fault.Hint
+	}
+	return e
+}
+
+// check refuses values that cannot work, each with the name of its key.
+func (c *config) check() error {
+	bad := func(key, problem string) error {
+		return &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: key + " " + problem, Hint: "correct it in the configuration"}
+	}
+	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd} {
+		if !strings.HasPrefix(path, "/") {
+			return bad(key, fmt.Sprintf("%q is not an absolute path", path))
+		}
+	}
+	switch c.PullPolicy {
+	case daeploy.PullAlways, daeploy.PullIfMissing, daeploy.PullNever:
+	default:
+		return bad("pull_policy", fmt.Sprintf("%q is none of always, if-not-present, never", c.PullPolicy))
+	}
+	if c.DefaultBuilder != "" {
+		ref, err := daeploy.ParseImageRef(c.DefaultBuilder)
+		if err != nil {
+			return bad("default_builder", err.Error())
+		}
+		c.DefaultBuilder = string(ref)
+	}
+	for _, n := range []struct {
+		key   string
+		value float64
+	}{
+		{"max_builds", float64(c.MaxBuilds)}, {"max_queued", float64(c.MaxQueued)},
+		{"build.memory", float64(c.Build.Memory)}, {"build.cpus", c.Build.CPUs}, {"build.pids", float64(c.Build.PIDs)},
+		{"build.timeout", float64(c.Build.Timeout)}, {"build.silence", float64(c.Build.Silence)}, {"build.log", float64(c.Build.Log)},
+		{"build.disk", float64(c.Build.Disk)}, {"build.inodes", float64(c.Build.Inodes)},
+	} {
+		if n.value <= 0 {
+			return bad(n.key, "must be above zero")
+		}
+	}
+	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)
+	c.Build.MaxCPUs = max(c.Build.MaxCPUs, c.Build.CPUs)
+	c.Build.MaxTimeout = max(c.Build.MaxTimeout, c.Build.Timeout)
+	return nil
+}
+
+func (c *config) limits() buildpipeline.Limits {
+	b := c.Build
+	return buildpipeline.Limits{
+		Build: daeploy.Limits{
+			Memory: int64(b.Memory), CPUs: b.CPUs, PIDs: b.PIDs, Disk: int64(b.Disk), Inodes: b.Inodes, Grace: time.Duration(b.Grace),
+		},
+		MaxMemory: int64(b.MaxMemory), MaxCPUs: b.MaxCPUs, Timeout: time.Duration(b.Timeout), MaxTimeout: time.Duration(b.MaxTimeout),
+		Silence: time.Duration(b.Silence), LogBytes: int64(b.Log), Tree: daeploy.DefaultTreeLimits,
+	}
+}
+
+// container is what the container room is to work with. The hook is our own
+// program: runc calls it around each container that has a network.
+func (c *config) container(self, owner string, log *slog.Logger) container.Config {
+	return container.Config{
+		Address: c.Containerd, Namespace: c.Namespace, StateDir: c.StateDir, Owner: owner, Log: log,
+		Hook: []string{self, "network-hook"},
+		Network: network.Config{
+			Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,
+			PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}, DataDir: filepath.Join(c.StateDir, "network"),
+		},
+		InsecureRegistries: c.Registry.Insecure, RunLimits: c.limits().Build,
+	}
+}
+
+// duration is written "15m" or "1h30m" in the file.
+type duration time.Duration
+
+// UnmarshalText reads Go's notation of durations.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 90s, 15m or 2h", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// bytes is written "64MiB" or "2GiB" in the file.
+type bytes int64
+
+// UnmarshalText reads a whole number of KiB, MiB or GiB.
+func (b *bytes) UnmarshalText(text []byte) error {
+	for unit, shift := range map[string]uint{"KiB": 10, "MiB": 20, "GiB": 30} {
+		number, ok := strings.CutSuffix(string(text), unit)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(number, 10, 32)
+		if err == nil {
+			*b = bytes(n << shift)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a size such as 512MiB or 2GiB", text)
+}

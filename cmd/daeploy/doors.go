@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/systemd"
+)
+
+// doors are the two ways in.
+type doors struct {
+	ssh, local net.Listener
+}
+
+// openDoors takes the sockets that systemd opened, or opens them.
+func openDoors(c config) (d doors, err error) {
+	given, err := systemd.Listeners()
+	if err != nil {
+		return d, err
+	}
+	if d.ssh = given[systemd.SSHSocket]; d.ssh == nil {
+		if d.ssh, err = net.Listen("tcp", c.SSHAddr); err != nil {
+			return d, listenError("ssh_addr", c.SSHAddr, err)
+		}
+	}
+	if d.local = given[systemd.LocalSocket]; d.local == nil {
+		if d.local, err = listenLocal(c.Socket); err != nil {
+			d.ssh.Close()
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+func (d doors) close() {
+	d.ssh.Close()
+	d.local.Close()
+}
+
+// listenLocal opens the unix socket: mode 0660, group daeploy if there is one.
+// A stale file of a dead daemon is replaced; one that answers is not (F134).
+func listenLocal(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, listenError("socket", path, err)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "socket_taken", Message: "another daemon answers at " + path,
+			Hint: "stop it, or choose another --socket",
+		}
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, listenError("socket", path, err)
+		}
+	}
+	old := syscall.Umask(0o117)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, listenError("socket", path, err)
+	}
+	if g, err := user.LookupGroup("daeploy"); err == nil {
+		gid, err := strconv.Atoi(g.Gid)
+		if err = errors.Join(err, os.Chown(path, -1, gid)); err != nil {
+			l.Close()
+			return nil, listenError("socket", path, err)
+		}
+	}
+	return l, nil
+}
+
+func listenError(key, address string, err error) error {
+	e := &daeploy.Error{
+		Kind: daeploy.Config, Code: "listen_failed", Message: fmt.Sprintf("%s %s cannot be opened", key, address),
+		Hint: "choose another, or make its directory", Err: err,
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		e.Message, e.Hint = fmt.Sprintf("%s %s is taken by another program", key, address), "find it:  ss -ltnp, or choose another address"
+	}
+	return e
+}
+
+// publicURL is what pushers call this host.
+func (c *config) publicURL(ssh net.Listener) string {
+	address := c.PublicAddress
+	if address == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return ""
+		}
+		_, port, err := net.SplitHostPort(ssh.Addr().String())
+		if err != nil {
+			return ""
+		}
+		address = net.JoinHostPort(name, port)
+	}
+	return "ssh://daeploy@" + strings.TrimSuffix(address, ":22")
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/control"
+	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/store"
+)
+
+// The types here give one room's answers in another room's words.
+
+// journal is the store as the pipeline sees it.
+type journal struct{ *store.Store }
+
+// OpenLog gives the log as the pipeline's interface.
+func (j journal) OpenLog(id daeploy.BuildID) (buildpipeline.Log, error) { return j.Store.OpenLog(id) }
+
+// engine is containerd as the pipeline sees it.
+type engine struct{ *container.Engine }
+
+// Open gives the workspace as the pipeline's interface.
+func (e engine) Open(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
+	return e.Engine.Open(ctx, id)
+}
+
+// apps joins what an app has in each room.
+type apps struct {
+	*store.Store
+	repositories *gitreceive.Repositories
+	containers   *container.Engine
+	pipeline     *buildpipeline.Pipeline
+}
+
+// CreateApp makes the repository first: one without a record is swept, a
+// record without one would be a broken app.
+func (a apps) CreateApp(ctx context.Context, name daeploy.AppName) (daeploy.App, error) {
+	if app, err := a.App(name); err == nil {
+		return app, nil
+	}
+	if err := a.repositories.Create(ctx, name); err != nil {
+		return daeploy.App{}, err
+	}
+	return a.Store.CreateApp(name)
+}
+
+// DeleteApp ends the app's builds, then removes images, repository and record:
+// the record last, so that a deletion that was cut off can be repeated.
+func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
+	if _, err := a.App(name); err != nil {
+		return err
+	}
+	builds, err := a.Builds(daeploy.BuildFilter{
+		Apps: []daeploy.AppName{name}, Statuses: []daeploy.Status{daeploy.StatusQueued, daeploy.StatusRunning},
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range builds {
+		if err := a.pipeline.Cancel(ctx, b.ID); err != nil {
+			return err
+		}
+	}
+	images, err := a.containers.Images(ctx, daeploy.ImageDomain+"/"+string(name)+":")
+	if err != nil {
+		return err
+	}
+	for _, image := range images {
+		if err := a.containers.Untag(ctx, image.Ref); err != nil {
+			return err
+		}
+	}
+	if err := a.repositories.Delete(ctx, name); err != nil {
+		return err
+	}
+	return a.Store.DeleteApp(name)
+}
+
+// tree is the command tree as the doors see it.
+type tree struct{ *control.Tree }
+
+// Exec runs one command.
+func (t tree) Exec(ctx context.Context, e gitreceive.Exec) int {
+	call := control.Call{Actor: e.Actor, Words: e.Words, Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr}
+	if e.Terminal == nil {
+		return t.Run(ctx, call)
+	}
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	sizes := make(chan daeploy.WindowSize)
+	go func() {
+		for {
+			select {
+			case <-e.Terminal.Changed():
+			case <-ctx.Done():
+				return
+			}
+			size := e.Terminal.Size()
+			select {
+			case sizes <- daeploy.WindowSize{Cols: size.Columns, Rows: size.Rows}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	size := e.Terminal.Size()
+	call.Terminal = &control.Terminal{
+		Term: e.Terminal.Term, Size: daeploy.WindowSize{Cols: size.Columns, Rows: size.Rows}, Resize: sizes,
+	}
+	return t.Run(ctx, call)
+}
+
+// host answers for the daemon as a whole.
+type host struct {
+	config     config
+	started    time.Time
+	ssh        string
+	hostKey    string
+	containers *container.Engine
+	pipeline   *buildpipeline.Pipeline
+}
+
+// Status asks containerd too, but not for long.
+func (h host) Status(ctx context.Context) (control.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	s := control.Status{
+		Version: versionText(), Uptime: time.Since(h.started).Seconds(), Containerd: "ok", SSH: h.ssh, HostKey: h.hostKey,
+	}
+	if err := h.containers.Check(ctx); err != nil {
+		s.Containerd = daeploy.Public(err, "containerd").Message
+	}
+	s.Running, s.Queued = h.pipeline.Counts()
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(h.config.StateDir, &disk); err != nil {
+		return s, err
+	}
+	s.Free = int64(disk.Bavail) * disk.Bsize
+	return s, nil
+}
+
+// closing closes what serve opened; at that point there is nobody to tell but
+// the log.
+func closing(log *slog.Logger, what string, c io.Closer) {
+	if err := c.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		log.Warn("could not be closed cleanly", "step", what, "err", err)
+	}
+}

@@ -1,0 +1,92 @@
+// Command daeploy is a git-push build daemon and its client. `daeploy serve` is
+// the daemon; every other command asks it over the local socket.
+//
+// # Rules of what it prints
+//
+// Data goes to standard output, all else to standard error. An error is one
+// line "error: what happened", then at most one line "hint: the next action".
+// The exit code says what kind it was (daeploy.ExitCode); nothing else ends
+// the process.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/daeploy/daeploy"
+)
+
+// defaultSocket is the daemon's local door.
+const defaultSocket = "/run/daeploy/daeploy.sock"
+
+// version is set by the linker for releases.
+var version = "0.1.0"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// streams are the three of the process.
+type streams struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+// run does what the words ask and gives the exit code.
+func run(ctx context.Context, words []string, std streams) int {
+	first := ""
+	if len(words) > 0 {
+		first = words[0]
+	}
+	var err error
+	switch first {
+	case "serve":
+		err = serve(ctx, words[1:], std)
+	case "network-hook":
+		err = networkHook(ctx, words[1:], std)
+	case "verify-database":
+		err = verifyDatabase(ctx, words[1:])
+	default:
+		return client(ctx, words, std)
+	}
+	return fail(std.err, err)
+}
+
+// fail prints an error and gives its exit code; 0 for nil.
+func fail(w io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	e := daeploy.Public(err, "daeploy")
+	fmt.Fprintln(w, "error:", strings.TrimSpace(e.Message))
+	if e.Kind == daeploy.Internal && e.Err != nil {
+		fmt.Fprintln(w, e.Err) // at one's own host there is nobody to hide it from
+	}
+	if e.Hint != "" {
+		fmt.Fprintln(w, "hint:", e.Hint)
+	}
+	return daeploy.ExitCode(e)
+}
+
+// versionText is the version with the commit it was built from, if known.
+func versionText() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 7 {
+			return version + "+" + s.Value[:7]
+		}
+	}
+	return version
+}

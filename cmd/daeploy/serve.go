@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/control"
+	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/store"
+	"github.com/daeploy/daeploy/systemd"
+)
+
+// serve is the daemon: it joins the rooms and runs them until ctx ends.
+func serve(ctx context.Context, words []string, std streams) error {
+	c, err := serveConfig(words, std)
+	if err != nil {
+		return err
+	}
+	started, log := time.Now(), slog.New(slog.NewTextHandler(std.err, nil))
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+
+	// What lasts.
+	records, err := store.Open(ctx, store.Config{Dir: c.StateDir, Log: log, Verify: verifyBy(self)})
+	if err != nil {
+		return err
+	}
+	defer closing(log, "database", records)
+	repositories, err := gitreceive.OpenRepositories(ctx, filepath.Join(c.StateDir, "repositories"), "", log)
+	if err != nil {
+		return err
+	}
+	hostKey, err := gitreceive.OpenHostKey(c.StateDir)
+	if err != nil {
+		return err
+	}
+
+	// Who builds.
+	owner, err := records.ID()
+	if err != nil {
+		return err
+	}
+	containers, err := container.New(c.container(self, owner, log))
+	if err != nil {
+		return err
+	}
+	defer closing(log, "containerd", containers)
+	doors, err := openDoors(c)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+	pipeline, err := buildpipeline.New(buildpipeline.Config{
+		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
+		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, Limits: c.limits(),
+		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), PullPolicy: c.PullPolicy,
+		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: c.Env, PublicURL: c.publicURL(doors.ssh),
+	})
+	if err != nil {
+		return err
+	}
+
+	// Who asks.
+	apps := apps{records, repositories, containers, pipeline}
+	commands, err := control.New(control.Config{
+		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: containers,
+		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
+		ParseKey: gitreceive.ParseKey, Version: versionText(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	front, err := gitreceive.New(gitreceive.Config{
+		StateDir: c.StateDir, Listener: doors.ssh, Local: doors.local, Repositories: repositories,
+		Keys: records, Apps: records, Pushes: pipeline, Commands: tree{commands}, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return pipeline.Run(ctx) })
+	group.Go(func() error { return front.Run(ctx) })
+	group.Go(func() error { return containers.RemoveForeground(ctx) })
+	group.Go(func() error { return systemd.Watch(ctx, records.Alive, log) })
+	group.Go(func() error {
+		log.Info("ready", "ssh", doors.ssh.Addr().String(), "socket", c.Socket)
+		if err := systemd.Ready("ready"); err != nil {
+			log.Warn("systemd could not be told", "err", err)
+		}
+		<-ctx.Done()
+		return systemd.Stopping()
+	})
+	return group.Wait()
+}
+
+// serveConfig reads the flags and the file: a flag wins over the file, the
+// file over the defaults.
+func serveConfig(words []string, std streams) (config, error) {
+	c, flagged := defaultConfig(), defaultConfig()
+	flags := flag.NewFlagSet("daeploy serve", flag.ContinueOnError)
+	flags.SetOutput(std.err)
+	file := flags.String("config", defaultConfigFile, "configuration `file`, TOML")
+	set := map[string]func(){}
+	for _, f := range []struct {
+		name, usage string
+		to, from    *string
+	}{
+		{"state-dir", "`directory` of database, repositories, build logs and host key", &c.StateDir, &flagged.StateDir},
+		{"socket", "`path` of the local door", &c.Socket, &flagged.Socket},
+		{"ssh-addr", "`address` of the SSH door; port 0 picks one", &c.SSHAddr, &flagged.SSHAddr},
+		{"containerd", "`path` of containerd's socket", &c.Containerd, &flagged.Containerd},
+		{"namespace", "containerd `namespace`", &c.Namespace, &flagged.Namespace},
+	} {
+		flags.StringVar(f.from, f.name, *f.from, f.usage)
+		set[f.name] = func() { *f.to = *f.from }
+	}
+	if err := flags.Parse(words); err != nil {
+		return c, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: err.Error(), Hint: "daeploy serve --help"}
+	}
+	if flags.NArg() > 0 {
+		return c, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: fmt.Sprintf("serve takes no %q", flags.Arg(0)), Hint: "daeploy serve --help"}
+	}
+	if err := c.load(*file); err != nil {
+		return c, err
+	}
+	flags.Visit(func(f *flag.Flag) {
+		if use := set[f.Name]; use != nil {
+			use()
+		}
+	})
+	return c, c.check()
+}

@@ -1,0 +1,80 @@
+package test_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// residue looks for what builds and pushes should not have left (P4,
+// faults.md section 4).
+func (s *story) residue() error {
+	return errors.Join(s.residueInContainerd(), s.residueInState(), s.residueInRepositories())
+}
+
+func (s *story) residueInContainerd() error {
+	var all error
+	for _, list := range [][]string{{"containers", "list", "-q"}, {"tasks", "list", "-q"}, {"leases", "list", "-q"}} {
+		out, err := s.ctr(list...)
+		if err == nil && strings.TrimSpace(out) != "" {
+			err = fmt.Errorf("%s are left: %s", list[0], strings.Fields(out))
+		}
+		all = errors.Join(all, err)
+	}
+	out, err := s.ctr("snapshots", "list")
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "Active") {
+			all = errors.Join(all, fmt.Errorf("a snapshot is left: %s", strings.TrimSpace(line)))
+		}
+	}
+	return errors.Join(all, err)
+}
+
+func (s *story) residueInState() error {
+	var all error
+	for _, dir := range []string{"run", "network/" + fmt.Sprintf("story%d", s.number)} {
+		entries, err := os.ReadDir(s.path("state", dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "last_reserved_ip") || e.Name() == "lock" {
+				continue // host-local's own memory, not an address that is held
+			}
+			all = errors.Join(all, fmt.Errorf("state/%s/%s is left", dir, e.Name()))
+		}
+	}
+	return all
+}
+
+func (s *story) residueInRepositories() error {
+	var all error
+	dir := s.path("state", "repositories")
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, mark := range []string{"tmp_objdir", "incoming-", "tmp_", ".new-", ".old-"} {
+			if strings.HasPrefix(d.Name(), mark) {
+				all = errors.Join(all, fmt.Errorf("%s is left", path))
+			}
+		}
+		if ext := filepath.Ext(path); !d.IsDir() && (ext == ".lock" || ext == ".keep") {
+			all = errors.Join(all, fmt.Errorf("%s is left", path))
+		}
+		if d.IsDir() && filepath.Dir(path) == dir && strings.HasSuffix(path, ".git") {
+			if out, err := exec.Command("git", "--git-dir", path, "fsck", "--connectivity-only", "--no-dangling").CombinedOutput(); err != nil {
+				all = errors.Join(all, fmt.Errorf("git fsck %s: %w\n%s", path, err, out))
+			}
+		}
+		return nil
+	})
+	return errors.Join(all, err)
+}

@@ -1,0 +1,395 @@
+package test_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// TestScript runs the stories of script/. Their words, besides those of
+// testscript itself:
+//
+//	serve [-c FILE]         start the daemon; FILE is added to its configuration
+//	stop, kill9             end it politely, or at once
+//	containerd own|stop|start
+//	admin, key, stranger NAME [FLAG...]   make a key pair; add it, or not
+//	as NAME COMMAND...      use that key; the default is the first one made
+//	app DIR                 make a git repository of the files there
+//	write DIR FILE LINE...  write a file; commit DIR MESSAGE commits all
+//	git DIR ARG...          run git there
+//	push [FLAG...] [DIR:]APP REFSPEC... [&NAME&]
+//	await NAME              wait for such a push; interrupt NAME ends it as Ctrl-C does
+//	clone APP DIR, lsremote APP
+//	ssh WORD...             run a command of the daemon; code N is what it ended with
+//	waitlog BUILD PATTERN   until the build's log has it
+//	status BUILD STATUS, reason BUILD CODE [EXIT], latest APP N
+//	remoteref APP BRANCH N|HEAD|none     where the branch is: at build N's commit, at the app's HEAD
+//	ticks N                 stdout has the lines tick 1 to tick N, each once, in order
+//	killtask BUILD          kill the build's task past the daemon
+//	residue                 nothing is left of any build but images, records, logs and pins (P4)
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "script", RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			s := newStory(env.T().(testing.TB), env.WorkDir)
+			env.Values["story"] = &teller{story: s}
+			config := filepath.Join(env.WorkDir, ".gitconfig")
+			env.Setenv("GIT_CONFIG_GLOBAL", config)
+			env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+			env.Setenv("LC_ALL", "C")
+			env.Defer(s.close)
+			return os.WriteFile(config, []byte("[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n[protocol \"file\"]\nallow = always\n"), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": told((*teller).doServe), "stop": told((*teller).doStop), "kill9": told((*teller).doKill9),
+			"containerd": told((*teller).doContainerd),
+			"admin":      told((*teller).doAdmin), "key": told((*teller).doKey), "stranger": told((*teller).doStranger),
+			"as": told((*teller).doAs), "app": told((*teller).doApp), "write": told((*teller).doWrite), "commit": told((*teller).doCommit),
+			"git": told((*teller).doGit), "push": told((*teller).doPush), "await": told((*teller).doAwait),
+			"interrupt": told((*teller).doInterrupt), "clone": told((*teller).doClone), "lsremote": told((*teller).doLsremote),
+			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "waitlog": told((*teller).doWaitlog),
+			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
+			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
+			"residue": told((*teller).doResidue),
+		},
+	})
+}
+
+// teller does the words of one story.
+type teller struct {
+	*story
+	ts   *testscript.TestScript
+	who  string
+	code int
+}
+
+// told makes a testscript command of a method. A command that can be expected
+// to fail (!) gives its error; others fail the story with it.
+func told(do func(*teller, []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		t := ts.Value("story").(*teller)
+		t.ts = ts
+		err := do(t, args)
+		switch {
+		case err != nil && !neg:
+			text, _ := os.ReadFile(t.path("daemon.log"))
+			ts.Logf("the daemon's log:\n%s", text)
+			ts.Fatalf("%v", err)
+		case err == nil && neg:
+			ts.Fatalf("unexpected success")
+		}
+	}
+}
+
+// exec runs a program whose output the story can look at.
+func (t *teller) exec(name string, args ...string) error {
+	err := t.ts.Exec(name, args...)
+	t.code = 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		t.code = exit.ExitCode()
+	}
+	return err
+}
+
+func (t *teller) doServe(args []string) error {
+	more := ""
+	if len(args) == 2 && args[0] == "-c" {
+		more = t.ts.ReadFile(args[1])
+	}
+	return t.serve(more)
+}
+
+func (t *teller) doStop([]string) error  { return t.end(syscall.SIGTERM) }
+func (t *teller) doKill9([]string) error { return t.end(syscall.SIGKILL) }
+
+func (t *teller) doContainerd(args []string) (err error) {
+	switch args[0] {
+	case "own":
+		t.containerd, err = containertest.Launch()
+		t.private = err == nil
+		return err
+	case "stop":
+		return t.containerd.Kill()
+	case "start":
+		return t.containerd.Revive()
+	}
+	return fmt.Errorf("containerd %s?", args[0])
+}
+
+func (t *teller) doStranger(args []string) error {
+	if t.who == "" {
+		t.who = args[0]
+	}
+	return exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", args[0], "-f", t.path("key-"+args[0])).Run()
+}
+
+func (t *teller) doKey(args []string) error {
+	if err := t.doStranger(args[:1]); err != nil {
+		return err
+	}
+	_, err := t.ask(append([]string{"keys", "add", args[0], t.path("key-" + args[0] + ".pub")}, args[1:]...)...)
+	return err
+}
+
+func (t *teller) doAdmin(args []string) error { return t.doKey(append(args, "--admin")) }
+
+func (t *teller) doAs(args []string) error {
+	before := t.who
+	defer func() { t.who = before }()
+	t.who = args[0]
+	switch args[1] {
+	case "push":
+		return t.doPush(args[2:])
+	case "ssh":
+		return t.doSSH(args[2:])
+	case "clone":
+		return t.doClone(args[2:])
+	}
+	return fmt.Errorf("as %s?", args[1])
+}
+
+func (t *teller) doApp(args []string) error {
+	dir := t.path(args[0])
+	return errors.Join(t.exec("git", "init", "-q", dir), t.doCommit([]string{args[0], "first"}))
+}
+
+func (t *teller) doWrite(args []string) error {
+	name := t.path(args[0], args[1])
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(strings.Join(args[2:], "\n")+"\n"), 0o755)
+}
+
+func (t *teller) doCommit(args []string) error {
+	dir := t.path(args[0])
+	return errors.Join(t.exec("git", "-C", dir, "add", "-A"), t.exec("git", "-C", dir, "commit", "-q", "-m", args[1]))
+}
+
+func (t *teller) doGit(args []string) error {
+	return t.exec("git", append([]string{"-C", t.path(args[0])}, args[1:]...)...)
+}
+
+// useKey tells git which key to show.
+func (t *teller) useKey() {
+	t.ts.Setenv("GIT_SSH_COMMAND", "ssh "+strings.Join(t.sshArgs(t.who), " "))
+}
+
+func (t *teller) doPush(args []string) error {
+	name := ""
+	if last := args[len(args)-1]; strings.HasPrefix(last, "&") {
+		name, args = strings.Trim(last, "&"), args[:len(args)-1]
+	}
+	at := 0
+	for ; strings.HasPrefix(args[at], "-"); at++ {
+		if args[at] == "-o" {
+			at++
+		}
+	}
+	dir, app, ok := strings.Cut(args[at], ":")
+	if !ok {
+		app = dir
+	}
+	if _, err := os.Stat(t.path(dir, ".git")); err != nil {
+		dir = "blog"
+	}
+	t.useKey()
+	words := slices.Concat([]string{"-C", t.path(dir), "push"}, args[:at], []string{t.url(app)}, args[at+1:])
+	if name == "" {
+		return t.exec("git", words...)
+	}
+	f := &followed{cmd: exec.Command("git", words...)}
+	f.cmd.Stdout, f.cmd.Stderr = &f.out, &f.err
+	f.cmd.Env = append(os.Environ(), "GIT_SSH_COMMAND="+t.ts.Getenv("GIT_SSH_COMMAND"), "GIT_CONFIG_GLOBAL="+t.ts.Getenv("GIT_CONFIG_GLOBAL"))
+	f.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	t.background[name] = f
+	return f.cmd.Start()
+}
+
+// doAwait shows the output of a push in the background as if it had run now.
+func (t *teller) doAwait(args []string) error {
+	f := t.background[args[0]]
+	if f == nil {
+		return fmt.Errorf("no push %q in the background", args[0])
+	}
+	delete(t.background, args[0])
+	done := make(chan error, 1)
+	go func() { done <- f.cmd.Wait() }()
+	select {
+	case <-done:
+	case <-time.After(60 * time.Second):
+		_ = syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL) // the error says that it hung
+		<-done
+		return fmt.Errorf("push %q does not end:\n%s", args[0], f.err.String())
+	}
+	if err := errors.Join(os.WriteFile(t.path("await.out"), f.out.Bytes(), 0o600), os.WriteFile(t.path("await.err"), f.err.Bytes(), 0o600)); err != nil {
+		return err
+	}
+	return t.exec("sh", "-c", fmt.Sprintf("cat %s; cat %s >&2; exit %d", t.path("await.out"), t.path("await.err"), f.cmd.ProcessState.ExitCode()))
+}
+
+func (t *teller) doInterrupt(args []string) error {
+	f := t.background[args[0]]
+	if err := syscall.Kill(-f.cmd.Process.Pid, syscall.SIGINT); err != nil {
+		return err
+	}
+	if err := t.doAwait(args); err == nil {
+		return errors.New("the interrupted push succeeded")
+	}
+	return nil
+}
+
+func (t *teller) doClone(args []string) error {
+	t.useKey()
+	return t.exec("git", "clone", "-q", t.url(args[0]), t.path(args[1]))
+}
+
+func (t *teller) doLsremote(args []string) error {
+	t.useKey()
+	return t.exec("git", "ls-remote", t.url(args[0]))
+}
+
+func (t *teller) doSSH(args []string) error {
+	return t.exec("ssh", append(append(t.sshArgs(t.who), "daeploy@127.0.0.1"), args...)...)
+}
+
+func (t *teller) doCode(args []string) error {
+	if want, err := strconv.Atoi(args[0]); err != nil || want != t.code {
+		return fmt.Errorf("exit code %d, want %s", t.code, args[0])
+	}
+	return nil
+}
+
+func (t *teller) doWaitlog(args []string) error {
+	pattern, err := regexp.Compile(args[1])
+	if err != nil {
+		return err
+	}
+	return within(30*time.Second, func() error {
+		text, err := t.ask("logs", args[0])
+		if err == nil && !pattern.MatchString(text) {
+			err = fmt.Errorf("the log of %s has no %q:\n%s", args[0], args[1], text)
+		}
+		return err
+	})
+}
+
+// build reads a record as scripts do.
+func (t *teller) build(id string) (b struct {
+	Status, Reason, Commit string
+	ExitCode               int `json:"exit_code"`
+}, err error,
+) {
+	text, err := t.ask("build", id, "--json")
+	if err != nil {
+		return b, err
+	}
+	return b, json.Unmarshal([]byte(text), &b)
+}
+
+func (t *teller) doStatus(args []string) error {
+	b, err := t.build(args[0])
+	if err == nil && b.Status != args[1] {
+		err = fmt.Errorf("%s is %s (%s), want %s", args[0], b.Status, b.Reason, args[1])
+	}
+	return err
+}
+
+func (t *teller) doReason(args []string) error {
+	b, err := t.build(args[0])
+	if err == nil && (b.Status != "failed" || b.Reason != args[1]) {
+		err = fmt.Errorf("%s is %s by %q, want failed by %q", args[0], b.Status, b.Reason, args[1])
+	}
+	if err == nil && len(args) > 2 && strconv.Itoa(b.ExitCode) != args[2] {
+		err = fmt.Errorf("%s has exit code %d, want %s", args[0], b.ExitCode, args[2])
+	}
+	return err
+}
+
+func (t *teller) doLatest(args []string) error {
+	name := "daeploy.local/" + args[0]
+	text, err := t.ctr("images", "list", "name=="+name+":latest", "name=="+name+":"+args[1])
+	if err != nil {
+		return err
+	}
+	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindAllString(text, -1)
+	if len(digests) != 2 || digests[0] != digests[1] {
+		return fmt.Errorf("latest is not build %s:\n%s", args[1], text)
+	}
+	return nil
+}
+
+func (t *teller) doRemoteref(args []string) error {
+	want := ""
+	switch args[2] {
+	case "none":
+	case "HEAD":
+		out, err := exec.Command("git", "-C", t.path(args[0]), "rev-parse", "HEAD").Output()
+		if err != nil {
+			return err
+		}
+		want = strings.TrimSpace(string(out))
+	default:
+		b, err := t.build(args[0] + "/" + args[2])
+		if err != nil {
+			return err
+		}
+		want = b.Commit
+	}
+	out, _ := exec.Command("git", "--git-dir", t.path("state/repositories", args[0]+".git"), "rev-parse", "--verify", "-q", "refs/heads/"+args[1]).Output()
+	if got := strings.TrimSpace(string(out)); got != want {
+		return fmt.Errorf("%s of %s is at %q, want %q", args[1], args[0], got, want)
+	}
+	return nil
+}
+
+var tickLine = regexp.MustCompile(`(?m)^  \| tick ([0-9]+)$`)
+
+func (t *teller) doTicks(args []string) error {
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	found := tickLine.FindAllStringSubmatch(t.ts.ReadFile("stdout"), -1)
+	for i, m := range found {
+		if m[1] != strconv.Itoa(i+1) {
+			return fmt.Errorf("line %d of the ticks is tick %s: a gap or a repetition", i+1, m[1])
+		}
+	}
+	if len(found) != want {
+		return fmt.Errorf("%d ticks, want %d", len(found), want)
+	}
+	return nil
+}
+
+func (t *teller) doKilltask(args []string) error {
+	names, err := t.ctr("tasks", "list", "-q")
+	if err != nil {
+		return err
+	}
+	wanted := strings.ReplaceAll(args[0], "/", "-")
+	for name := range strings.FieldsSeq(names) {
+		if strings.HasSuffix(name, wanted) {
+			_, err := t.ctr("tasks", "delete", "--force", name)
+			return err
+		}
+	}
+	return fmt.Errorf("no task of %s among %q", args[0], names)
+}
+
+func (t *teller) doResidue([]string) error { return within(5*time.Second, t.residue) }

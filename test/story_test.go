@@ -1,0 +1,230 @@
+package test_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// story is one daemon with its pushers: a state directory, keys, a namespace
+// in containerd, a bridge.
+type story struct {
+	testing.TB // where failures go
+
+	work       string // everything lies below it
+	number     int64
+	containerd *containertest.Daemon
+	private    bool // containerd is this story's own
+	daemon     *exec.Cmd
+	port       string
+	builders   bool                 // the fixture images are there
+	background map[string]*followed // pushes that go on
+}
+
+// followed is a command in the background.
+type followed struct {
+	cmd      *exec.Cmd
+	out, err bytes.Buffer
+}
+
+var stories atomic.Int64
+
+func newStory(t testing.TB, work string) *story {
+	return &story{TB: t, work: work, number: stories.Add(1), containerd: shared, background: map[string]*followed{}}
+}
+
+func (s *story) path(names ...string) string {
+	return filepath.Join(append([]string{s.work}, names...)...)
+}
+
+func (s *story) namespace() string { return fmt.Sprintf("story%d", s.number) }
+
+const configText = `
+state_dir = %q
+socket = %q
+ssh_addr = "127.0.0.1:0"
+containerd = %q
+namespace = %q
+default_builder = "daeploy.local/builders/test:1"
+max_builds = 2
+%s
+[network]
+bridge = "story%d"
+subnet = "10.209.%d.0/24"
+%s`
+
+// caLine names the host's CA bundle to builds, where there is one: without it
+// nothing can be fetched behind a proxy that answers for others.
+func caLine() string {
+	const bundle = "/etc/ssl/certs/ca-certificates.crt"
+	if _, err := os.Stat(bundle); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("ca_bundle = %q", bundle)
+}
+
+var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+)`)
+
+// serve starts the daemon and waits until it is ready. more is added to its
+// configuration.
+func (s *story) serve(more string) error {
+	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), caLine(), s.number, s.number, more)
+	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(s.path("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	from, err := log.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	s.daemon = exec.Command(program, "serve", "--config", s.path("daeploy.toml"))
+	s.daemon.Stdout, s.daemon.Stderr = log, log
+	if err := s.daemon.Start(); err != nil {
+		return err
+	}
+	var text []byte
+	err = within(20*time.Second, func() error {
+		if text, err = os.ReadFile(log.Name()); err != nil {
+			return err
+		}
+		if m := readyLine.FindSubmatch(text[from:]); m != nil {
+			s.port = string(m[1])
+			return nil
+		}
+		return fmt.Errorf("the daemon is not ready:\n%s", text[from:])
+	})
+	if err != nil || s.builders {
+		return err
+	}
+	s.builders = true
+	return s.importFixtures()
+}
+
+// within tries do until it succeeds, or gives its last error.
+func within(most time.Duration, do func() error) error {
+	for end := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
+		err := do()
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+const stockAssemble = `#!/bin/sh
+set -e
+echo "stock assemble of ${DAEPLOY_APP}/${DAEPLOY_BUILD} as $(id -u):$(id -g)"
+mkdir -p /app
+cp -a /tmp/src/. /app/
+`
+
+const stockRun = `#!/bin/sh
+echo "stock run of a.txt: $(cat /app/a.txt)"
+`
+
+// importFixtures brings the builder images of the stories in by the front door.
+func (s *story) importFixtures() error {
+	config := map[string]any{
+		"Env": []string{"PATH=/bin"}, "WorkingDir": "/app", "User": "1001",
+		"Labels": map[string]string{"io.openshift.s2i.scripts-url": "image:///usr/libexec/s2i", "io.openshift.s2i.assemble-user": "0"},
+	}
+	scripts := []containertest.File{
+		containertest.Script("usr/libexec/s2i/assemble", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
+	}
+	for _, image := range []containertest.Image{
+		{Name: "daeploy.local/builders/test:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: config},
+		{Name: "daeploy.local/plain:1", Shell: true},
+		{Name: "daeploy.local/onbuild:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: map[string]any{"OnBuild": []string{"RUN true"}}},
+	} {
+		cmd := exec.Command(program, "--socket", s.path("daeploy.sock"), "builders", "import", "-")
+		cmd.Stdin = bytes.NewReader(containertest.Archive(s.TB, image))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("import %s: %w\n%s", image.Name, err, out)
+		}
+	}
+	return nil
+}
+
+// end sends the daemon a signal and waits until it is gone.
+func (s *story) end(sig syscall.Signal) error {
+	if s.daemon == nil {
+		return nil
+	}
+	d := s.daemon
+	s.daemon = nil
+	if err := d.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- d.Wait() }()
+	select {
+	case err := <-gone:
+		if sig == syscall.SIGTERM && err != nil {
+			return fmt.Errorf("the daemon did not end in good order: %w", err)
+		}
+		return nil
+	case <-time.After(15 * time.Second):
+		_ = d.Process.Kill() // it hangs: the error says so
+		return errors.New("the daemon does not end")
+	}
+}
+
+// close ends what the story began.
+func (s *story) close() {
+	for _, f := range s.background {
+		_ = syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL) // usually gone already
+		_ = f.cmd.Wait()
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		s.Error(err)
+	}
+	if s.private {
+		if err := s.containerd.Stop(); err != nil {
+			s.Error(err)
+		}
+	}
+}
+
+// sshArgs are the words of an ssh of this story before the host.
+func (s *story) sshArgs(who string) []string {
+	return []string{
+		"-F", "/dev/null", "-i", s.path("key-" + who), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+		"-o", "UserKnownHostsFile=" + s.path("known_hosts"), "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-p", s.port,
+	}
+}
+
+func (s *story) url(app string) string { return fmt.Sprintf("ssh://daeploy@127.0.0.1:%s/%s", s.port, app) }
+
+// ask runs a command of the local client.
+func (s *story) ask(words ...string) (string, error) {
+	cmd := exec.Command(program, append([]string{"--socket", s.path("daeploy.sock")}, words...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("daeploy %s: %w\n%s", strings.Join(words, " "), err, errs.String())
+	}
+	return out.String(), nil
+}
+
+// ctr asks containerd, past the daemon.
+func (s *story) ctr(words ...string) (string, error) {
+	out, err := exec.Command("ctr", append([]string{"-a", s.containerd.Address, "-n", s.namespace()}, words...)...).Output()
+	if err != nil {
+		return "", fmt.Errorf("ctr %s: %w", strings.Join(words, " "), err)
+	}
+	return string(out), nil
+}
