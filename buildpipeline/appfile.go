@@ -52,11 +52,7 @@ type buildKeys struct {
 // daeploy_file_invalid whose message begins with ".daeploy:LINE:COLUMN: ".
 func ParseAppFile(data []byte) (AppFile, error) {
 	if len(data) > appFileBytes {
-		return AppFile{}, appFileError(&FileError{
-			File: appFileName, Line: 1, Column: 1,
-			Problem: fmt.Sprintf("the file has %d bytes; at most %d are allowed", len(data), appFileBytes),
-			Hint:    "keep it below 64 KiB",
-		})
+		return AppFile{}, appFileTooLarge(int64(len(data)))
 	}
 	var keys appFileKeys
 	if err := DecodeTOML(appFileName, data, &keys); err != nil {
@@ -68,6 +64,14 @@ func ParseAppFile(data []byte) (AppFile, error) {
 		return AppFile{}, appFileError(&FileError{File: appFileName, Line: line, Column: column, Problem: bad.problem, Hint: bad.hint})
 	}
 	return file, nil
+}
+
+func appFileTooLarge(n int64) error {
+	return appFileError(&FileError{
+		File: appFileName, Line: 1, Column: 1,
+		Problem: fmt.Sprintf("the file has %d bytes; at most %d are allowed", n, appFileBytes),
+		Hint:    "keep it below 64 KiB",
+	})
 }
 
 func appFileError(err error) error {

@@ -263,7 +263,11 @@ type verdict struct {
 	reason, message, hint string
 }
 
-const codeInternal = "internal_error"
+// Codes of section 11 of the contract that more than one place knows.
+const (
+	codeInternal = "internal_error"
+	codeAssemble = "assemble_failed"
+)
 
 func (a *attempt) verdict(err error) verdict {
 	if err == nil {
@@ -301,7 +305,7 @@ func (a *attempt) farewell(v verdict) []string {
 		}
 	}
 	message := v.message
-	if total > 0 {
+	if v.reason == codeAssemble {
 		message += " after " + seconds(total)
 	}
 	lines := complaint(&daeploy.Error{Message: message, Hint: v.hint})

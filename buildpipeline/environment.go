@@ -25,7 +25,7 @@ var usualName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // code env_invalid.
 func ParseEnvironment(data []byte) (env map[string]string, notices []string, err error) {
 	if len(data) > environmentBytes {
-		return nil, nil, envInvalid(1, fmt.Sprintf("the file has %d bytes; at most %d are allowed", len(data), environmentBytes))
+		return nil, nil, environmentTooLarge(int64(len(data)))
 	}
 	env = map[string]string{}
 	for i, raw := range bytes.Split(data, []byte("\n")) {
@@ -67,6 +67,10 @@ func unquote(v string) string {
 		return v[1 : n-1]
 	}
 	return v
+}
+
+func environmentTooLarge(n int64) error {
+	return envInvalid(1, fmt.Sprintf("the file has %d bytes; at most %d are allowed", n, environmentBytes))
 }
 
 func envInvalid(line int, problem string) error {

@@ -70,7 +70,10 @@ func readAppFile(ctx context.Context, git Source, app daeploy.AppName, tree []da
 	if err != nil || !found {
 		return AppFile{}, err
 	}
-	data, err := readBlob(ctx, git, app, entry.ID, appFileBytes+1)
+	if entry.Size > appFileBytes {
+		return AppFile{}, appFileTooLarge(entry.Size)
+	}
+	data, err := readBlob(ctx, git, app, entry.ID, appFileBytes)
 	if err != nil {
 		return AppFile{}, err
 	}
@@ -185,7 +188,10 @@ func (s *source) readEnvironment(ctx context.Context, git Source) error {
 	if err != nil || !found {
 		return err
 	}
-	data, err := readBlob(ctx, git, s.App, entry.ID, environmentBytes+1)
+	if entry.Size > environmentBytes {
+		return environmentTooLarge(entry.Size)
+	}
+	data, err := readBlob(ctx, git, s.App, entry.ID, environmentBytes)
 	if err != nil {
 		return err
 	}

@@ -319,7 +319,7 @@ func (a *attempt) fromAssembled(ctx context.Context) error {
 		return buildFailed("disk_limit", "clean caches in assemble, or ask the operator",
 			"stopped: the build wrote more than %s of files (%s)", size(a.note.Limits.Disk), exit.Detail)
 	case exit.Code != 0:
-		return buildFailed("assemble_failed", "the lines above are its own output", "assemble failed (exit %d)", exit.Code)
+		return buildFailed(codeAssemble, "the lines above are its own output", "assemble failed (exit %d)", exit.Code)
 	}
 	err := a.step(daeploy.StepCommit, func() (string, error) {
 		image, layer, err := a.ws.Commit(ctx, a.note.Output.output(a.Build.ID))

@@ -207,7 +207,9 @@ func (s *story) sshArgs(who string) []string {
 	}
 }
 
-func (s *story) url(app string) string { return fmt.Sprintf("ssh://daeploy@127.0.0.1:%s/%s", s.port, app) }
+func (s *story) url(app string) string {
+	return fmt.Sprintf("ssh://daeploy@127.0.0.1:%s/%s", s.port, app)
+}
 
 // ask runs a command of the local client.
 func (s *story) ask(words ...string) (string, error) {
