@@ -2,7 +2,6 @@ package buildpipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -306,7 +305,7 @@ func checkLabels(labels map[string]string) error {
 // output gives the engine what it needs, after a restart too.
 func (n outputNote) output(id daeploy.BuildID) daeploy.Output {
 	base := n.Base
-	base.Config = json.RawMessage(n.BaseConfig)
+	base.Config = n.BaseConfig
 	return daeploy.Output{
 		Name: id.Image(), Base: base, Config: n.Config, CreatedBy: "daeploy: assemble", Created: n.Created, Annotations: n.Annotations,
 	}

@@ -40,6 +40,7 @@ import (
 //	remoteref APP BRANCH N|HEAD|none     where the branch is: at build N's commit, at the app's HEAD
 //	ticks N                 stdout has the lines tick 1 to tick N, each once, in order
 //	killtask BUILD          kill the build's task past the daemon
+//	imageconfig IMAGE       print the image's config and manifest, as containerd has them
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -64,7 +65,7 @@ func TestScript(t *testing.T) {
 			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "waitlog": told((*teller).doWaitlog),
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
-			"residue": told((*teller).doResidue),
+			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
 		},
 	})
 }
@@ -99,8 +100,7 @@ func told(do func(*teller, []string) error) func(*testscript.TestScript, bool, [
 func (t *teller) exec(name string, args ...string) error {
 	err := t.ts.Exec(name, args...)
 	t.code = 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		t.code = exit.ExitCode()
 	}
 	return err
@@ -135,7 +135,7 @@ func (t *teller) doStranger(args []string) error {
 	if t.who == "" {
 		t.who = args[0]
 	}
-	return exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", args[0], "-f", t.path("key-"+args[0])).Run()
+	return t.makeKey(args[0])
 }
 
 func (t *teller) doKey(args []string) error {
@@ -228,8 +228,11 @@ func (t *teller) doAwait(args []string) error {
 		return fmt.Errorf("no push %q in the background", args[0])
 	}
 	delete(t.background, args[0])
-	done := make(chan error, 1)
-	go func() { done <- f.cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = f.cmd.Wait() // its ProcessState tells
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(60 * time.Second):
@@ -390,6 +393,17 @@ func (t *teller) doKilltask(args []string) error {
 		}
 	}
 	return fmt.Errorf("no task of %s among %q", args[0], names)
+}
+
+func (t *teller) doImageconfig(args []string) error {
+	text, err := t.imageConfig(args[0])
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(t.path("config.json"), text, 0o600); err != nil {
+		return err
+	}
+	return t.exec("cat", t.path("config.json"))
 }
 
 func (t *teller) doResidue([]string) error { return within(5*time.Second, t.residue) }

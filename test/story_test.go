@@ -2,6 +2,7 @@ package test_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/daeploy/daeploy/container/containertest"
 )
 
@@ -22,14 +27,15 @@ import (
 type story struct {
 	testing.TB // where failures go
 
-	work       string // everything lies below it
-	number     int64
-	containerd *containertest.Daemon
-	private    bool // containerd is this story's own
-	daemon     *exec.Cmd
-	port       string
-	builders   bool                 // the fixture images are there
-	background map[string]*followed // pushes that go on
+	work           string // everything lies below it
+	number         int64
+	containerd     *containertest.Daemon
+	private        bool // containerd is this story's own
+	daemon         *exec.Cmd
+	port           string
+	builders       bool // the fixture images are there, or not wanted
+	defaultBuilder string
+	background     map[string]*followed // pushes that go on
 }
 
 // followed is a command in the background.
@@ -41,7 +47,7 @@ type followed struct {
 var stories atomic.Int64
 
 func newStory(t testing.TB, work string) *story {
-	return &story{TB: t, work: work, number: stories.Add(1), containerd: shared, background: map[string]*followed{}}
+	return &story{TB: t, work: work, number: stories.Add(1), containerd: shared, defaultBuilder: "daeploy.local/builders/test:1", background: map[string]*followed{}}
 }
 
 func (s *story) path(names ...string) string {
@@ -56,7 +62,7 @@ socket = %q
 ssh_addr = "127.0.0.1:0"
 containerd = %q
 namespace = %q
-default_builder = "daeploy.local/builders/test:1"
+default_builder = %q
 max_builds = 2
 %s
 [network]
@@ -79,7 +85,7 @@ var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+)`)
 // serve starts the daemon and waits until it is ready. more is added to its
 // configuration.
 func (s *story) serve(more string) error {
-	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), caLine(), s.number, s.number, more)
+	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), s.defaultBuilder, caLine(), s.number, s.number, more)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -211,6 +217,11 @@ func (s *story) url(app string) string {
 	return fmt.Sprintf("ssh://daeploy@127.0.0.1:%s/%s", s.port, app)
 }
 
+// makeKey makes a key pair for somebody.
+func (s *story) makeKey(name string) error {
+	return exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", s.path("key-"+name)).Run()
+}
+
 // ask runs a command of the local client.
 func (s *story) ask(words ...string) (string, error) {
 	cmd := exec.Command(program, append([]string{"--socket", s.path("daeploy.sock")}, words...)...)
@@ -220,6 +231,36 @@ func (s *story) ask(words ...string) (string, error) {
 		return out.String(), fmt.Errorf("daeploy %s: %w\n%s", strings.Join(words, " "), err, errs.String())
 	}
 	return out.String(), nil
+}
+
+// imageConfig reads an image's config and manifest, past the daemon, indented.
+func (s *story) imageConfig(name string) ([]byte, error) {
+	client, err := containerd.New(s.containerd.Address, containerd.WithDefaultNamespace(s.namespace()))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ctx := s.Context()
+	image, err := client.GetImage(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for _, d := range []ocispec.Descriptor{config, image.Target()} {
+		text, err := content.ReadBlob(ctx, image.ContentStore(), d)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Indent(&out, text, "", " "); err != nil {
+			return nil, err
+		}
+		out.WriteByte('\n')
+	}
+	return out.Bytes(), nil
 }
 
 // ctr asks containerd, past the daemon.

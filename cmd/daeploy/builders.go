@@ -82,7 +82,7 @@ func writeArchive(ctx context.Context, name, dir string, r builderimage.Recipe, 
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // renamed, or of no use
+	defer os.Remove(file.Name())
 	defer file.Close()
 	digest, err := builderimage.Make(ctx, dir, r, o, file)
 	if err != nil {

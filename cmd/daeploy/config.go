@@ -107,8 +107,7 @@ func (c *config) load(path string) error {
 
 func configError(err error) error {
 	e := &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: err.Error()}
-	var fault *buildpipeline.FileError
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*buildpipeline.FileError](err); ok {
 		e.Hint = fault.Hint
 	}
 	return e
@@ -140,10 +139,16 @@ func (c *config) check() error {
 		key   string
 		value float64
 	}{
-		{"max_builds", float64(c.MaxBuilds)}, {"max_queued", float64(c.MaxQueued)},
-		{"build.memory", float64(c.Build.Memory)}, {"build.cpus", c.Build.CPUs}, {"build.pids", float64(c.Build.PIDs)},
-		{"build.timeout", float64(c.Build.Timeout)}, {"build.silence", float64(c.Build.Silence)}, {"build.log", float64(c.Build.Log)},
-		{"build.disk", float64(c.Build.Disk)}, {"build.inodes", float64(c.Build.Inodes)},
+		{"max_builds", float64(c.MaxBuilds)},
+		{"max_queued", float64(c.MaxQueued)},
+		{"build.memory", float64(c.Build.Memory)},
+		{"build.cpus", c.Build.CPUs},
+		{"build.pids", float64(c.Build.PIDs)},
+		{"build.timeout", float64(c.Build.Timeout)},
+		{"build.silence", float64(c.Build.Silence)},
+		{"build.log", float64(c.Build.Log)},
+		{"build.disk", float64(c.Build.Disk)},
+		{"build.inodes", float64(c.Build.Inodes)},
 	} {
 		if n.value <= 0 {
 			return bad(n.key, "must be above zero")
