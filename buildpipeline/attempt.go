@@ -232,10 +232,34 @@ func (a *attempt) end(err error) {
 	}
 	a.Log.Info("build ended", "build", a.Build.ID, "rev", a.Build.Commit, "user", a.Build.By,
 		"dur", a.Build.Duration(now), "err", err)
-	if a.log != nil {
-		a.logged(a.log.Say(a.farewell(v)...))
-		a.logged(a.log.Finish())
+	a.finish(v)
+}
+
+// finish gives the log of a final build its last lines and its end, and then
+// settles the build. What a crash in between leaves the next start makes up for.
+func (a *attempt) finish(v verdict) {
+	err := a.openLog()
+	if err == nil {
+		err = a.log.Finish(a.farewell(v)...)
 	}
+	if err == nil && !a.left {
+		err = a.Journal.Settle(a.Build.ID)
+	}
+	a.logged(err)
+}
+
+// finishLate does what the last daemon did not come to: the record is final,
+// and the log has no end yet.
+func (p *Pipeline) finishLate(b daeploy.Build) {
+	a := &attempt{Pipeline: p, Build: b}
+	a.finish(verdict{b.Status, b.Reason, b.Message, b.Hint})
+}
+
+func (a *attempt) openLog() (err error) {
+	if a.log == nil {
+		a.log, err = a.Journal.OpenLog(a.Build.ID)
+	}
+	return err
 }
 
 func (a *attempt) logged(err error) {

@@ -90,6 +90,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return err
 	}
 	var workers sync.WaitGroup
+	for _, b := range unfinished {
+		if b.Status.Final() {
+			p.finishLate(b)
+		}
+	}
 	// Running builds go first, so that each gets its slot back.
 	for _, want := range []daeploy.Status{daeploy.StatusRunning, daeploy.StatusQueued} {
 		for _, b := range unfinished {
@@ -144,12 +149,10 @@ func (p *Pipeline) serve(ctx context.Context, j *job, b daeploy.Build) {
 			a.end(&daeploy.Error{Kind: daeploy.Internal, Code: codeInternal, Message: "internal error in build " + b.ID.String()})
 		}
 	}()
-	log, err := p.Journal.OpenLog(b.ID)
-	if err != nil {
+	if err := a.openLog(); err != nil {
 		a.end(err)
 		return
 	}
-	a.log = log
 	a.end(a.because(ctx, a.run(ctx, j)))
 }
 

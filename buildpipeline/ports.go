@@ -55,8 +55,11 @@ type Journal interface {
 	UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) error) (daeploy.Build, error)
 	// Build reads a record; Number 0 is the newest.
 	Build(id daeploy.BuildID) (daeploy.Build, error)
-	// Unfinished lists the queued and running builds, oldest first.
+	// Unfinished lists the builds that are queued, running, or final but not
+	// settled, oldest first.
 	Unfinished() ([]daeploy.Build, error)
+	// Settle says that a final build's log has its end: Unfinished forgets it.
+	Settle(id daeploy.BuildID) error
 
 	// OpenLog opens the build's log for appending, and makes it if need be. One
 	// writer at a time.
@@ -79,9 +82,10 @@ type Log interface {
 	OutputEnd() int64
 	// OutputBytes is the sum of the lengths of all Output.
 	OutputBytes() int64
-	// Finish closes the log for good: followers end. Close alone leaves it open
-	// for the next daemon.
-	Finish() error
+	// Finish appends the last lines and closes the log for good, all or nothing:
+	// followers end. A log that is finished stays as it is. Close alone leaves it
+	// open for the next daemon.
+	Finish(lines ...string) error
 	Close() error
 }
 

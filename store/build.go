@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -146,7 +147,27 @@ func matches(f daeploy.BuildFilter, name, status []byte) bool {
 		(len(f.Statuses) == 0 || slices.ContainsFunc(f.Statuses, func(s daeploy.Status) bool { return string(s) == string(status) }))
 }
 
-// Unfinished lists the queued and running builds of all apps, oldest first.
+// Settle says that a final build needs nothing more: its log has its end.
+// Unfinished forgets the build then. It can be repeated.
+func (s *Store) Settle(id daeploy.BuildID) error {
+	return s.update(func(tx *bolt.Tx) error {
+		r, err := rowIn(tx, id)
+		if err != nil {
+			return err
+		}
+		if !r.Build.Status.Final() {
+			return fmt.Errorf("store: build %s is %s and can't be settled", r.Build.ID, r.Build.Status)
+		}
+		unfinished, key := tx.Bucket(bucketUnfinished), numberKey(r.Sequence)
+		if unfinished.Get(key) == nil {
+			return errUnchanged
+		}
+		return unfinished.Delete(key)
+	})
+}
+
+// Unfinished lists the builds of all apps that are queued, running, or final
+// but not settled, oldest first.
 func (s *Store) Unfinished() (builds []daeploy.Build, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketUnfinished).ForEach(func(_, name []byte) error {
@@ -177,9 +198,6 @@ func putRow(tx *bolt.Tx, r row) error {
 	}
 	if err := tx.Bucket(bucketHistory).Put(key, []byte(name+" "+string(r.Build.Status))); err != nil {
 		return err
-	}
-	if r.Build.Status.Final() {
-		return tx.Bucket(bucketUnfinished).Delete(key)
 	}
 	return tx.Bucket(bucketUnfinished).Put(key, []byte(name))
 }
@@ -226,7 +244,8 @@ func deleteBuilds(tx *bolt.Tx, app daeploy.AppName) (gone []daeploy.BuildID, err
 			}
 		}
 		gone = append(gone, r.Build.ID)
-		return tx.Bucket(bucketHistory).Delete(numberKey(r.Sequence))
+		key := numberKey(r.Sequence)
+		return errors.Join(tx.Bucket(bucketHistory).Delete(key), tx.Bucket(bucketUnfinished).Delete(key))
 	})
 	if err != nil {
 		return nil, err

@@ -168,12 +168,26 @@ func TestUnfinishedOldestFirst(t *testing.T) {
 		queued(t, s, app)
 	}
 	become(t, s, daeploy.BuildID{App: "blog", Number: 1}, daeploy.StatusRunning)
-	become(t, s, daeploy.BuildID{App: "shop", Number: 2}, daeploy.StatusRunning, daeploy.StatusFailed)
+	over := daeploy.BuildID{App: "shop", Number: 2}
+	if err := s.Settle(over); err == nil {
+		t.Error("a queued build was settled")
+	}
+	become(t, s, over, daeploy.StatusRunning, daeploy.StatusFailed)
 	must(t, s.Close())
-	got, err := open(t, dir).Unfinished()
+
+	// The log of a final build may want its end yet, until it is settled.
+	s = open(t, dir)
+	got, err := s.Unfinished()
+	must(t, err)
+	if diff := cmp.Diff([]string{"shop/1", "blog/1", "shop/2", "alpha/1", "blog/2"}, names(got)); diff != "" {
+		t.Errorf("unfinished builds after a restart (-want +got):\n%s", diff)
+	}
+	must(t, s.Settle(over))
+	must(t, s.Settle(over))
+	got, err = s.Unfinished()
 	must(t, err)
 	if diff := cmp.Diff([]string{"shop/1", "blog/1", "alpha/1", "blog/2"}, names(got)); diff != "" {
-		t.Errorf("unfinished builds after a restart (-want +got):\n%s", diff)
+		t.Errorf("unfinished builds after one is settled (-want +got):\n%s", diff)
 	}
 }
 

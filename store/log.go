@@ -92,11 +92,14 @@ func (l *Log) letGo() {
 func (l *Log) Say(lines ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b, now := l.buffer[:0], time.Now()
+	return l.append(l.appendLines(l.buffer[:0], time.Now(), lines), extent{raw: l.at.raw, bytes: l.at.bytes})
+}
+
+func (l *Log) appendLines(b []byte, now time.Time, lines []string) []byte {
 	for _, line := range lines {
 		b = record{kind: kindSay, time: now, end: l.at.raw, payload: []byte(plain(line))}.appendTo(b)
 	}
-	return l.append(b, extent{raw: l.at.raw, bytes: l.at.bytes})
+	return b
 }
 
 func plain(line string) string {
@@ -155,14 +158,17 @@ func (l *Log) OutputBytes() int64 {
 	return l.at.bytes
 }
 
-// Finish closes the log for good: followers end. On an error the log is closed
-// all the same, without its end. A log that is finished can be finished again.
-func (l *Log) Finish() error {
+// Finish appends the last lines and closes the log for good, in one write:
+// either all of it is there or none. Followers end. On an error the log is
+// closed all the same, without its end. A log that is finished stays as it is.
+func (l *Log) Finish(lines ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
 	if !l.at.finished {
-		b := record{kind: kindFinish, time: time.Now(), end: l.at.raw}.appendTo(l.buffer[:0])
+		now := time.Now()
+		b := l.appendLines(l.buffer[:0], now, lines)
+		b = record{kind: kindFinish, time: now, end: l.at.raw}.appendTo(b)
 		err = l.append(b, extent{raw: l.at.raw, bytes: l.at.bytes, finished: true})
 	}
 	return errors.Join(err, l.shut())

@@ -29,7 +29,7 @@
 //	history
 //	  <sequence>        "blog/17 failed": all builds in the order they came, with their status
 //	unfinished
-//	  <sequence>        "blog/17": those that are queued or running
+//	  <sequence>        "blog/17": those that are queued, running, or not settled (see Settle)
 //
 // history and unfinished are indexes; they change in the transaction that
 // changes the build. Each change is on the disk when the method returns.

@@ -21,15 +21,26 @@ import (
 // journal is the store as the pipeline sees it.
 type journal struct{ *store.Store }
 
-// OpenLog gives the log as the pipeline's interface.
-func (j journal) OpenLog(id daeploy.BuildID) (buildpipeline.Log, error) { return j.Store.OpenLog(id) }
+// OpenLog gives the log as the pipeline's interface: nil with an error, not a
+// nil pointer in it.
+func (j journal) OpenLog(id daeploy.BuildID) (buildpipeline.Log, error) {
+	log, err := j.Store.OpenLog(id)
+	if err != nil {
+		return nil, err
+	}
+	return log, nil
+}
 
 // engine is containerd as the pipeline sees it.
 type engine struct{ *container.Engine }
 
 // Open gives the workspace as the pipeline's interface.
 func (e engine) Open(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
-	return e.Engine.Open(ctx, id)
+	ws, err := e.Engine.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return ws, nil
 }
 
 // apps joins what an app has in each room.
