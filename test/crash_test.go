@@ -1,0 +1,435 @@
+package test_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container/containertest"
+	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/store"
+)
+
+// TestCrashAtEachStep: F3, F4, F101. The daemon dies before and after each
+// call by which a build changes anything: in the journal, the log, git or
+// containerd. The next daemon always comes to the same end.
+func TestCrashAtEachStep(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n, done := 1, false; !done; n++ {
+			c := &crash{at: n, after: after, dead: make(chan struct{})}
+			t.Run(fmt.Sprintf("after=%v/%d", after, n), func(t *testing.T) {
+				done = crashAndGoOn(t, c)
+				t.Logf("died at %s", c.step)
+			})
+			if n > 500 {
+				t.Fatal("a build has no end of steps")
+			}
+		}
+	}
+}
+
+// crash counts steps and ends the "daemon" at one of them: from then on nothing
+// it does has an effect.
+type crash struct {
+	at    int
+	after bool // the step itself still has its effect
+
+	mu   sync.Mutex
+	n    int
+	step string
+	dead chan struct{}
+}
+
+// step does one step, or dies before or after it.
+func (c *crash) do(name string, step func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isDead() {
+		return daeploy.ErrShutdown
+	}
+	if c.n++; c.n != c.at {
+		return step()
+	}
+	c.step = name
+	if c.after {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	close(c.dead)
+	return daeploy.ErrShutdown
+}
+
+func (c *crash) isDead() bool {
+	select {
+	case <-c.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// bench is what outlives a daemon.
+type bench struct {
+	dir    string
+	commit daeploy.Revision
+	fake   *containertest.Fake
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{dir: t.TempDir(), fake: containertest.NewFake(t)}
+	b.fake.Add(t, containertest.Image{
+		Name: "daeploy.local/builders/test:1", Shell: true,
+		Layers: [][]containertest.File{{
+			containertest.Script("usr/libexec/s2i/assemble", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
+			containertest.Script("bin/sh", "\x7fELF"),
+		}},
+	})
+	b.fake.Programs["/usr/libexec/s2i/assemble"] = func(_ context.Context, _ *containertest.Fake, r containertest.Run) int {
+		for i := range 5 {
+			fmt.Fprintf(r.Out, "tick %d\n", i+1)
+		}
+		if err := r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader("made")); err != nil {
+			fmt.Fprintln(r.Out, err)
+			return 1
+		}
+		return 0
+	}
+	work := filepath.Join(b.dir, "work")
+	for _, words := range [][]string{
+		{"init", "-q", "-b", "main", work}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "empty"},
+	} {
+		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", words, err, out)
+		}
+	}
+	out, err := exec.Command("git", "-C", work, "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.commit, err = daeploy.ParseRevision(strings.TrimSpace(string(out))); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// daemon is one life of the pipeline on the bench.
+type daemon struct {
+	store    *store.Store
+	repos    *gitreceive.Repositories
+	pipeline *buildpipeline.Pipeline
+	stop     context.CancelCauseFunc
+	ctx      context.Context //nolint:containedctx // it is the daemon's life
+	over     chan error
+}
+
+func (b *bench) start(t *testing.T, c *crash) *daemon {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	d := &daemon{over: make(chan error, 1)}
+	var err error
+	if d.store, err = store.Open(t.Context(), store.Config{Dir: filepath.Join(b.dir, "state"), Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	if d.repos, err = gitreceive.OpenRepositories(t.Context(), filepath.Join(b.dir, "repositories"), "", log); err != nil {
+		t.Fatal(err)
+	}
+	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
+		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: crashEngine{b.fake, c}, Log: log, Version: "test",
+		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.ctx, d.stop = context.WithCancelCause(context.Background())
+	go func() { d.over <- d.pipeline.Run(d.ctx) }()
+	return d
+}
+
+// end lets go of everything, as the kernel does when a process dies.
+func (d *daemon) end(t *testing.T) {
+	t.Helper()
+	d.stop(daeploy.ErrShutdown)
+	if err := <-d.over; err != nil && !errors.Is(err, daeploy.ErrShutdown) {
+		t.Errorf("the pipeline ended with %v", err)
+	}
+	if err := d.store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// crashAndGoOn pushes, dies at the step of c, goes on with the next daemon,
+// and looks at what it came to. It tells whether c's step was never reached.
+func crashAndGoOn(t *testing.T, c *crash) (done bool) {
+	b := newBench(t)
+	first := b.start(t, c)
+	if err := first.repos.Create(t.Context(), "blog"); err != nil {
+		t.Fatal(err)
+	}
+	bare := filepath.Join(b.dir, "repositories", "blog.git")
+	if out, err := exec.Command("git", "--git-dir", bare, "fetch", "-q", filepath.Join(b.dir, "work"), "main").CombinedOutput(); err != nil {
+		t.Fatalf("fetch: %v\n%s", err, out)
+	}
+	if _, err := first.store.CreateApp("blog"); err != nil {
+		t.Fatal(err)
+	}
+	push := daeploy.Push{
+		App: "blog", By: daeploy.Actor{Name: "anna", Admin: true},
+		Commands: []daeploy.Command{{RefUpdate: daeploy.RefUpdate{Ref: "refs/heads/main", New: b.commit}, Target: b.commit}},
+	}
+	answered := make(chan []error, 1)
+	go func() { answered <- first.pipeline.Receive(first.ctx, push, io.Discard) }()
+	var answer []error
+	select {
+	case answer = <-answered:
+		quiet(t, first, c) // what comes after the answer is the daemon's too
+	case <-c.dead:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first daemon neither answered nor died")
+	}
+	reached := c.isDead()
+	first.end(t)
+
+	second := b.start(t, &crash{dead: make(chan struct{})})
+	defer second.end(t)
+	quiet(t, second, &crash{})
+	b.check(t, second, !reached || (answer != nil && answer[0] == nil))
+	return !reached
+}
+
+// quiet waits until no build wants anything more, or the daemon has died.
+func quiet(t *testing.T, d *daemon, c *crash) {
+	t.Helper()
+	err := within(10*time.Second, func() error {
+		if c.isDead() {
+			return nil
+		}
+		left, err := d.store.Unfinished()
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%s is %s for ever: %s", left[0].ID, left[0].Status, left[0].Resume)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check holds what there is against P1 to P6.
+func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
+	t.Helper()
+	builds, err := d.store.Builds(daeploy.BuildFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	branch, err := d.repos.Ref(t.Context(), "blog", "refs/heads/main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(builds) == 0 {
+		if acknowledged || branch != "" {
+			t.Errorf("no build is recorded, but the branch is at %q (acknowledged: %v)", branch, acknowledged)
+		}
+		return
+	}
+	if len(builds) > 1 || builds[0].Status != daeploy.StatusSucceeded {
+		t.Fatalf("builds after the crash: %+v, want one that succeeded", builds)
+	}
+	if branch != b.commit {
+		t.Errorf("the branch is at %q, want %q", branch, b.commit)
+	}
+	if pin, err := d.repos.Ref(t.Context(), "blog", daeploy.PinPrefix+"1"); err != nil || pin != b.commit {
+		t.Errorf("the pin is at %q (%v), want %q", pin, err, b.commit)
+	}
+	made, err := b.fake.Find(t.Context(), "daeploy.local/blog:1")
+	if err != nil || made.Digest != builds[0].ImageDigest {
+		t.Errorf("image %q (%v), the record says %q", made.Digest, err, builds[0].ImageDigest)
+	}
+	if latest, err := b.fake.Find(t.Context(), "daeploy.local/blog:latest"); err != nil || latest.Digest != made.Digest {
+		t.Errorf("latest is %q (%v), want %q", latest.Digest, err, made.Digest)
+	}
+	var text bytes.Buffer
+	if err := d.store.CopyLog(t.Context(), &text, builds[0].ID, daeploy.LogView{}); err != nil {
+		t.Errorf("read the log: %v", err)
+	}
+	if n := strings.Count(text.String(), "success: "); n != 1 {
+		t.Errorf("the log says %d times that the build succeeded:\n%s", n, &text)
+	}
+	for i := range 5 {
+		if n := strings.Count(text.String(), fmt.Sprintf("| tick %d\n", i+1)); n != 1 {
+			t.Errorf("the log has %d times tick %d:\n%s", n, i+1, &text)
+		}
+	}
+	err = within(5*time.Second, func() error {
+		left, err := b.fake.Leftovers(t.Context())
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%v are left in the engine", left)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// The rooms, each act of which may be the last.
+
+type crashSource struct {
+	*gitreceive.Repositories
+	c *crash
+}
+
+func (s crashSource) MoveRefs(ctx context.Context, app daeploy.AppName, moves ...daeploy.RefUpdate) error {
+	return s.c.do("move "+moves[0].Ref, func() error { return s.Repositories.MoveRefs(ctx, app, moves...) })
+}
+
+type crashJournal struct {
+	*store.Store
+	c *crash
+}
+
+func (j crashJournal) CreateBuild(b daeploy.Build) (made daeploy.Build, err error) {
+	err = j.c.do("create build", func() error {
+		made, err = j.Store.CreateBuild(b)
+		return err
+	})
+	return made, err
+}
+
+func (j crashJournal) UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) error) (b daeploy.Build, err error) {
+	err = j.c.do("update build", func() error {
+		b, err = j.Store.UpdateBuild(id, change)
+		return err
+	})
+	return b, err
+}
+
+func (j crashJournal) Settle(id daeploy.BuildID) error {
+	return j.c.do("settle", func() error { return j.Store.Settle(id) })
+}
+
+func (j crashJournal) OpenLog(id daeploy.BuildID) (buildpipeline.Log, error) {
+	var log *store.Log
+	err := j.c.do("open log", func() (err error) {
+		log, err = j.Store.OpenLog(id)
+		return err
+	})
+	if err != nil {
+		if log != nil {
+			return nil, errors.Join(err, log.Close())
+		}
+		return nil, err
+	}
+	return crashLog{log, j.c}, nil
+}
+
+type crashLog struct {
+	*store.Log
+	c *crash
+}
+
+func (l crashLog) Say(lines ...string) error {
+	return l.c.do("say", func() error { return l.Log.Say(lines...) })
+}
+
+func (l crashLog) Output(p []byte, end int64) error {
+	return l.c.do("output", func() error { return l.Log.Output(p, end) })
+}
+
+func (l crashLog) Finish(lines ...string) error {
+	if err := l.c.do("finish log", func() error { return l.Log.Finish(lines...) }); err != nil {
+		return errors.Join(err, l.Close()) // the kernel closes the file of a dead process
+	}
+	return nil
+}
+
+type crashEngine struct {
+	*containertest.Fake
+	c *crash
+}
+
+func (e crashEngine) Open(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
+	var w containertest.Workspace
+	err := e.c.do("open workspace", func() (err error) {
+		w, err = e.Fake.Open(ctx, id)
+		return err
+	})
+	return crashWorkspace{w, e.c}, err
+}
+
+func (e crashEngine) Tag(ctx context.Context, from, name daeploy.ImageRef) error {
+	return e.c.do("tag", func() error { return e.Fake.Tag(ctx, from, name) })
+}
+
+func (e crashEngine) Untag(ctx context.Context, name daeploy.ImageRef) error {
+	return e.c.do("untag", func() error { return e.Fake.Untag(ctx, name) })
+}
+
+type crashWorkspace struct {
+	containertest.Workspace
+	c *crash
+}
+
+func (w crashWorkspace) Prepare(ctx context.Context, base daeploy.Image) error {
+	return w.c.do("prepare", func() error { return w.Workspace.Prepare(ctx, base) })
+}
+
+func (w crashWorkspace) Mkdir(path string, f daeploy.File) error {
+	return w.c.do("mkdir", func() error { return w.Workspace.Mkdir(path, f) })
+}
+
+func (w crashWorkspace) Chmod(path string, mode fs.FileMode) error {
+	return w.c.do("chmod", func() error { return w.Workspace.Chmod(path, mode) })
+}
+
+func (w crashWorkspace) Replace(path string, f daeploy.File) error {
+	return w.c.do("replace", func() error { return w.Workspace.Replace(path, f) })
+}
+
+func (w crashWorkspace) Start(ctx context.Context, p daeploy.Process) error {
+	return w.c.do("start", func() error { return w.Workspace.Start(ctx, p) })
+}
+
+// Wait lets the process run on when the daemon dies while it reads.
+func (w crashWorkspace) Wait(ctx context.Context, l daeploy.Limits, from int64, out func([]byte, int64) error) (daeploy.Exit, error) {
+	ctx, die := context.WithCancelCause(ctx)
+	defer die(nil)
+	exit, err := w.Workspace.Wait(ctx, l, from, func(p []byte, end int64) error {
+		err := out(p, end)
+		if errors.Is(err, daeploy.ErrShutdown) {
+			die(err)
+			return nil
+		}
+		return err
+	})
+	if w.c.isDead() {
+		return exit, daeploy.ErrShutdown
+	}
+	return exit, err
+}
+
+func (w crashWorkspace) Commit(ctx context.Context, out daeploy.Output) (image daeploy.Image, layer daeploy.Layer, err error) {
+	err = w.c.do("commit", func() error {
+		image, layer, err = w.Workspace.Commit(ctx, out)
+		return err
+	})
+	return image, layer, err
+}
+
+func (w crashWorkspace) Close(ctx context.Context) error {
+	return w.c.do("close workspace", func() error { return w.Workspace.Close(ctx) })
+}
