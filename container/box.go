@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/leases"
@@ -26,6 +27,11 @@ const (
 	labelExit  = "daeploy.io/exit"  // exit status, once the task is gone
 	labelOOM   = "daeploy.io/oom"   // "1" if the memory limit was hit
 	labelFiles = "daeploy.io/entries"
+)
+
+const (
+	removeTries = 3
+	removePause = 100 * time.Millisecond
 )
 
 // box is all that one build, or one foreground run, has in containerd. Every
@@ -163,15 +169,20 @@ func (b *box) signal(ctx context.Context, sig syscall.Signal) error {
 }
 
 // removeTask kills what runs and removes the task; its output is complete then.
+// A shim that ends just now makes containerd stumble once.
 func (b *box) removeTask(ctx context.Context) error {
-	_, task, err := b.task(ctx)
-	if err == nil {
-		_, err = task.Delete(ctx, containerd.WithProcessKill)
+	for try := 1; ; try++ {
+		_, task, err := b.task(ctx)
+		if err == nil {
+			_, err = task.Delete(ctx, containerd.WithProcessKill)
+		}
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		if try == removeTries || sleep(ctx, removePause) != nil {
+			return fmt.Errorf("remove task %s: %w", b.name, away(err))
+		}
 	}
-	if err == nil || errdefs.IsNotFound(err) {
-		return nil
-	}
-	return fmt.Errorf("remove task %s: %w", b.name, away(err))
 }
 
 func (b *box) removeContainer(ctx context.Context) error {

@@ -214,7 +214,7 @@ func (w *Workspace) baseLayers(ctx context.Context, base daeploy.Image) ([]ocisp
 // nothing has to be unpacked to run it. If there is one of that name already,
 // it holds the same, and ours goes.
 func (w *Workspace) keepSnapshot(ctx context.Context, chain string) error {
-	err := w.snapshots().Commit(ctx, chain, w.key(), snapshots.WithLabels(maps.Clone(w.label)))
+	err := w.snapshots().Commit(ctx, chain, w.key(), snapshots.WithLabels(map[string]string{labelOwner: w.engine.cfg.Owner}))
 	if errdefs.IsAlreadyExists(err) {
 		return w.removeSnapshot(ctx)
 	}

@@ -66,8 +66,10 @@ func appendLayer(out daeploy.Output, layer digest.Digest) (text []byte, diffIDs 
 		key   string
 		value any
 	}{
-		{rootfs, "diff_ids", diffIDs}, {config, "rootfs", rootfs},
-		{config, "history", append(history, line)}, {config, "created", created},
+		{rootfs, "diff_ids", diffIDs},
+		{config, "rootfs", rootfs},
+		{config, "history", append(history, line)},
+		{config, "created", created},
 	} {
 		if set.in[set.key], err = encode(set.value); err != nil {
 			return nil, nil, err

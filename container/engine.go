@@ -136,7 +136,7 @@ func (e *Engine) Check(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return away(err)
+		return silent(err)
 	}
 	e.mu.Lock()
 	usable := e.usable

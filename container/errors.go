@@ -19,14 +19,17 @@ func away(err error) error {
 		return err
 	}
 	native := errgrpc.ToNative(err)
-	if errdefs.IsUnavailable(err) || errdefs.IsUnavailable(native) || errdefs.IsDeadlineExceeded(native) ||
-		errors.Is(err, context.DeadlineExceeded) {
-		return &daeploy.Error{
-			Kind: daeploy.Unavailable, Code: "containerd_unavailable", Message: "containerd does not answer",
-			Hint: "systemctl start containerd", Err: err,
-		}
+	if errdefs.IsUnavailable(err) || errdefs.IsUnavailable(native) {
+		return silent(err)
 	}
 	return err
+}
+
+func silent(err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.Unavailable, Code: "containerd_unavailable", Message: "containerd does not answer",
+		Hint: "systemctl start containerd", Err: err,
+	}
 }
 
 // cleanup gives a ctx for what must be done although ctx may have ended.

@@ -169,16 +169,16 @@ func (b *box) attend(ctx context.Context, s sandbox, spec daeploy.RunSpec) (int,
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	return int(end.code), end.err
+	return end.exit.Code, end.err
 }
 
 // serve passes on what happens outside until the process has ended.
 func (b *box) serve(ctx, inner context.Context, task containerd.Task, resize <-chan daeploy.WindowSize,
 	inputEnded <-chan struct{}, exited <-chan ended,
 ) ended {
-	warn := func(message string, err error) {
+	warn := func(step string, err error) {
 		if err != nil && !errdefs.IsNotFound(err) {
-			b.engine.cfg.Log.Warn(message, "container", b.name, "err", err) //nolint:sloglint // the callers' messages are constants
+			b.engine.cfg.Log.Warn("process not reached", "container", b.name, "step", step, "err", err)
 		}
 	}
 	canceled := ctx.Done()

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -26,12 +27,22 @@ import (
 // shared is the containerd of all tests that do not harm it.
 var shared *containertest.Daemon
 
+// here is this host's architecture.
+const here = runtime.GOARCH
+
 // hookWord makes the test binary act as the network hook.
 const hookWord = "network-hook"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == hookWord {
 		if err := network.Hook(context.Background(), os.Stdin, os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if len(os.Args) > 1 && os.Args[1] == worldWord {
+		if err := beWorld(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -56,12 +67,12 @@ func TestMain(m *testing.M) {
 }
 
 // newEngine gives an engine with its own state directory and owner.
-func newEngine(t *testing.T, change ...func(*container.Config)) *container.Engine {
+func newEngine(t testing.TB, change ...func(*container.Config)) *container.Engine {
 	t.Helper()
-	return engineOn(t, shared.Address, change...)
+	return engineOn(t, shared, change...)
 }
 
-func engineOn(t *testing.T, address string, change ...func(*container.Config)) *container.Engine {
+func engineOn(t testing.TB, d *containertest.Daemon, change ...func(*container.Config)) *container.Engine {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -73,7 +84,7 @@ func engineOn(t *testing.T, address string, change ...func(*container.Config)) *
 		t.Fatal(err)
 	}
 	cfg := container.Config{
-		Address: address, Namespace: "test", StateDir: filepath.Join(dir, "state"), Owner: strings.ToLower(t.Name()[4:]),
+		Address: d.Address, Namespace: d.Namespace, StateDir: filepath.Join(dir, "state"), Owner: strings.ToLower(strings.TrimPrefix(t.Name(), "Test")),
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Hook: []string{self, hookWord}, ResolvConf: []string{resolv},
 		Reserve: 1 << 20,
 		Network: network.Config{
@@ -97,7 +108,7 @@ func engineOn(t *testing.T, address string, change ...func(*container.Config)) *
 	return e
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(p)))
@@ -105,7 +116,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 }
 
 // imported brings a fixture into containerd and gives its name.
-func imported(t *testing.T, e *container.Engine, image containertest.Image) daeploy.ImageRef {
+func imported(t testing.TB, e *container.Engine, image containertest.Image) daeploy.ImageRef {
 	t.Helper()
 	if image.Name == "" {
 		image.Name = "daeploy.local/builders/" + strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())) + ":1"
@@ -120,7 +131,7 @@ func imported(t *testing.T, e *container.Engine, image containertest.Image) daep
 var builds atomic.Uint64
 
 // workspace opens one for a new build and prepares it on the image.
-func workspace(t *testing.T, e *container.Engine, ref daeploy.ImageRef) (*container.Workspace, daeploy.Image) {
+func workspace(t testing.TB, e *container.Engine, ref daeploy.ImageRef) (*container.Workspace, daeploy.Image) {
 	t.Helper()
 	id := daeploy.BuildID{App: "blog", Number: builds.Add(1)}
 	w, err := e.Open(t.Context(), id)
@@ -151,7 +162,7 @@ func script(lines ...string) daeploy.Process {
 }
 
 // run starts p and gives all its output and its end.
-func run(t *testing.T, w *container.Workspace, p daeploy.Process) (string, daeploy.Exit) {
+func run(t testing.TB, w *container.Workspace, p daeploy.Process) (string, daeploy.Exit) {
 	t.Helper()
 	if err := w.Start(t.Context(), p); err != nil {
 		t.Fatalf("start: %v", err)
@@ -178,21 +189,21 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func busybox(t *testing.T) string {
+func busybox(t testing.TB) string {
 	t.Helper()
 	program, err := os.ReadFile("/bin/busybox")
 	must(t, err)
 	return string(program)
 }
 
-func allocated(t *testing.T, name string) int64 {
+func allocated(t testing.TB, name string) int64 {
 	t.Helper()
 	info, err := os.Stat(name)
 	must(t, err)
 	return info.Sys().(*syscall.Stat_t).Blocks * 512
 }
 
-func readJSON(t *testing.T, dgst string, v any) {
+func readJSON(t testing.TB, dgst string, v any) {
 	t.Helper()
 	must(t, json.Unmarshal(blob(t, dgst), v))
 }

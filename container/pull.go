@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,7 +14,9 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/containerd/platforms"
+	"github.com/sirupsen/logrus"
 
 	"github.com/daeploy/daeploy"
 )
@@ -110,6 +113,10 @@ func (e *Engine) pull(ctx context.Context, c *containerd.Client, ref daeploy.Ima
 }
 
 func (e *Engine) pullOnce(ctx context.Context, c *containerd.Client, ref daeploy.ImageRef, progress func(daeploy.Progress)) error {
+	// The resolver tells its steps to a logger of its own; our error says it all.
+	quiet := logrus.New()
+	quiet.SetOutput(io.Discard)
+	ctx = log.WithLogger(ctx, logrus.NewEntry(quiet))
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = headerTime
 	defer transport.CloseIdleConnections()
@@ -168,13 +175,11 @@ func (e *Engine) builderError(ctx context.Context, ref daeploy.ImageRef, err err
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var fault *imageFault
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*imageFault](err); ok {
 		return fault.words(ref)
 	}
-	var status remoteerrors.ErrUnexpectedStatus
 	code := 0
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
 		code = status.StatusCode
 	}
 	switch {

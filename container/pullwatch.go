@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ func (w *pullWatch) follow(ctx context.Context) (stop func()) {
 
 func (w *pullWatch) count(ctx context.Context) daeploy.Progress {
 	w.mu.Lock()
-	blobs := w.blobs[:len(w.blobs):len(w.blobs)]
+	blobs := slices.Clip(w.blobs)
 	w.mu.Unlock()
 	var p daeploy.Progress
 	for _, d := range blobs {

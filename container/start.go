@@ -180,8 +180,8 @@ func (w *Workspace) Started(ctx context.Context) (bool, error) {
 		if c == nil {
 			return false, nil
 		}
-		_, ended, err := w.ending(ctx, c)
-		return ended, err
+		_, known, err := w.ending(ctx, c)
+		return known, err
 	}
 	if err != nil {
 		return false, err

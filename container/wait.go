@@ -1,9 +1,11 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"syscall"
 	"time"
@@ -26,42 +28,33 @@ const (
 // else in the container is dead then (S51). buildpipeline.Workspace has the
 // rest of the contract.
 func (w *Workspace) Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error) {
-	c, err := w.client.LoadContainer(ctx, w.name)
-	if errdefs.IsNotFound(err) {
-		return daeploy.Exit{}, w.vanished()
-	}
-	if err != nil && !unavailable(err) {
-		return daeploy.Exit{}, fmt.Errorf("load container %s: %w", w.name, err)
-	}
 	file, err := follow(w.output(), from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return daeploy.Exit{}, vanished(err)
+	}
 	if err != nil {
 		return daeploy.Exit{}, fmt.Errorf("follow output of %s: %w", w.id, err)
 	}
 	defer file.Close()
-	if c != nil {
-		if exit, ended, err := w.ending(ctx, c); err != nil || ended {
-			return exit, errors.Join(err, drain(file, out))
-		}
-	}
 
 	// What watches the process must go on when ctx ends, until it is dead.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
-	run := &watchedRun{box: w.box, limits: limits, file: file, out: out, host: readHost()}
+	disk := diskWatch{box: w.box, tree: w.tree, dir: w.disk, limits: limits}
+	run := &watchedRun{box: w.box, limits: limits, file: file, out: out, host: readHost(), disk: disk}
 	exited, over, watching := make(chan ended, 1), make(chan overrun, 1), make(chan struct{})
 	go func() { exited <- w.await(inner) }()
-	go func() { defer close(watching); w.watch(inner, run.host, limits, over) }()
+	go func() { defer close(watching); w.watch(inner, run.host, disk, over) }()
 	defer func() { <-watching }()
 	defer stop()
 	return run.wait(ctx, inner, exited, over)
 }
 
 // vanished is what a container removed behind our back looks like.
-func (w *Workspace) vanished() error {
-	return daeploy.Errorf(daeploy.NotFound, "process_vanished", "the process of %s is gone from containerd", w.id)
+func vanished(err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.NotFound, Code: "process_vanished", Message: "the process is gone from containerd", Err: err,
+	}
 }
-
-// unavailable tells an outage from an answer.
-func unavailable(err error) bool { return daeploy.KindOf(away(err)) == daeploy.Unavailable }
 
 // watchedRun is one Wait.
 type watchedRun struct {
@@ -70,6 +63,7 @@ type watchedRun struct {
 	file   *follower
 	out    func(p []byte, end int64) error
 	host   host
+	disk   diskWatch
 
 	reason  error    // why the process is to end before its time; Wait's error
 	deaf    bool     // out has failed: nothing more is handed over
@@ -160,11 +154,15 @@ func (r *watchedRun) send(ctx context.Context, sig syscall.Signal) {
 // rest of its output over.
 func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error) {
 	if end.err != nil {
-		return daeploy.Exit{}, errors.Join(r.reason, end.err)
+		return daeploy.Exit{}, cmp.Or(r.reason, end.err)
 	}
-	exit := daeploy.Exit{Code: int(end.code), OOM: r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0}
+	exit := end.exit
+	exit.OOM = exit.OOM || r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0
 	if r.over != nil && !r.over.kill {
 		exit.Limit, exit.Detail = "disk", r.over.detail
+	} else if detail, err := r.disk.exceeded(ctx); err == nil && detail != "" {
+		// It was faster than the watch, or a file ran into the limit on its size.
+		exit.Limit, exit.Detail = "disk", detail
 	}
 	if err := r.note(ctx, exit); err != nil {
 		return daeploy.Exit{}, err
@@ -174,7 +172,7 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 		return daeploy.Exit{}, err
 	}
 	if !r.deaf {
-		if err := drain(r.file, r.out); err != nil && r.reason == nil {
+		if err := r.drain(); err != nil && r.reason == nil {
 			r.reason = err
 		}
 	}
@@ -184,8 +182,8 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 	return exit, nil
 }
 
-func drain(file *follower, out func(p []byte, end int64) error) error {
-	r := &watchedRun{file: file, out: out}
+// drain hands over all there is.
+func (r *watchedRun) drain() error {
 	for {
 		if n, err := r.hand(); err != nil || n == 0 {
 			return err
@@ -210,8 +208,7 @@ func (b *box) note(ctx context.Context, exit daeploy.Exit) error {
 	return nil
 }
 
-// ending reads what note wrote. If the daemon died in between, the task is
-// still there: it goes now.
+// ending reads what note wrote.
 func (b *box) ending(ctx context.Context, c containerd.Container) (daeploy.Exit, bool, error) {
 	labels, err := c.Labels(ctx)
 	if err != nil {
@@ -225,12 +222,12 @@ func (b *box) ending(ctx context.Context, c containerd.Container) (daeploy.Exit,
 	if err != nil {
 		return daeploy.Exit{}, false, fmt.Errorf("exit status of %s: %w", b.name, err)
 	}
-	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1"}, true, b.removeTask(ctx)
+	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1"}, true, nil
 }
 
 // ended is how await saw the process end.
 type ended struct {
-	code uint32
+	exit daeploy.Exit
 	err  error
 }
 
@@ -239,16 +236,14 @@ type ended struct {
 func (b *box) await(ctx context.Context) ended {
 	pause, since := awayRetry, time.Now()
 	for {
-		code, err := b.awaitOnce(ctx)
+		exit, err := b.awaitOnce(ctx)
 		switch {
 		case err == nil:
-			return ended{code: code}
+			return ended{exit: exit}
 		case ctx.Err() != nil:
 			return ended{err: context.Cause(ctx)}
 		case errdefs.IsNotFound(err):
-			return ended{err: &daeploy.Error{
-				Kind: daeploy.NotFound, Code: "process_vanished", Message: "the process is gone from containerd", Err: err,
-			}}
+			return ended{err: vanished(err)}
 		case time.Since(since) > awayTime:
 			return ended{err: away(err)}
 		}
@@ -262,15 +257,22 @@ func (b *box) await(ctx context.Context) ended {
 	}
 }
 
-func (b *box) awaitOnce(ctx context.Context) (uint32, error) {
-	_, task, err := b.task(ctx)
+func (b *box) awaitOnce(ctx context.Context) (daeploy.Exit, error) {
+	c, task, err := b.task(ctx)
+	if errdefs.IsNotFound(err) && c != nil {
+		// An earlier daemon, or an earlier Wait, has seen the end.
+		exit, known, lerr := b.ending(ctx, c)
+		if known || lerr != nil {
+			return exit, lerr
+		}
+	}
 	if err != nil {
-		return 0, err
+		return daeploy.Exit{}, err
 	}
 	statuses, err := task.Wait(ctx)
 	if err != nil {
-		return 0, err
+		return daeploy.Exit{}, err
 	}
 	status := <-statuses
-	return status.ExitCode(), status.Error()
+	return daeploy.Exit{Code: int(status.ExitCode())}, status.Error()
 }

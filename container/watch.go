@@ -30,11 +30,10 @@ type overrun struct {
 
 // watch looks after disk and memory until ctx ends, and says so once if a limit
 // is passed: within two seconds, unless counting alone takes longer.
-func (w *Workspace) watch(ctx context.Context, h host, limits daeploy.Limits, over chan<- overrun) {
+func (b *box) watch(ctx context.Context, h host, d diskWatch, over chan<- overrun) {
 	tick := time.NewTicker(watchPause)
 	defer tick.Stop()
-	d := diskWatch{box: w.box, tree: w.tree, dir: w.disk, limits: limits}
-	cgroup := cgroupPath(w.name, w.engine.cfg.Owner)
+	cgroup := cgroupPath(b.name, b.engine.cfg.Owner)
 	for killed := false; ; {
 		select {
 		case <-ctx.Done():
@@ -43,7 +42,7 @@ func (w *Workspace) watch(ctx context.Context, h host, limits daeploy.Limits, ov
 		}
 		// Version 1 kills one process only; a build that lost one is lost (v2 has
 		// memory.oom.group for that).
-		if !killed && limits.Memory > 0 && h.oomKills(cgroup) > 0 {
+		if !killed && d.limits.Memory > 0 && h.oomKills(cgroup) > 0 {
 			killed = true
 			select {
 			case over <- overrun{kill: true}:
@@ -84,33 +83,47 @@ func (d *diskWatch) look(ctx context.Context) string {
 	if reserve := d.engine.reserve(fs); free < reserve {
 		return fmt.Sprintf("%s are left on this host, which keeps %s", size(free), size(reserve))
 	}
-	if d.limits.Disk == 0 && d.limits.Inodes == 0 {
-		return ""
-	}
 	// If nobody but this build wrote, it holds no more than this.
 	bytes, inodes := d.last.Bytes+d.free-free, d.last.Inodes+d.files-files
 	suspect := d.counted.IsZero() || d.limits.Disk > 0 && bytes > d.limits.Disk*9/10 ||
 		d.limits.Inodes > 0 && inodes > d.limits.Inodes*9/10
-	since := time.Since(d.counted)
-	if since < share*d.took && !(suspect && since > d.took) || !suspect && since < recount {
-		return ""
+	pause := max(recount, share*d.took)
+	if suspect {
+		pause = d.took
 	}
 	start := time.Now()
-	use, err := d.tree.Usage(ctx)
+	if start.Sub(d.counted) < pause {
+		return ""
+	}
+	detail, err := d.exceeded(ctx)
 	if err != nil {
 		return "" // it changes too fast to be counted; the next look may fare better
+	}
+	d.counted, d.took, d.free, d.files = time.Now(), time.Since(start), free, files
+	return detail
+}
+
+// exceeded counts, and says which limit was reached, or "". What the shim has
+// written and nobody has read counts too.
+func (d *diskWatch) exceeded(ctx context.Context) (string, error) {
+	if d.tree == nil || d.limits.Disk == 0 && d.limits.Inodes == 0 {
+		return "", nil
+	}
+	use, err := d.tree.Usage(ctx)
+	if err != nil {
+		return "", err
 	}
 	if info, err := os.Stat(d.output()); err == nil {
 		use.Bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
 	}
-	d.counted, d.took, d.last, d.free, d.files = time.Now(), time.Since(start), use, free, files
+	d.last = use
 	switch {
-	case d.limits.Disk > 0 && use.Bytes > d.limits.Disk:
-		return fmt.Sprintf("%s of %s", size(use.Bytes), size(d.limits.Disk))
-	case d.limits.Inodes > 0 && use.Inodes > d.limits.Inodes:
-		return fmt.Sprintf("%d of %d files", use.Inodes, d.limits.Inodes)
+	case d.limits.Disk > 0 && use.Bytes >= d.limits.Disk:
+		return fmt.Sprintf("%s of %s", size(use.Bytes), size(d.limits.Disk)), nil
+	case d.limits.Inodes > 0 && use.Inodes >= d.limits.Inodes:
+		return fmt.Sprintf("%d of %d files", use.Inodes, d.limits.Inodes), nil
 	}
-	return ""
+	return "", nil
 }
 
 // reserve is what builds leave free on a file system.

@@ -123,7 +123,9 @@ func (e *Engine) labelled(ctx context.Context, c *containerd.Client, label strin
 		out = append(out, item.Labels[label])
 	}
 	err = c.SnapshotService(snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		out = append(out, info.Labels[label])
+		if info.Kind == snapshots.KindActive { // others belong to images
+			out = append(out, info.Labels[label])
+		}
 		return nil
 	}, filter)
 	if err != nil {

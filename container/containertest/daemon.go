@@ -21,7 +21,12 @@ import (
 type Daemon struct {
 	Dir     string // all of it, removed by Stop
 	Address string // of its socket
-	cmd     *exec.Cmd
+
+	// Namespace is one that no other containerd on this host uses: runc keeps
+	// containers by namespace and name, whatever daemon they belong to.
+	Namespace string
+
+	cmd *exec.Cmd
 }
 
 const daemonConfig = `version = 2
@@ -69,7 +74,7 @@ func Launch() (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock")}
+	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: filepath.Base(dir)}
 	config := fmt.Sprintf(daemonConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.Address, d.Address+".ttrpc")
 	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600); err != nil {
 		return nil, err

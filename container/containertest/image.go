@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -74,9 +75,7 @@ func Archive(t testing.TB, image Image) []byte {
 	if image.Architecture == "" {
 		config["architecture"] = runtime.GOARCH
 	}
-	for key, value := range image.Top {
-		config[key] = value
-	}
+	maps.Copy(config, image.Top)
 	manifest.Versioned, manifest.MediaType = specs.Versioned{SchemaVersion: 2}, ocispec.MediaTypeImageManifest
 	manifest.Config = a.add(ocispec.MediaTypeImageConfig, encode(t, config))
 	d := a.add(ocispec.MediaTypeImageManifest, encode(t, manifest))
@@ -158,7 +157,23 @@ func Layer(t testing.TB, files []File) []byte {
 	return out.Bytes()
 }
 
-// shell is a layer with busybox under all its names.
+// skeleton is what every root file system has.
+func skeleton() []File {
+	return []File{
+		{Path: "/bin", Dir: true},
+		{Path: "/etc", Dir: true},
+		{Path: "/proc", Dir: true},
+		{Path: "/sys", Dir: true},
+		{Path: "/dev", Dir: true},
+		{Path: "/run", Dir: true},
+		{Path: "/tmp", Dir: true, Mode: 0o1777},
+		{Path: "/root", Dir: true, Mode: 0o700},
+		{Path: "/etc/passwd", Content: "root:x:0:0:root:/root:/bin/sh\ndefault:x:1001:0::/home:/bin/sh\n"},
+		{Path: "/etc/group", Content: "root:x:0:\nextra:x:50:default\n"},
+	}
+}
+
+// shell is a skeleton with busybox under all its names.
 func shell(t testing.TB) []File {
 	t.Helper()
 	const binary = "/bin/busybox"
@@ -168,13 +183,7 @@ func shell(t testing.TB) []File {
 	}
 	list, err := exec.Command(binary, "--list").Output()
 	must(t, err)
-	files := []File{
-		{Path: "/bin", Dir: true}, {Path: "/etc", Dir: true}, {Path: "/proc", Dir: true}, {Path: "/sys", Dir: true},
-		{Path: "/dev", Dir: true}, {Path: "/run", Dir: true}, {Path: "/tmp", Dir: true, Mode: 0o1777}, {Path: "/root", Dir: true, Mode: 0o700},
-		{Path: binary, Content: string(program), Mode: 0o755},
-		{Path: "/etc/passwd", Content: "root:x:0:0:root:/root:/bin/sh\ndefault:x:1001:0::/home:/bin/sh\n"},
-		{Path: "/etc/group", Content: "root:x:0:\nextra:x:50:default\n"},
-	}
+	files := append(skeleton(), File{Path: binary, Content: string(program), Mode: 0o755})
 	for name := range strings.FieldsSeq(string(list)) {
 		if name != path.Base(binary) {
 			files = append(files, File{Path: "/bin/" + name, Link: path.Base(binary)})

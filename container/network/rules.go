@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -58,7 +59,7 @@ func (c Config) rules4() map[string][]string {
 	}
 	dropped := never
 	if !c.AllowPrivate {
-		dropped = append(dropped[:len(dropped):len(dropped)], private...)
+		dropped = append(slices.Clip(dropped), private...)
 	}
 	for _, network := range dropped {
 		forward = append(forward, "-d "+network+" -j DROP")
@@ -143,8 +144,7 @@ func command(ctx context.Context, stdin, name string, args ...string) (string, e
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return "", fmt.Errorf("%s: %s (%v)", name, strings.TrimSpace(string(exit.Stderr)), err)
 	}
 	return string(out), err

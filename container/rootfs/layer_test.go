@@ -178,3 +178,65 @@ func shell(t testing.TB, dir, script string) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
+
+// FuzzLayer lets a build do anything it likes, a byte at a time, and compares
+// as TestLayerAgainstWalkingDiffer does.
+func FuzzLayer(f *testing.F) {
+	for _, seed := range []string{"", "\x00\x10\x21\x32\x43", "rm -rf / --no-preserve", "\x50\x51\x52\x60\x61\x62\x70\x71\x72\xff\xfe", "aAbBcCdDeE\x05\x15\x25\x35\x45\x55"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, acts []byte) {
+		s := newStack(t)
+		s.fill(t)
+		merged := s.mount(t)
+		for i, act := range acts[:min(len(acts), 60)] {
+			perform(t, merged, int(act), i)
+		}
+		below := t.TempDir()
+		must(t, unix.Mount("overlay", below, "overlay", unix.MS_RDONLY, fmt.Sprintf("lowerdir=%s:%s", s.middle, s.bottom)))
+		t.Cleanup(func() { must(t, unix.Unmount(below, unix.MNT_DETACH)) })
+		var theirs, ours bytes.Buffer
+		must(t, archive.WriteDiff(t.Context(), &theirs, below, merged))
+		_, err := s.open(t).WriteLayer(t.Context(), &ours)
+		must(t, err)
+		if diff := cmp.Diff(applied(t, below, &theirs), applied(t, below, &ours)); diff != "" {
+			t.Errorf("after unpacking (-walking differ +ours):\n%s", diff)
+		}
+	})
+}
+
+// perform does one of nine things to one of the tree's names. Most fail some
+// time, as things do.
+func perform(t *testing.T, root string, act, i int) {
+	t.Helper()
+	names := []string{"a", "a/deep", "a/deep/down", "a/deep/down/file", "merged", "merged/both", "opaque", "opaque/seen", "gone", "etc", "plain", "x", "x/y", "z"}
+	name := filepath.Join(root, names[act%len(names)])
+	other := filepath.Join(root, names[(act/16+i)%len(names)])
+	var err error
+	switch act / len(names) % 9 {
+	case 0:
+		err = os.RemoveAll(name)
+	case 1:
+		err = os.Mkdir(name, 0o750)
+	case 2:
+		// What has the name may be a fifo, which nobody reads.
+		var file *os.File
+		if file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o604); err == nil {
+			_, err = file.Write([]byte{byte(i)})
+			file.Close()
+		}
+	case 3:
+		err = os.Symlink("../plain", name)
+	case 4:
+		err = os.Rename(name, other)
+	case 5:
+		err = os.Chmod(name, 0o711)
+	case 6:
+		err = os.Lchown(name, i, act)
+	case 7:
+		err = os.Link(name, other)
+	case 8:
+		err = unix.Mkfifo(name, 0o600)
+	}
+	_ = err
+}

@@ -1,0 +1,153 @@
+package container_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// S115, S116, S119.
+func TestCommit(t *testing.T) {
+	e := newEngine(t)
+	ref := imported(t, e, containertest.Image{
+		Shell:  true,
+		Config: map[string]any{"Env": []string{"A=<b>&"}, "Healthcheck": map[string]any{"Interval": 30000000000000001}, "Unknown": "x"},
+		Top:    map[string]any{"moby.buildkit.cache.v0": "abc", "variant": ""},
+	})
+	w, base := workspace(t, e, ref)
+	must(t, w.Replace("/tmp/src", daeploy.File{Mode: 0o755, Owner: daeploy.Owner{UID: 1001}}))
+	must(t, w.Put("/tmp/src/app.py", daeploy.File{Mode: 0o644, Owner: daeploy.Owner{UID: 1001}}, strings.NewReader("print()")))
+	run(t, w, script("rm /etc/group; mkdir /app; cp /tmp/src/app.py /app; ln /app/app.py /app/again; rm -r /root; mkdir /root"))
+	image, layer := commit(t, w, base, map[string]string{"org.opencontainers.image.title": "blog"})
+	want := []string{
+		"app/", "app/again", "app/app.py", "etc/", "etc/.wh.group", "root/", "root/.wh..wh..opq", "tmp/", "tmp/src/", "tmp/src/app.py",
+	}
+	if diff := cmp.Diff(want, layerNames(t, layer)); diff != "" {
+		t.Errorf("layer (-want +got):\n%s", diff)
+	}
+	for _, field := range []string{`"A=\u003cb\u003e\u0026"`, `30000000000000001`, `"Unknown":"x"`, `"moby.buildkit.cache.v0":"abc"`, `"created_by":"assemble"`} {
+		if !bytes.Contains(image.Config, []byte(field)) {
+			t.Errorf("config lacks %s: %s", field, image.Config)
+		}
+	}
+	if found, err := e.Find(t.Context(), image.Ref); err != nil || found.Digest != image.Digest {
+		t.Errorf("Find = %+v, %v", found, err)
+	}
+	latest := daeploy.AppName("blog").Latest()
+	must(t, e.Tag(t.Context(), image.Ref, latest))
+	must(t, e.Tag(t.Context(), image.Ref, latest))
+	must(t, w.Close(t.Context()))
+
+	if ids, err := e.Leftovers(t.Context()); len(ids) > 0 || err != nil {
+		t.Errorf("Leftovers after a commit and Close = %v, %v", ids, err)
+	}
+
+	// The image stands alone now; it needs no unpacking, and can be a base.
+	w2, base2 := workspace(t, e, latest)
+	if out, _ := run(t, w2, script("cat /app/again; ls /etc /root")); out != "print()/etc:\nhostname\nhosts\npasswd\nresolv.conf\n\n/root:\n" {
+		t.Errorf("in the image: %q", out)
+	}
+	unchanged, empty := commit(t, w2, base2, nil)
+	if names := layerNames(t, empty); len(names) > 1 || unchanged.Digest == image.Digest {
+		t.Errorf("a build that changed nothing has %v in its layer", names)
+	}
+	must(t, e.Untag(t.Context(), latest))
+	must(t, e.Untag(t.Context(), latest))
+}
+
+// F101: a commit that was cut off is taken up, whatever was done already.
+func TestCommitAgain(t *testing.T) {
+	dir := t.TempDir()
+	same := func(c *container.Config) { c.StateDir = dir }
+	e := newEngine(t, same)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	run(t, w, script("echo x >/x"))
+	first, _ := commit(t, w, base, nil)
+	must(t, e.Untag(t.Context(), first.Ref)) // as if the name had not been reached
+
+	ids, err := e.Leftovers(t.Context())
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("Leftovers = %v, %v", ids, err)
+	}
+	w2, err := newEngine(t, same).Open(t.Context(), ids[0])
+	must(t, err)
+	second, _ := commit(t, w2, base, nil)
+	if second.Digest != first.Digest {
+		t.Errorf("the second commit gives %s, the first %s", second.Digest, first.Digest)
+	}
+}
+
+// F110: the same changes twice share everything.
+func TestSameTreeTwice(t *testing.T) {
+	e := newEngine(t)
+	ref := imported(t, e, containertest.Image{Shell: true})
+	var digests []string
+	for range 2 {
+		w, base := workspace(t, e, ref)
+		must(t, w.Put("/app", daeploy.File{Mode: 0o644, Time: containertest.Epoch}, strings.NewReader("same")))
+		_, layer := commit(t, w, base, nil)
+		digests = append(digests, layer.Digest.String())
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("equal changes give layers %v", digests)
+	}
+}
+
+// An image without layers has no overlay: everything is in one directory.
+func TestImageWithoutLayers(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{}))
+	must(t, w.Put("/bin/sh", daeploy.File{Mode: 0o755}, strings.NewReader(busybox(t))))
+	if out, exit := run(t, w, script("echo hello >/file; echo done")); out != "done\n" || exit.Code != 0 {
+		t.Errorf("%q, %+v", out, exit)
+	}
+	_, layer := commit(t, w, base, nil)
+	if diff := cmp.Diff([]string{"bin/", "bin/sh", "file"}, layerNames(t, layer)); diff != "" {
+		t.Errorf("layer (-want +got):\n%s", diff)
+	}
+}
+
+func commit(t *testing.T, w *container.Workspace, base daeploy.Image, annotations map[string]string) (daeploy.Image, ocispec.Descriptor) {
+	t.Helper()
+	name := daeploy.ImageRef("daeploy.local/" + strings.ToLower(t.Name()) + ":1")
+	image, layer, err := w.Commit(t.Context(), daeploy.Output{
+		Name: name, Base: base, Config: base.Config, CreatedBy: "assemble", Created: time.Now(), Annotations: annotations,
+	})
+	if err != nil {
+		t.Fatalf("commit: %v", err)
+	}
+	var manifest ocispec.Manifest
+	readJSON(t, image.Digest, &manifest)
+	if diff := cmp.Diff(annotations, manifest.Annotations); diff != "" {
+		t.Errorf("annotations (-want +got):\n%s", diff)
+	}
+	top := manifest.Layers[len(manifest.Layers)-1]
+	if top.Size != layer.Bytes {
+		t.Errorf("layer has %d bytes, said to have %d", top.Size, layer.Bytes)
+	}
+	return image, top
+}
+
+func layerNames(t *testing.T, layer ocispec.Descriptor) []string {
+	t.Helper()
+	var names []string
+	for r := tar.NewReader(bytes.NewReader(blob(t, layer.Digest.String()))); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		must(t, err)
+		names = append(names, h.Name)
+	}
+}

@@ -1,0 +1,34 @@
+package container
+
+import (
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/daeploy/daeploy"
+)
+
+// What the tests outside see of the inside.
+var (
+	CheckVersion = checkVersion
+	Size         = size
+	Environment  = environment
+)
+
+// GoldenSpec is the spec of a build's process on a host of the kind given.
+func GoldenSpec(p daeploy.Process, unified bool) *specs.Spec {
+	s := sandbox{
+		name: "blog-17", owner: "owner", args: p.Args, env: p.Env, dir: p.Dir, user: p.User, groups: p.Groups,
+		hostname: p.Hostname, limits: p.Limits,
+		binds: map[string]string{"/etc/hosts": "/state/run/blog-17/hosts", caBundle: "/state/run/blog-17/ca.pem"},
+	}
+	if p.Network {
+		s.hook = [2][]string{{"/usr/bin/daeploy", "network-hook", "add", "{}"}, {"/usr/bin/daeploy", "network-hook", "delete", "{}"}}
+	}
+	return s.spec(host{unified: unified, swap: true, files: openFiles})
+}
+
+// AppendLayer reads the config, adds the layer, and gives the new text.
+func AppendLayer(config []byte) ([]byte, error) {
+	text, _, err := appendLayer(daeploy.Output{Config: config}, digest.FromString("layer"))
+	return text, err
+}

@@ -1,0 +1,136 @@
+package container_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// F93: much output is handed over whole, and freed on disk on the way.
+func TestMuchOutput(t *testing.T) {
+	var state string
+	e := newEngine(t, func(c *container.Config) { state = c.StateDir })
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	p := script("dd if=/dev/zero bs=1M count=64 2>/dev/null")
+	must(t, w.Start(t.Context(), p))
+	var total, last int64
+	exit, err := w.Wait(t.Context(), p.Limits, 0, func(b []byte, end int64) error {
+		if len(b) > 32<<10 {
+			t.Errorf("%d bytes at once", len(b))
+		}
+		total += int64(len(b))
+		last = end
+		return nil
+	})
+	if err != nil || exit.Code != 0 || total != 64<<20 || last != total {
+		t.Errorf("Wait = %+v, %v with %d bytes, end %d", exit, err, total, last)
+	}
+	files, _ := filepath.Glob(state + "/run/*/output")
+	var use int64
+	for _, f := range files {
+		use += allocated(t, f)
+	}
+	if use > 2<<20 {
+		t.Errorf("the file read takes %d bytes on disk still", use)
+	}
+}
+
+// F87, F91: the counters tell, not the number.
+func TestOutOfMemory(t *testing.T) {
+	e := newEngine(t)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	for name, text := range map[string]string{
+		"at once":          "exec dd if=/dev/zero of=/dev/null bs=200M count=1",
+		"child, goes on":   "dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 60",
+		"tmpfs":            "dd if=/dev/zero of=/dev/shm/x bs=1M count=60 && dd if=/dev/zero of=/dev/null bs=40M count=1; sleep 60",
+		"child, exits own": "dd if=/dev/zero of=/dev/null bs=200M count=1; exit 0",
+	} {
+		p := script(text)
+		p.Limits.Memory = 64 << 20
+		if _, exit := run(t, w, p); !exit.OOM {
+			t.Errorf("%s: %+v, want OOM", name, exit)
+		}
+	}
+}
+
+// F90, F92.
+func TestDiskAndProcessLimits(t *testing.T) {
+	e := newEngine(t)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	tests := []struct {
+		name, script, detail string
+		limits               daeploy.Limits
+	}{
+		{"one file", "i=0; while dd if=/dev/zero of=/big$i bs=1M count=4 2>/dev/null; do i=$((i+1)); done; sleep 60", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
+		{"a file as large as may be", "dd if=/dev/zero of=/big bs=1M 2>/dev/null", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
+		{"faster than the watch", "dd if=/dev/zero of=/a bs=1M count=9 && cp /a /b", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
+		{"many files", "i=0; while :; do : >/f$i; i=$((i+1)); done", "of 1000 files", daeploy.Limits{Inodes: 1000}},
+	}
+	for _, tt := range tests {
+		start := time.Now()
+		p := script(tt.script)
+		p.Limits = tt.limits
+		_, exit := run(t, w, p)
+		if exit.Limit != "disk" || !strings.Contains(exit.Detail, tt.detail) {
+			t.Errorf("%s: %+v, want limit disk, detail with %q", tt.name, exit, tt.detail)
+		}
+		if took := time.Since(start); took > 8*time.Second {
+			t.Errorf("%s: stopped after %v", tt.name, took)
+		}
+	}
+	p := script(`i=0; while [ $i -lt 50 ]; do sleep 60 & i=$((i+1)); done 2>/dev/null; echo survived`)
+	p.Limits.PIDs = 10
+	if out, exit := run(t, w, p); exit.Code == 0 && strings.Contains(out, "survived") {
+		t.Errorf("50 processes under a limit of 10: %q, %+v", out, exit)
+	}
+}
+
+// F89, F111.
+func TestEndFromOutside(t *testing.T) {
+	e := newEngine(t)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	tests := []struct {
+		name, script string
+		within       time.Duration
+	}{
+		{"handles the signal", `trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done`, 2 * time.Second},
+		{"ignores it", `trap '' TERM; echo ready; while :; do sleep 0.1; done`, 4 * time.Second},
+		{"stopped, with children", `echo ready; sh -c 'sleep 60 & sleep 60 & kill -STOP $$' & wait`, 4 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			must(t, w.Start(t.Context(), script(tt.script)))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			var at time.Time
+			_, err := w.Wait(ctx, daeploy.Limits{Grace: time.Second}, 0, func(p []byte, _ int64) error {
+				if bytes.HasPrefix(p, []byte("ready")) {
+					at = time.Now()
+					cancel(daeploy.ErrCanceled)
+				}
+				return nil
+			})
+			if !errors.Is(err, daeploy.ErrCanceled) {
+				t.Errorf("Wait: %v, want ErrCanceled", err)
+			}
+			if took := time.Since(at); took > tt.within {
+				t.Errorf("ended %v after the cancel", took)
+			}
+		})
+	}
+	t.Run("reader fails", func(t *testing.T) {
+		full := errors.New("log is full")
+		must(t, w.Start(t.Context(), script("while :; do echo more; done")))
+		_, err := w.Wait(t.Context(), daeploy.Limits{Grace: time.Second}, 0, func([]byte, int64) error { return full })
+		if !errors.Is(err, full) {
+			t.Errorf("Wait: %v, want the reader's error", err)
+		}
+	})
+}

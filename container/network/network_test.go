@@ -1,0 +1,179 @@
+package network_test
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/network"
+)
+
+func config(t *testing.T) network.Config {
+	t.Helper()
+	return network.Config{Bridge: "daeploy0", Subnet: "10.209.0.0/16", DataDir: t.TempDir()}
+}
+
+func TestConfigCheck(t *testing.T) {
+	if err := config(t).Check(); err != nil {
+		t.Errorf("a sound configuration: %v", err)
+	}
+	for name, change := range map[string]func(*network.Config){
+		"bridge is an option":      func(c *network.Config) { c.Bridge = "-j" },
+		"bridge is a path":         func(c *network.Config) { c.Bridge = "../x" },
+		"bridge has a blank":       func(c *network.Config) { c.Bridge = "a b" },
+		"bridge has a line feed":   func(c *network.Config) { c.Bridge = "a\n" },
+		"bridge is too long":       func(c *network.Config) { c.Bridge = "abcdefghijklmnop" },
+		"subnet is missing":        func(c *network.Config) { c.Subnet = "" },
+		"subnet has host bits":     func(c *network.Config) { c.Subnet = "10.209.0.1/16" },
+		"subnet is IPv6":           func(c *network.Config) { c.Subnet = "fd00::/64" },
+		"subnet has no addresses":  func(c *network.Config) { c.Subnet = "10.0.0.0/30" },
+		"data directory is nearby": func(c *network.Config) { c.DataDir = "net" },
+	} {
+		c := config(t)
+		change(&c)
+		if err := c.Check(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestReadResolver(t *testing.T) {
+	tests := []struct{ name, first, second, want string }{
+		{"plain", "# x\nnameserver 192.0.2.1\nsearch a.example b.example\noptions ndots:2\n", "", "nameserver 192.0.2.1\nsearch a.example b.example\noptions ndots:2\n"},
+		{"stub of systemd-resolved", "nameserver 127.0.0.53\noptions edns0\n", "nameserver 10.0.0.2\n", "nameserver 10.0.0.2\n"},
+		{"loopback among others", "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "", "nameserver 192.0.2.1\n"},
+		{"metadata address", "nameserver 169.254.169.254\n", "", "nameserver 169.254.169.254\n"},
+		{"no address builds have", "nameserver 2001:db8::1\nnameserver ::1\nnameserver x\nnameserver\n", "nameserver 0.0.0.0\n", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			files := []string{filepath.Join(dir, "missing"), filepath.Join(dir, "first"), filepath.Join(dir, "second")}
+			for i, text := range []string{tt.first, tt.second} {
+				if err := os.WriteFile(files[i+1], []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, err := network.ReadResolver(files...)
+			if tt.want == "" {
+				if daeploy.KindOf(err) != daeploy.Config {
+					t.Errorf("ReadResolver: %v, want an error of kind Config", err)
+				}
+				return
+			}
+			if diff := cmp.Diff(tt.want, r.String()); err != nil || diff != "" {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestAddress(t *testing.T) {
+	c := config(t)
+	if addr, err := c.Address("blog-1"); addr != "" || err != nil {
+		t.Errorf("before any container: %q, %v", addr, err)
+	}
+	dir := filepath.Join(c.DataDir, c.Bridge)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"10.209.0.2": "blog-11\r\neth0", "10.209.0.3": "blog-1\r\neth0", "last_reserved_ip.0": "blog-1", "lock": "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if addr, err := c.Address("blog-1"); addr != "10.209.0.3" || err != nil {
+		t.Errorf("Address = %q, %v; want 10.209.0.3", addr, err)
+	}
+}
+
+// What a hook is given by a stranger must not reach a program or a path.
+func TestHookRefusals(t *testing.T) {
+	c := config(t)
+	args, err := c.Args(network.Add)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		args  []string
+		stdin string
+	}{
+		"no arguments":      {nil, `{}`},
+		"no configuration":  {[]string{"add", "x"}, `{}`},
+		"bad configuration": {[]string{"add", `{"bridge":"-x"}`}, `{}`},
+		"no state":          {args, ``},
+		"id is a path":      {args, `{"id":"../../etc/passwd","pid":1}`},
+		"no process":        {args, `{"id":"blog-1"}`},
+		"unknown verb":      {[]string{"flush", args[1]}, `{"id":"blog-1","pid":1}`},
+	} {
+		if err := network.Hook(context.Background(), strings.NewReader(tt.stdin), tt.args); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// The order of the rules is their meaning; this is all of them.
+func TestRules(t *testing.T) {
+	c := config(t)
+	c.Nameservers = []netip.Addr{netip.MustParseAddr("169.254.169.254")}
+	got := c.Rules()
+	want := map[string][]string{
+		"daeploy0-forward": {
+			"-o daeploy0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-o daeploy0 -j DROP", "! -i daeploy0 -j RETURN",
+			"! -s 10.209.0.0/16 -j DROP", "-d 169.254.169.254/32 -p udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp --dport 53 -j ACCEPT",
+			"-d 0.0.0.0/8 -j DROP", "-d 127.0.0.0/8 -j DROP", "-d 169.254.0.0/16 -j DROP", "-d 224.0.0.0/4 -j DROP", "-d 240.0.0.0/4 -j DROP",
+			"-d 10.0.0.0/8 -j DROP", "-d 100.64.0.0/10 -j DROP", "-d 172.16.0.0/12 -j DROP", "-d 192.168.0.0/16 -j DROP", "-j ACCEPT",
+		},
+		"daeploy0-input": {
+			"! -i daeploy0 -j RETURN", "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+			"-d 169.254.169.254/32 -p udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp --dport 53 -j ACCEPT", "-j DROP",
+		},
+		"daeploy0-nat": {"-s 10.209.0.0/16 ! -o daeploy0 -j MASQUERADE"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestEntry(t *testing.T) {
+	const rule = "-A FORWARD -j x-forward\n"
+	for name, tt := range map[string]struct{ listing, want string }{
+		"empty chain":      {"-P FORWARD ACCEPT\n", "-I FORWARD 1 -j x-forward\n"},
+		"first":            {"-P FORWARD DROP\n" + rule + "-A FORWARD -j other\n", ""},
+		"somebody is ours": {"-P FORWARD DROP\n-A FORWARD -j other\n" + rule, "-D FORWARD -j x-forward\n-I FORWARD 1 -j x-forward\n"},
+		"a longer name":    {"-P FORWARD DROP\n-A FORWARD -j x-forward-2\n", "-I FORWARD 1 -j x-forward\n"},
+	} {
+		if got := network.Entry("FORWARD", "x-forward", tt.listing); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func FuzzReadResolver(f *testing.F) {
+	for _, seed := range []string{"nameserver 192.0.2.1\n", "search a\x00b\n", "nameserver 127.1\n", "options\nnameserver ::ffff:1.2.3.4"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		file := filepath.Join(t.TempDir(), "resolv.conf")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := network.ReadResolver(file)
+		if err != nil {
+			return
+		}
+		for _, addr := range r.Nameservers {
+			if !addr.Is4() || addr.IsLoopback() {
+				t.Errorf("name server %v: builds cannot reach it", addr)
+			}
+		}
+	})
+}

@@ -1,0 +1,183 @@
+package container_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// S26, F82.
+func TestPull(t *testing.T) {
+	r := containertest.NewRegistry(t)
+	r.Add(t, "team/app:1", containertest.Image{Shell: true, Architecture: "s390x"}, containertest.Image{Shell: true, Architecture: here})
+	e := newEngine(t, insecure(r))
+	ref := daeploy.ImageRef(r.Host + "/team/app:1")
+	w, err := e.Open(t.Context(), daeploy.BuildID{App: "pull", Number: builds.Add(1)})
+	must(t, err)
+	defer func() { must(t, w.Close(context.Background())) }()
+	first, err := w.Image(t.Context(), ref, daeploy.PullIfMissing, nil)
+	if err != nil || !first.Pulled {
+		t.Fatalf("first: %+v, %v; want it pulled", first, err)
+	}
+	must(t, w.Prepare(t.Context(), first))
+	if out, _ := run(t, w, script("echo it works")); out != "it works\n" {
+		t.Errorf("output %q", out)
+	}
+	var requests atomic.Int32
+	r.Before = func(http.ResponseWriter, *http.Request) bool { requests.Add(1); return false }
+	again, err := w.Image(t.Context(), ref, daeploy.PullIfMissing, nil)
+	if err != nil || again.Pulled || again.Digest != first.Digest || requests.Load() != 0 {
+		t.Errorf("again: %+v, %v after %d requests; want the one that is there", again, err, requests.Load())
+	}
+	r.Add(t, "team/app:1", containertest.Image{Shell: true, Config: map[string]any{"User": "1001"}})
+	newer, err := w.Image(t.Context(), ref, daeploy.PullAlways, func(daeploy.Progress) {})
+	if err != nil || !newer.Pulled || newer.Digest == first.Digest {
+		t.Errorf("always: %+v, %v; want the newer one", newer, err)
+	}
+	pinned, err := e.Pull(t.Context(), ref+daeploy.ImageRef("@"+newer.Digest), nil)
+	if err != nil || pinned.Digest != newer.Digest {
+		t.Errorf("by tag and digest: %+v, %v", pinned, err)
+	}
+	if images, err := e.Images(t.Context(), r.Host+"/"); err != nil || len(images) != 2 || images[0].Ref != ref {
+		t.Errorf("Images = %+v, %v", images, err)
+	}
+}
+
+func TestPullAgain(t *testing.T) {
+	r := containertest.NewRegistry(t)
+	r.Add(t, "a:1", containertest.Image{Layers: [][]containertest.File{{{Path: "/x"}}}})
+	for _, status := range []int{500, 502, 429} {
+		var failed atomic.Int32
+		r.Before = func(w http.ResponseWriter, _ *http.Request) bool {
+			if failed.Add(1) <= 2 {
+				w.WriteHeader(status)
+				return true
+			}
+			return false
+		}
+		e := newEngine(t, insecure(r))
+		if _, err := e.Pull(t.Context(), daeploy.ImageRef(r.Host+"/a:1"), nil); err != nil {
+			t.Errorf("after %d: %v", status, err)
+		}
+	}
+}
+
+// F82, F84, C53; the words are for the pusher.
+func TestPullRefusals(t *testing.T) {
+	r := containertest.NewRegistry(t)
+	r.Before = func(w http.ResponseWriter, req *http.Request) bool {
+		switch {
+		case strings.Contains(req.URL.Path, "/denied/"):
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		case strings.Contains(req.URL.Path, "/broken/"):
+			w.WriteHeader(http.StatusInternalServerError)
+		case strings.Contains(req.URL.Path, "/false/blobs/"):
+			fmt.Fprint(w, strings.Repeat("x", 2000))
+		default:
+			return false
+		}
+		return true
+	}
+	big := map[string]any{"x": strings.Repeat("y", 2<<20)}
+	many := make([]string, 1001)
+	for i := range many {
+		many[i] = fmt.Sprintf("V%d=", i)
+	}
+	link := func(path string) containertest.Image {
+		return containertest.Image{Layers: [][]containertest.File{{{Path: path, Link: "/tmp"}}}}
+	}
+	for name, image := range map[string]containertest.Image{
+		"other:1":   {Architecture: "s390x"},
+		"onbuild:1": {Config: map[string]any{"OnBuild": []string{"RUN x"}}},
+		"big:1":     {Top: big},
+		"many:1":    {Config: map[string]any{"Env": many}},
+		"false:1":   {Layers: [][]containertest.File{{{Path: "/false"}}}},
+		"layers:1":  {Top: map[string]any{"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + strings.Repeat("0", 64)}}}},
+		"dev:1":     link("/dev"),
+		"passwd:1":  link("/etc/passwd"),
+	} {
+		r.Add(t, name, image)
+	}
+	r.Add(t, "index:1", containertest.Image{Architecture: "s390x"}, containertest.Image{Architecture: "riscv64"})
+	e := newEngine(t, insecure(r))
+	tests := []struct{ ref, code, message, hint string }{
+		{r.Host + "/none:1", "builder_missing", "was not found", "check name and tag"},
+		{"daeploy.local/none:1", "builder_missing", "was not found", "daeploy builders"},
+		{r.Host + "/denied/a:1", "builder_denied", "does not let this server read", "add credentials for " + r.Host},
+		{r.Host + "/broken/a:1", "builder_unreachable", "could not be pulled", "the operator can check"},
+		{"127.0.0.1:1/a:1", "builder_unreachable", "connection refused", "the operator can check 127.0.0.1:1"},
+		{r.Host + "/other:1", "builder_platform", "has no version for linux/" + here, "it offers: linux/s390x"},
+		{r.Host + "/index:1", "builder_platform", "has no version for linux/" + here, "it offers: linux/s390x, linux/riscv64"},
+		{r.Host + "/onbuild:1", "builder_onbuild", "ONBUILD", "without ONBUILD"},
+		{r.Host + "/big:1", "builder_invalid", "at most 1048576 are read", ""},
+		{r.Host + "/many:1", "builder_invalid", "sets 1001 variables", ""},
+		{r.Host + "/layers:1", "builder_invalid", "manifest has 0 layers, its config 1", ""},
+		{r.Host + "/false:1", "builder_invalid", "does not match its digest", ""},
+		{r.Host + "/dev:1", "builder_invalid", "/dev is a symbolic link", ""},
+		{r.Host + "/passwd:1", "builder_invalid", "/etc/passwd is a symbolic link", ""},
+	}
+	for _, tt := range tests {
+		t.Run(strings.TrimPrefix(tt.ref, r.Host+"/"), func(t *testing.T) {
+			w, err := e.Open(t.Context(), daeploy.BuildID{App: "refuse", Number: builds.Add(1)})
+			must(t, err)
+			defer func() { must(t, w.Close(context.Background())) }()
+			image, err := w.Image(t.Context(), daeploy.ImageRef(tt.ref), daeploy.PullIfMissing, nil)
+			if err == nil {
+				err = w.Prepare(t.Context(), image)
+			}
+			var told *daeploy.Error
+			if !errors.As(err, &told) || told.Code != tt.code || !strings.Contains(told.Message, tt.message) || !strings.Contains(told.Hint, tt.hint) {
+				t.Errorf("%#v, want code %q, message with %q, hint with %q", err, tt.code, tt.message, tt.hint)
+			}
+		})
+	}
+}
+
+// A canceled pull says so at once, whatever the registry does.
+func TestPullCanceled(t *testing.T) {
+	r := containertest.NewRegistry(t)
+	r.Add(t, "a:1", containertest.Image{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	r.Before = func(_ http.ResponseWriter, req *http.Request) bool {
+		cancel(daeploy.ErrCanceled)
+		<-req.Context().Done()
+		return true
+	}
+	if _, err := newEngine(t, insecure(r)).Pull(ctx, daeploy.ImageRef(r.Host+"/a:1"), nil); !errors.Is(err, daeploy.ErrCanceled) {
+		t.Errorf("Pull: %v, want ErrCanceled", err)
+	}
+}
+
+func TestImport(t *testing.T) {
+	e := newEngine(t, func(c *container.Config) { c.ImportLimit = 1 << 20 })
+	small := containertest.Archive(t, containertest.Image{Name: "v1", Layers: [][]containertest.File{{{Path: "/x"}}}})
+	out, err := e.Import(t.Context(), bytes.NewReader(small), "daeploy.local/builders/named:1")
+	if err != nil || len(out) != 1 || out[0].Ref != "daeploy.local/builders/named:1" {
+		t.Errorf("with a name: %+v, %v", out, err)
+	}
+	for name, archive := range map[string][]byte{
+		"no name":    small,
+		"too large":  containertest.Archive(t, containertest.Image{Name: "a/b:1", Shell: true}),
+		"no archive": []byte("hello"),
+		"cut off":    small[:len(small)/2],
+	} {
+		var told *daeploy.Error
+		if _, err := e.Import(t.Context(), bytes.NewReader(archive), ""); !errors.As(err, &told) || told.Code != "archive_invalid" {
+			t.Errorf("%s: %v, want archive_invalid", name, err)
+		}
+	}
+}
+
+func insecure(r *containertest.Registry) func(*container.Config) {
+	return func(c *container.Config) { c.InsecureRegistries = []string{r.Host} }
+}
