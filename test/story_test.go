@@ -54,7 +54,8 @@ func (s *story) path(names ...string) string {
 	return filepath.Join(append([]string{s.work}, names...)...)
 }
 
-func (s *story) namespace() string { return fmt.Sprintf("story%d", s.number) }
+// namespace is this story's own: runc knows containers by it, host-wide.
+func (s *story) namespace() string { return fmt.Sprintf("%s-%d", s.containerd.Namespace, s.number) }
 
 const configText = `
 state_dir = %q
