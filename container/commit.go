@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -117,10 +116,11 @@ func (w *Workspace) storeLayer(ctx context.Context) (ocispec.Descriptor, daeploy
 		return none, daeploy.Layer{}, fmt.Errorf("empty content writer: %w", away(err))
 	}
 	hash := digest.SHA256.Digester()
-	buffered := bufio.NewWriterSize(io.MultiWriter(hash.Hash(), writer), 1<<20)
-	layer, err := w.tree.WriteLayer(ctx, buffered)
+	ahead := newAheadWriter(writer)
+	defer ahead.Close()
+	layer, err := w.tree.WriteLayer(ctx, io.MultiWriter(hash.Hash(), ahead))
 	if err == nil {
-		err = buffered.Flush()
+		err = ahead.Close()
 	}
 	if err != nil {
 		return none, layer, fmt.Errorf("write layer: %w", away(err))
