@@ -71,11 +71,10 @@ const (
 	StatusInterrupted Status = "interrupted"
 )
 
-// transitions is the life of a build. Queued may end without running; running
-// goes back to queued only when a restart found nothing begun.
+// transitions is the life of a build. Queued may end without running.
 var transitions = map[Status][]Status{
 	StatusQueued:  {StatusRunning, StatusFailed, StatusCanceled, StatusSuperseded, StatusInterrupted},
-	StatusRunning: {StatusQueued, StatusSucceeded, StatusFailed, StatusCanceled, StatusSuperseded, StatusInterrupted},
+	StatusRunning: {StatusSucceeded, StatusFailed, StatusCanceled, StatusSuperseded, StatusInterrupted},
 }
 
 // Statuses lists all, in the order of a build's life.
@@ -161,8 +160,8 @@ type Build struct {
 
 	Options PushOptions `json:"options"`
 
-	// Moves are the refs to move on success, by one transaction; empty if they
-	// moved when the build was queued (-o detach). The Old of each is what the
+	// Moves are the refs to move on success, by one transaction; empty once they
+	// have moved because the build was queued (-o detach). The Old of each is what the
 	// pusher saw until the build's turn, and then what the ref holds.
 	Moves []RefUpdate `json:"moves"`
 

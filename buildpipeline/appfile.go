@@ -24,6 +24,7 @@ const (
 // AppFile is what an app's .daeploy file says. Empty fields were not set.
 type AppFile struct {
 	Builder    daeploy.ImageRef
+	Written    string            // Builder as the file has it (S118)
 	ContextDir string            // cleaned, "" = the root of the commit (S165)
 	Branch     string            // the branch that builds (S166)
 	Env        map[string]string // E7 of S61
@@ -98,7 +99,7 @@ func (k appFileKeys) values() (AppFile, *badValue) {
 		if err != nil {
 			return f, &badValue{[]string{"builder"}, err.Error(), `write it as in builder = "registry.example/team/builder:1"`}
 		}
-		f.Builder = ref
+		f.Builder, f.Written = ref, k.Builder
 	}
 	dir, bad := contextDir(k.ContextDir)
 	if bad != nil {
@@ -155,6 +156,12 @@ func envTable(table map[string]any) (map[string]string, *badValue) {
 
 func isSpace(r rune) bool { return strings.ContainsRune(" \t\r\n\v\f", r) }
 
+// Less than this no kernel or no shell works with.
+const (
+	leastCPUs   = 0.01
+	leastMemory = 16 << 20 // bytes
+)
+
 var (
 	timeoutValue = regexp.MustCompile(`^([0-9]+h)?([0-9]+m)?([0-9]+s)?$`)
 	memoryValue  = regexp.MustCompile(`^([1-9][0-9]{0,9})(MiB|GiB)$`)
@@ -173,6 +180,9 @@ func (k buildKeys) into(f *AppFile) *badValue {
 		if !ok {
 			return &badValue{[]string{"build", "memory"}, fmt.Sprintf("memory %q is not a whole number of MiB or GiB", k.Memory), `write it as in memory = "2GiB"`}
 		}
+		if bytes < leastMemory {
+			return &badValue{[]string{"build", "memory"}, fmt.Sprintf("memory %q is too little to run anything", k.Memory), "give it at least " + size(leastMemory)}
+		}
 		f.Memory = bytes
 	}
 	switch v := k.CPUs.(type) {
@@ -184,8 +194,8 @@ func (k buildKeys) into(f *AppFile) *badValue {
 	default:
 		f.CPUs = -1
 	}
-	if k.CPUs != nil && (f.CPUs <= 0 || math.IsInf(f.CPUs, 0) || math.IsNaN(f.CPUs)) {
-		return &badValue{[]string{"build", "cpus"}, "cpus is not a number above zero", "write it as in cpus = 1.5"}
+	if k.CPUs != nil && !(f.CPUs >= leastCPUs && f.CPUs <= math.MaxInt32) {
+		return &badValue{[]string{"build", "cpus"}, fmt.Sprintf("cpus is not a number from %v upwards", leastCPUs), "write it as in cpus = 1.5"}
 	}
 	return nil
 }

@@ -34,13 +34,13 @@ timeout = "1h20m"
 memory = "2GiB"
 cpus = 1.5
 `, buildpipeline.AppFile{
-				Builder: "quay.io/sclorg/python-312-c9s:latest", ContextDir: "services/api", Branch: "production",
+				Builder: "quay.io/sclorg/python-312-c9s:latest", Written: "quay.io/sclorg/python-312-c9s", ContextDir: "services/api", Branch: "production",
 				Env:     map[string]string{"APP_FILE": "service.py", "WORKERS": "4", "DEBUG": "false", "QUOTED": `"x"`},
 				Timeout: 80 * time.Minute, Memory: 2 << 30, CPUs: 1.5,
 			},
 		},
 		{"S165 the root", `context_dir = "."`, buildpipeline.AppFile{}},
-		{"S26 short name", `builder = "daeploy/s2i-python"`, buildpipeline.AppFile{Builder: "docker.io/daeploy/s2i-python:latest"}},
+		{"S26 short name", `builder = "daeploy/s2i-python"`, buildpipeline.AppFile{Builder: "docker.io/daeploy/s2i-python:latest", Written: "daeploy/s2i-python"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := buildpipeline.ParseAppFile([]byte(test.text))

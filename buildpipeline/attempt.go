@@ -46,6 +46,7 @@ type outputNote struct {
 type attempt struct {
 	*Pipeline
 	Build daeploy.Build
+	job   *job // nil for a build that no worker serves
 	log   Log
 	ws    Workspace
 	note  note
@@ -100,7 +101,7 @@ func (a *attempt) wait(ctx context.Context, j *job) error {
 }
 
 // open gets the workspace. A containerd that is away for a moment is waited
-// for if the build has begun already (F104).
+// for (F104).
 func (a *attempt) open(ctx context.Context) error {
 	const patience = 10 * time.Minute
 	deadline := time.Now().Add(patience)
@@ -110,8 +111,11 @@ func (a *attempt) open(ctx context.Context) error {
 			a.ws = ws
 			return nil
 		}
-		if a.Build.Status == daeploy.StatusQueued || daeploy.KindOf(err) != daeploy.Unavailable || time.Now().After(deadline) {
+		if daeploy.KindOf(err) != daeploy.Unavailable {
 			return err
+		}
+		if time.Now().After(deadline) {
+			return vanished(err)
 		}
 		select {
 		case <-time.After(pause):
@@ -135,6 +139,12 @@ func (a *attempt) resume(ctx context.Context) error {
 	case err != nil:
 		return err
 	case started:
+		// A script that has ended long ago ended in time: there must be time to
+		// hear of it.
+		const hearing = 5 * time.Second
+		if least := time.Now().Add(hearing); a.note.Until.Before(least) {
+			a.note.Until = least
+		}
 		return a.fromStarted(ctx)
 	case a.note.Stage == stageStarted:
 		return errInterrupted
@@ -170,19 +180,21 @@ func (a *attempt) fromStart(ctx context.Context) error {
 	return a.prepare(ctx)
 }
 
-// step times one part of the build and tells the log what came of it.
+// step times one part of the build.
 func (a *attempt) step(name daeploy.StepName, do func() (detail string, err error)) error {
 	start := time.Now()
 	detail, err := do()
 	if err != nil {
 		return err
 	}
-	took := time.Since(start)
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: start.UTC(), Duration: took, Detail: plain(detail)})
-	if name == daeploy.StepConfig {
-		return nil // too small to speak of
-	}
-	return a.log.Say(phase(name, detail, took))
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: start.UTC(), Duration: time.Since(start), Detail: plain(detail)})
+	return nil
+}
+
+// told is the line of the last step that is done.
+func (a *attempt) told() string {
+	s := a.Build.Steps[len(a.Build.Steps)-1]
+	return phase(s.Name, s.Detail, s.Duration)
 }
 
 // reach writes the next stage to the journal.
@@ -214,25 +226,70 @@ func (a *attempt) update(change func(*daeploy.Build)) error {
 // build that is let go of for a restart stays as it is.
 func (a *attempt) end(err error) {
 	if errors.Is(err, daeploy.ErrShutdown) {
-		a.left = true
-		if a.log != nil {
-			a.logged(a.log.Close())
-		}
+		a.leave()
 		return
 	}
 	v := a.verdict(err)
+	if v.status != daeploy.StatusSucceeded {
+		a.unname()
+	}
 	now := time.Now().UTC()
-	recorded := a.update(func(b *daeploy.Build) {
-		b.Status, b.Reason, b.Message, b.Hint = v.status, v.reason, v.message, v.hint
-		b.ExitCode, b.Ended, b.Resume = a.note.Exit.Code, now, nil
-	})
-	if recorded != nil {
-		a.Log.Error("the end of a build could not be recorded", "build", a.Build.ID, "err", recorded)
-		a.left = true
+	// Nobody may read of an end that is not recorded.
+	if !a.insist("record the end", func() error {
+		return a.update(func(b *daeploy.Build) {
+			b.Status, b.Reason, b.Message, b.Hint = v.status, v.reason, v.message, v.hint
+			b.ExitCode, b.Ended, b.Resume = a.note.Exit.Code, now, nil
+		})
+	}) {
+		a.leave()
+		return
+	}
+	if a.job != nil {
+		a.job.over.Store(true)
 	}
 	a.Log.Info("build ended", "build", a.Build.ID, "rev", a.Build.Commit, "user", a.Build.By,
 		"dur", a.Build.Duration(now), "err", err)
 	a.finish(v)
+}
+
+// leave lets go of the build for the next daemon to take up.
+func (a *attempt) leave() {
+	a.left = true
+	if a.log != nil {
+		a.logged(a.log.Close())
+	}
+}
+
+// insist tries until it is done, or the daemon stops: then it is false.
+func (a *attempt) insist(what string, do func() error) bool {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+		err := do()
+		switch {
+		case err == nil:
+			return true
+		case errors.Is(err, daeploy.ErrShutdown):
+			return false
+		}
+		a.Log.Error("a build cannot go on for now", "build", a.Build.ID, "step", what, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-a.stopped:
+			return false
+		}
+	}
+}
+
+// unname takes the name off the image of a build that has not succeeded.
+func (a *attempt) unname() {
+	if a.note.Stage != stageAssembled && a.note.Stage != stageStored {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := a.Engine.Untag(ctx, a.Build.ID.Image()); err != nil {
+		a.Log.Warn("a failed build keeps its image", "build", a.Build.ID, "err", err)
+	}
+	a.Build.Image, a.Build.ImageDigest = "", ""
 }
 
 // finish gives the log of a final build its last lines and its end, and then
@@ -242,7 +299,7 @@ func (a *attempt) finish(v verdict) {
 	if err == nil {
 		err = a.log.Finish(a.farewell(v)...)
 	}
-	if err == nil && !a.left {
+	if err == nil {
 		err = a.Journal.Settle(a.Build.ID)
 	}
 	a.logged(err)
@@ -269,16 +326,23 @@ func (a *attempt) logged(err error) {
 }
 
 // cleanUp removes what the build has in containerd, but for its image. It
-// comes after the answer; what it can't remove the next sweep does.
+// comes after the answer. What the daemon does not come to, the next one's
+// sweep does.
 func (a *attempt) cleanUp(ctx context.Context) {
-	if a.left || a.ws == nil {
+	if a.left {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	if err := a.ws.Close(ctx); err != nil {
-		a.Log.Warn("a build left something behind", "build", a.Build.ID, "err", err)
-	}
+	a.insist("remove what it made", func() (err error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if a.ws == nil {
+			if a.ws, err = a.Engine.Open(ctx, a.Build.ID); err != nil {
+				a.ws = nil
+				return err
+			}
+		}
+		return a.ws.Close(ctx)
+	})
 }
 
 // verdict is a build's end in words.

@@ -18,11 +18,12 @@ import (
 // contract is what the S2I contract says of one source on one builder: which
 // script runs as whom with what, and what the image will say.
 type contract struct {
-	src    *source
-	image  daeploy.Image
-	config *imageConfig
-	facts  builderFacts
-	layout layout
+	src     *source
+	image   daeploy.Image
+	written string // the builder's name as it was written where it was chosen
+	config  *imageConfig
+	facts   builderFacts
+	layout  layout
 
 	assemble, run script
 	user          daeploy.User
@@ -38,7 +39,10 @@ const passwdBytes = 1 << 20
 // contract prepares the rootfs, looks up scripts and user in it, and works
 // out the environment (S1, steps 3 and 4).
 func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image) (*contract, error) {
-	c := &contract{src: src, image: image}
+	c := &contract{src: src, image: image, written: string(image.Ref)}
+	if a.Build.Options.Builder == "" && src.File.Written != "" {
+		c.written = src.File.Written
+	}
 	var err error
 	if c.config, err = parseImageConfig(image.Config); err != nil {
 		return nil, builderInvalid(image.Ref, "its config cannot be read", "build the image again")
@@ -129,7 +133,7 @@ func (c *contract) imageScripts(root Workspace) (string, error) {
 	}
 	info, err := root.Stat(c.layout.Scripts)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case absent(err):
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("look for %s in %s: %w", c.layout.Scripts, c.image.Ref, err)
@@ -142,12 +146,14 @@ func (c *contract) imageScripts(root Workspace) (string, error) {
 // environment merges E1 to E9 (S61) for the script, and those that stay for
 // the image.
 func (c *contract) environment(a *attempt, scripts string) {
-	e2 := map[string]string{}
+	set := map[string]string{} // E2, E6, E7: as one, so that new names are sorted
 	if scripts != "" && c.facts.env(envScriptsPath) == "" {
-		e2[envScriptsPath] = scripts
+		set[envScriptsPath] = scripts
 	}
-	base := c.facts.Env.with(e2)
-	c.kept = base.with(c.src.Env).with(c.src.File.Env)
+	base := c.facts.Env.with(set)
+	maps.Copy(set, c.src.Env)
+	maps.Copy(set, c.src.File.Env)
+	c.kept = c.facts.Env.with(set)
 	home := c.user.Home
 	if home == "" {
 		home = "/"
@@ -218,7 +224,7 @@ func (c *contract) output(a *attempt) (outputNote, error) {
 	labels := maps.Clone(c.facts.Labels)
 	maps.Copy(labels, c.commitLabels(a))
 	maps.Copy(labels, oci)
-	if err := checkLabels(labels); err != nil {
+	if err := checkLabels(labels, oci); err != nil {
 		return outputNote{}, err
 	}
 	for key, value := range map[string]any{
@@ -249,7 +255,7 @@ func (c *contract) vouched(a *attempt, created time.Time) map[string]string {
 func (c *contract) commitLabels(a *attempt) map[string]string {
 	commit := c.src.Commit
 	return filled(labelBuild, map[string]string{
-		"image": string(c.image.Ref), "commit.id": string(a.Build.Commit), "commit.ref": daeploy.BranchName(a.Build.Ref),
+		"image": c.written, "commit.id": string(a.Build.Commit), "commit.ref": daeploy.BranchName(a.Build.Ref),
 		"commit.author": commit.Author, "commit.date": commit.Authored.Format("Mon Jan 2 15:04:05 2006 -0700"),
 		"commit.message": subject(commit.Subject), "source-location": a.cloneURL(a.Build.ID.App),
 		"source-context-dir": c.src.File.ContextDir,
@@ -282,18 +288,18 @@ func subject(s string) string {
 	return s
 }
 
-// checkLabels holds the sum of all label bytes, but for the seven, below the
-// limit of S122.
-func checkLabels(labels map[string]string) error {
+// checkLabels holds the sum of all label bytes, but for those vouched for,
+// below the limit of S122.
+func checkLabels(labels, vouched map[string]string) error {
 	const most = 10240
 	sum := 0
-	names := slices.SortedFunc(maps.Keys(labels), func(x, y string) int {
+	counted := maps.Clone(labels)
+	maps.DeleteFunc(counted, func(name, _ string) bool { return vouched[name] != "" })
+	names := slices.SortedFunc(maps.Keys(counted), func(x, y string) int {
 		return len(y) + len(labels[y]) - len(x) - len(labels[x])
 	})
 	for _, name := range names {
-		if !strings.HasPrefix(name, labelOCI) {
-			sum += len(name) + len(labels[name])
-		}
+		sum += len(name) + len(labels[name])
 	}
 	if sum <= most {
 		return nil

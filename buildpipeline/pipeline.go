@@ -3,6 +3,7 @@ package buildpipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -11,8 +12,8 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// Config is what a pipeline works with. All fields but the last six must be
-// set; Limits has DefaultLimits.
+// Config is what a pipeline works with. The first six fields must be set,
+// and Limits, for which there is DefaultLimits.
 type Config struct {
 	Source  Source
 	Journal Journal
@@ -21,10 +22,11 @@ type Config struct {
 	Version string
 
 	MaxBuilds      int // builds at once, in all
-	MaxQueued      int // builds waiting, in all
 	Limits         Limits
 	DefaultBuilder daeploy.ImageRef // "" = none: .daeploy must name one
 	PullPolicy     daeploy.PullPolicy
+
+	MaxQueued, MaxQueuedPerApp int // builds waiting, in all and of one app; 0 = no limit
 
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
 	CABundle     string            // host path of PEM certificates for builds; "" = none
@@ -127,11 +129,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 // admit puts a recorded build into the queue and gives the function that works
 // on it. The build belongs to the pipeline now, not to whoever pushed it.
 func (p *Pipeline) admit(b daeploy.Build) func() {
-	ctx, stop := context.WithCancelCause(context.Background())
-	j := newJob(b, stop)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	j := newJob(b, cancel)
 	p.queue.add(j)
 	return func() {
-		defer stop(nil)
+		defer cancel(nil)
 		p.serve(ctx, j, b)
 	}
 }
@@ -139,7 +141,7 @@ func (p *Pipeline) admit(b daeploy.Build) func() {
 // serve sees one build through: turn, steps, end. It is the worker's one
 // place where a panic is caught.
 func (p *Pipeline) serve(ctx context.Context, j *job, b daeploy.Build) {
-	a := &attempt{Pipeline: p, Build: b}
+	a := &attempt{Pipeline: p, Build: b, job: j}
 	defer a.cleanUp(ctx)
 	defer p.queue.remove(j)
 	defer close(j.done)
@@ -202,13 +204,27 @@ func (p *Pipeline) Ready(ctx context.Context) error {
 	if err := p.waitReady(ctx); err != nil {
 		return err
 	}
-	if _, waiting := p.queue.count(); p.MaxQueued > 0 && waiting >= p.MaxQueued {
-		return &daeploy.Error{
-			Kind: daeploy.TryAgain, Code: "queue_full",
-			Message: count(waiting, "build") + " are waiting already; no more are taken", Hint: "push again in a few minutes",
-		}
+	if err := p.room(""); err != nil {
+		return err
 	}
 	return p.Engine.Check(ctx)
+}
+
+// room tells whether one more build may wait: of all, and of the app.
+func (p *Pipeline) room(app daeploy.AppName) error {
+	full := func(n int, of string) error {
+		return &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "queue_full",
+			Message: fmt.Sprintf("%s%s are waiting already; no more are taken", count(n, "build"), of), Hint: "push again in a few minutes",
+		}
+	}
+	if _, waiting := p.queue.count(); p.MaxQueued > 0 && waiting >= p.MaxQueued {
+		return full(waiting, "")
+	}
+	if n := len(p.queue.of(app)); p.MaxQueuedPerApp > 0 && n > p.MaxQueuedPerApp {
+		return full(n-1, " of "+string(app))
+	}
+	return nil
 }
 
 func (p *Pipeline) waitReady(ctx context.Context) error {

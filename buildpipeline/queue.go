@@ -3,6 +3,7 @@ package buildpipeline
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/daeploy/daeploy"
 )
@@ -19,23 +20,33 @@ type queue struct {
 
 // job is a build that is queued or running in this daemon.
 type job struct {
-	id     daeploy.BuildID
-	ref    string
-	commit daeploy.Revision
+	id      daeploy.BuildID
+	ref     string
+	commit  daeploy.Revision
+	options daeploy.PushOptions
+	moves   []daeploy.RefUpdate
 
 	turn  chan struct{} // closed when the job may run
 	moved chan struct{} // holds a token when its place may have changed
 	done  chan struct{} // closed when the build is final, or left to the next daemon
-	stop  func(cause error)
+
+	over   atomic.Bool // final, or asked to end: nothing may join it
+	cancel func(cause error)
+}
+
+// stop asks the job to end.
+func (j *job) stop(cause error) {
+	j.over.Store(true)
+	j.cancel(cause)
 }
 
 func newQueue(slots int) *queue {
 	return &queue{slots: slots, running: map[daeploy.AppName]*job{}}
 }
 
-func newJob(b daeploy.Build, stop func(error)) *job {
+func newJob(b daeploy.Build, cancel func(error)) *job {
 	return &job{
-		id: b.ID, ref: b.Ref, commit: b.Commit, stop: stop,
+		id: b.ID, ref: b.Ref, commit: b.Commit, options: b.Options, moves: b.Moves, cancel: cancel,
 		turn: make(chan struct{}), moved: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -116,9 +127,10 @@ func (q *queue) find(id daeploy.BuildID) *job {
 	return nil
 }
 
-// of lists the jobs of an app, the running one first, then in order of arrival.
+// of lists the jobs of an app that are not over, the running one first, then
+// in order of arrival.
 func (q *queue) of(app daeploy.AppName) []*job {
-	return slices.DeleteFunc(q.jobs(), func(j *job) bool { return j.id.App != app })
+	return slices.DeleteFunc(q.jobs(), func(j *job) bool { return j.id.App != app || j.over.Load() })
 }
 
 // jobs lists all: running ones first, in order of their apps' names.

@@ -40,10 +40,17 @@ func (p *Pipeline) Receive(ctx context.Context, push daeploy.Push, log io.Writer
 			answers[i] = p.store(ctx, push, c, plan[i], log)
 		}
 	}
-	// Builds come last: what takes no time need not wait for them.
+	// Builds come last: what takes no time need not wait for them. All are
+	// recorded before the first is followed, since the pusher may leave.
+	ids := make([]daeploy.BuildID, len(plan))
 	for i, c := range push.Commands {
 		if plan[i].builds {
-			answers[i] = p.build(ctx, push, c, []daeploy.RefUpdate{c.RefUpdate}, log)
+			ids[i], answers[i] = p.enter(ctx, push, c, []daeploy.RefUpdate{c.RefUpdate}, log)
+		}
+	}
+	for i, id := range ids {
+		if plan[i].builds && answers[i] == nil {
+			answers[i] = p.follow(ctx, push, id, log)
 		}
 	}
 	return answers
@@ -138,9 +145,10 @@ func (p *Pipeline) ownBranch(ctx context.Context, app daeploy.AppName, rev daepl
 
 // store moves a ref that builds nothing, at once (P2).
 func (p *Pipeline) store(ctx context.Context, push daeploy.Push, c daeploy.Command, to course, log io.Writer) error {
-	now, err := p.acceptable(ctx, push.App, c.RefUpdate)
+	leave, err := p.alone(ctx, push.App)
 	if err == nil {
-		err = p.Source.MoveRefs(ctx, push.App, daeploy.RefUpdate{Ref: c.Ref, Old: now, New: c.New})
+		err = p.moveNow(ctx, push.App, []daeploy.RefUpdate{c.RefUpdate})
+		leave()
 	}
 	if err != nil {
 		tell(log, err)
@@ -156,7 +164,11 @@ func told(c daeploy.Command, to course, log io.Writer) {
 		return
 	}
 	name := plain(daeploy.BranchName(c.Ref))
-	fmt.Fprintf(log, "%s is stored; only %s builds here\n", name, plain(to.branch))
+	if to.branch == "" {
+		fmt.Fprintf(log, "%s is stored; the first branch that is pushed will build\n", name)
+	} else {
+		fmt.Fprintf(log, "%s is stored; only %s builds here\n", name, plain(to.branch))
+	}
 	if plain(name) == daeploy.BranchName(c.Ref) && !strings.ContainsAny(name, " '\"$`\\;&|<>*?()") {
 		fmt.Fprintf(log, "hint: build it:  git push -o build daeploy %s\n", name)
 	}
@@ -179,7 +191,12 @@ func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []cou
 	}
 	switch len(building) {
 	case 0:
-		if err := p.moveNow(ctx, push.App, moves); err != nil {
+		leave, err := p.alone(ctx, push.App)
+		if err == nil {
+			err = p.moveNow(ctx, push.App, moves)
+			leave()
+		}
+		if err != nil {
 			tell(log, err)
 			return err
 		}
@@ -188,7 +205,11 @@ func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []cou
 		}
 		return nil
 	case 1:
-		return p.build(ctx, push, building[0], moves, log)
+		id, err := p.enter(ctx, push, building[0], moves, log)
+		if err != nil {
+			return err
+		}
+		return p.follow(ctx, push, id, log)
 	}
 	err := &daeploy.Error{
 		Kind: daeploy.Invalid, Code: "atomic_builds", Message: fmt.Sprintf("an atomic push can build one ref, not %d", len(building)),
@@ -198,38 +219,38 @@ func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []cou
 	return err
 }
 
-// build queues a build, or joins the one that builds the same commit, and
-// shows its log.
-func (p *Pipeline) build(ctx context.Context, push daeploy.Push, c daeploy.Command, moves []daeploy.RefUpdate, log io.Writer) error {
-	id, err := p.enter(ctx, push, c, moves)
-	if err != nil {
-		tell(log, err)
-		return err
-	}
+// follow shows a build's log to the pusher and gives the build's end; a pusher
+// who detaches hears where to find it.
+func (p *Pipeline) follow(ctx context.Context, push daeploy.Push, id daeploy.BuildID, log io.Writer) error {
 	if push.Options.Detach {
 		fmt.Fprintf(log, "success: %s is queued\nhint: follow it:  %s\n", id, p.command("logs -f "+id.String()))
 		return nil
 	}
 	view := daeploy.LogView{Follow: true, Quiet: push.Options.Quiet, Heartbeat: heartbeat}
-	if err := p.Journal.CopyLog(ctx, log, id, view); err != nil {
-		if !errors.Is(context.Cause(ctx), daeploy.ErrShutdown) {
-			return err
+	shown := p.Journal.CopyLog(ctx, log, id, view)
+	b, err := p.Journal.Build(id)
+	switch {
+	case err != nil:
+		return err
+	case b.Status.Final(): // the record decides, even if its log cannot be read
+		if shown != nil && ctx.Err() == nil {
+			p.Log.Error("build log could not be shown", "build", id, "err", shown)
 		}
+		if b.Err() != nil && push.Options.Quiet {
+			p.tail(id, log)
+		}
+		return b.Err()
+	case errors.Is(context.Cause(ctx), daeploy.ErrShutdown):
 		err := &daeploy.Error{
 			Kind: daeploy.TryAgain, Code: "restarting", Message: "the daemon is restarting; " + id.String() + " goes on",
 			Hint: "follow it:  " + p.command("logs -f "+id.String()),
 		}
 		tell(log, err)
 		return err
+	case shown != nil:
+		return shown
 	}
-	b, err := p.Journal.Build(id)
-	if err != nil {
-		return err
-	}
-	if err := b.Err(); err != nil && push.Options.Quiet {
-		p.tail(id, log)
-	}
-	return b.Err()
+	return fmt.Errorf("the log of %s ended before the build", id)
 }
 
 // tail shows the end of the app's output to a pusher who asked not to see it
@@ -246,145 +267,4 @@ func (p *Pipeline) tail(id daeploy.BuildID, w io.Writer) {
 		fmt.Fprintln(&out, line)
 	}
 	_, _ = w.Write(out.Bytes()) // a pusher who has gone needs no lines
-}
-
-// enter finds the push its place: it joins a build of the same commit, or
-// becomes a new one. One push to an app at a time, so that two of one commit
-// meet.
-func (p *Pipeline) enter(ctx context.Context, push daeploy.Push, c daeploy.Command, moves []daeploy.RefUpdate) (daeploy.BuildID, error) {
-	leave, err := p.alone(ctx, push.App)
-	if err != nil {
-		return daeploy.BuildID{}, err
-	}
-	defer leave()
-	others := p.queue.of(push.App)
-	for _, j := range others {
-		if j.commit == c.Target && j.ref == c.Ref && !push.Options.Clean && !push.Atomic {
-			return j.id, nil
-		}
-	}
-	if len(others) > 0 && push.Options.Running == daeploy.Reject {
-		return daeploy.BuildID{}, &daeploy.Error{
-			Kind: daeploy.TryAgain, Code: "busy", Message: others[0].id.String() + " is being built",
-			Hint: "push again later, or with -o wait or -o supersede",
-		}
-	}
-	b, err := p.create(ctx, push, c, moves)
-	if err != nil {
-		return daeploy.BuildID{}, err
-	}
-	if push.Options.Running == daeploy.Supersede {
-		for _, j := range others {
-			j.stop(daeploy.ErrSuperseded)
-		}
-	}
-	select {
-	case p.work <- p.admit(b):
-	case <-p.stopped: // it is recorded: the next daemon takes it up
-	}
-	return b.ID, nil
-}
-
-// alone lets one push to an app in at a time.
-func (p *Pipeline) alone(ctx context.Context, app daeploy.AppName) (leave func(), err error) {
-	door, _ := p.doors.LoadOrStore(app, make(chan struct{}, 1))
-	inside := door.(chan struct{})
-	select {
-	case inside <- struct{}{}:
-		return func() { <-inside }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// create records the build, durably, before anything else of it happens; then
-// the pin, which the next start would make up for (F3).
-func (p *Pipeline) create(ctx context.Context, push daeploy.Push, c daeploy.Command, moves []daeploy.RefUpdate) (daeploy.Build, error) {
-	commit, err := p.Source.Commit(ctx, push.App, c.Target)
-	if err != nil {
-		return daeploy.Build{}, err
-	}
-	forced := false
-	for _, m := range moves {
-		now, err := p.acceptable(ctx, push.App, m)
-		if err != nil && len(p.queue.of(push.App)) == 0 {
-			return daeploy.Build{}, err // no turn to wait for can change that
-		}
-		if m.Ref == c.Ref && now != "" {
-			ok, err := p.Source.Descends(ctx, push.App, now, c.Target)
-			if err != nil {
-				return daeploy.Build{}, err
-			}
-			forced = !ok
-		}
-	}
-	b := daeploy.Build{
-		ID: daeploy.BuildID{App: push.App}, Status: daeploy.StatusQueued, Commit: c.Target, Subject: commit.Subject,
-		Ref: c.Ref, Forced: forced, By: push.By.Name, Key: push.By.Key, Queued: time.Now().UTC(), Options: push.Options, Moves: moves,
-	}
-	if b, err = p.Journal.CreateBuild(b); err != nil {
-		return b, err
-	}
-	// From here on the build is the daemon's: a pusher who leaves changes nothing.
-	ctx = context.WithoutCancel(ctx)
-	p.Log.Info("build queued", "app", b.ID.App, "build", b.ID, "ref", b.Ref, "rev", b.Commit, "user", b.By, "remote", push.By.Remote)
-	return b, p.settle(ctx, b, moves)
-}
-
-// settle writes the log's first lines and the pin, and with -o detach moves
-// the refs: the build is durable now (P2).
-func (p *Pipeline) settle(ctx context.Context, b daeploy.Build, moves []daeploy.RefUpdate) error {
-	err := p.pin(ctx, b)
-	if err == nil && b.Options.Detach {
-		err = p.moveNow(ctx, b.ID.App, moves)
-	}
-	if err == nil {
-		err = p.greet(b)
-	}
-	if err == nil {
-		return nil
-	}
-	// The record is there already: it must not stay queued with nobody to run it.
-	a := &attempt{Pipeline: p, Build: b}
-	a.end(err)
-	return err
-}
-
-func (p *Pipeline) moveNow(ctx context.Context, app daeploy.AppName, moves []daeploy.RefUpdate) error {
-	for i, m := range moves {
-		now, err := p.acceptable(ctx, app, m)
-		if err != nil {
-			return err
-		}
-		moves[i].Old = now
-	}
-	return p.Source.MoveRefs(ctx, app, moves...)
-}
-
-// pin keeps the build's commit from git's garbage collection.
-func (p *Pipeline) pin(ctx context.Context, b daeploy.Build) error {
-	ref := fmt.Sprintf("%s%d", daeploy.PinPrefix, b.ID.Number)
-	now, err := p.Source.Ref(ctx, b.ID.App, ref)
-	if err != nil || now == b.Commit {
-		return err
-	}
-	return p.Source.MoveRefs(ctx, b.ID.App, daeploy.RefUpdate{Ref: ref, Old: now, New: b.Commit})
-}
-
-// greet writes what every log begins with.
-func (p *Pipeline) greet(b daeploy.Build) error {
-	log, err := p.Journal.OpenLog(b.ID)
-	if err != nil {
-		return err
-	}
-	title := fmt.Sprintf("daeploy %s - %s - %s ", p.Version, b.ID, b.Commit.Short())
-	err = log.Say(
-		title+fmt.Sprintf("%q", shorten(b.Subject, max(10, width-len(title)-2))),
-		"you may leave, the build goes on; to come back:",
-		"  "+p.command("logs -f "+b.ID.String()),
-	)
-	if closed := log.Close(); err == nil {
-		err = closed
-	}
-	return err
 }

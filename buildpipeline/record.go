@@ -2,7 +2,6 @@ package buildpipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -55,15 +54,18 @@ func refMoved(ref string, now daeploy.Revision) error {
 // record is the last step: the refs move, :latest follows. From here on the
 // build succeeds, and nobody can cancel it.
 func (a *attempt) record(ctx context.Context) error {
-	const patience = time.Minute
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	start := time.Now()
 	if err := a.moveRefs(ctx); err != nil {
-		return errors.Join(err, a.Engine.Untag(ctx, a.Build.Image))
-	}
-	if err := a.Engine.Tag(ctx, a.Build.Image, a.Build.ID.App.Latest()); err != nil {
 		return err
+	}
+	// The refs have moved: the build has succeeded, whatever it takes to say so.
+	if !a.insist("name the latest image", func() error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		return a.Engine.Tag(ctx, a.Build.Image, a.Build.ID.App.Latest())
+	}) {
+		return daeploy.ErrShutdown
 	}
 	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepRecord, Started: start.UTC(), Duration: time.Since(start)})
 	return nil
@@ -71,6 +73,8 @@ func (a *attempt) record(ctx context.Context) error {
 
 // moveRefs moves the refs once: after a crash they may have moved already (F4).
 func (a *attempt) moveRefs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	var moves []daeploy.RefUpdate
 	for _, m := range a.Build.Moves {
 		now, err := a.Source.Ref(ctx, a.Build.ID.App, m.Ref)

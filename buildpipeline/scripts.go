@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/daeploy/daeploy"
 )
@@ -162,7 +163,7 @@ func (f *finder) find(name string) (script, error) {
 	at := path.Join(f.layout.Scripts, name)
 	info, err := f.root.Stat(at)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case absent(err):
 		f.missing = append(f.missing, name)
 		f.places = append(f.places, fmt.Sprintf("%s of the image, by %s (nothing)", at, f.layout.Input))
 		return script{}, nil
@@ -236,15 +237,24 @@ func (f *finder) runnable(shown, at string, head []byte) ([]string, error) {
 			return nil, notRunnable(shown, "its first line names no interpreter", "write #!/bin/sh")
 		}
 		args, interpreter = []string{at}, words[0]
+		if !path.IsAbs(interpreter) {
+			return nil, notRunnable(shown, "its interpreter "+plain(interpreter)+" is not an absolute path", "write #!/bin/sh")
+		}
 	}
 	info, err := f.root.Stat(interpreter)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !absent(err) {
 		return nil, fmt.Errorf("look for %s in %s: %w", interpreter, f.image, err)
 	}
 	if err != nil || !info.Mode.IsRegular() || info.Mode.Perm()&0o111 == 0 {
 		return nil, notRunnable(shown, "the image has no "+plain(interpreter), "install the interpreter in the builder, or name another")
 	}
 	return args, nil
+}
+
+// absent tells whether there is nothing at a path, by whatever way: a file on
+// the way, or links in a circle, lead nowhere either.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
 }
 
 func notRunnable(shown, cause, hint string) error {

@@ -19,6 +19,7 @@ var (
 
 const (
 	environmentFile = ".s2i/environment"
+	ignoreFile      = ".s2iignore"
 	headBytes       = 512 // enough for any #! line the kernel reads
 )
 
@@ -60,6 +61,11 @@ func readSource(ctx context.Context, git Source, app daeploy.AppName, rev daeplo
 	}
 	if err := s.readHooks(ctx, git); err != nil {
 		return nil, err
+	}
+	if _, found, err := control(s.Files, ignoreFile); err != nil {
+		return nil, err
+	} else if found {
+		s.Notices = append(s.Notices, notice("%s has no effect yet: all files are delivered", ignoreFile))
 	}
 	return s, s.readEnvironment(ctx, git)
 }

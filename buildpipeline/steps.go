@@ -71,7 +71,10 @@ func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image
 	if err != nil {
 		return image, err
 	}
-	return image, a.update(func(b *daeploy.Build) { b.BuilderDigest = image.Digest })
+	if err := a.update(func(b *daeploy.Build) { b.BuilderDigest = image.Digest }); err != nil {
+		return image, err
+	}
+	return image, a.log.Say(a.told())
 }
 
 // pulling tells the log how far a pull is.
@@ -112,7 +115,7 @@ func capped[T int64 | float64 | time.Duration](a *attempt, name string, want, mo
 
 // checkout writes the source and the hooks into the rootfs (section 3).
 func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error {
-	return a.step(daeploy.StepCheckout, func() (string, error) {
+	err := a.step(daeploy.StepCheckout, func() (string, error) {
 		if err := a.directories(c); err != nil {
 			return "", err
 		}
@@ -121,6 +124,10 @@ func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error 
 		}
 		return fmt.Sprintf("%s, %s", count(len(src.Files), "file"), size(src.bytes())), nil
 	})
+	if err != nil {
+		return err
+	}
+	return a.log.Say(append([]string{a.told()}, src.Notices...)...)
 }
 
 // directories makes what S33 to S38 and S50 ask for.
@@ -187,10 +194,9 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
 	if err := a.Source.Blobs(ctx, src.App, ids, func(i int, r io.Reader) error { return puts[i](r) }); err != nil {
 		return err
 	}
-	if err := a.ws.SetTimes(c.path("src"), src.Commit.Committed); err != nil {
-		return err
-	}
-	return a.log.Say(src.Notices...)
+	return errors.Join(
+		a.ws.SetTimes(c.path("src"), src.Commit.Committed), a.ws.SetTimes(c.path("scripts"), src.Commit.Committed),
+	)
 }
 
 func (a *attempt) link(target string, f daeploy.File, r io.Reader) error {
@@ -243,10 +249,11 @@ func (a *attempt) fromStarted(ctx context.Context) error {
 	step := a.lastStep()
 	step.Duration = time.Since(step.Started)
 	step.Detail = fmt.Sprintf("exit %d", exit.Code)
-	if err := a.log.Say(phase(step.Name, step.Detail, step.Duration)); err != nil {
+	// First the journal, then the line: a restart in between repeats nothing.
+	if err := a.reach(stageAssembled); err != nil {
 		return err
 	}
-	if err := a.reach(stageAssembled); err != nil {
+	if err := a.log.Say(a.told()); err != nil {
 		return err
 	}
 	return a.fromAssembled(ctx)
@@ -298,7 +305,7 @@ func (a *attempt) because(ctx context.Context, err error) error {
 		}
 	}
 	switch {
-	case errors.Is(err, daeploy.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, daeploy.ErrTimeout):
 		return buildFailed("build_timeout", fmt.Sprintf("[build] timeout can go up to %s", a.Limits.MaxTimeout),
 			"stopped after %s, the time limit of this build", a.note.Timeout)
 	case errors.Is(err, errSilence):
@@ -333,6 +340,9 @@ func (a *attempt) fromAssembled(ctx context.Context) error {
 		return err
 	}
 	if err := a.reach(stageStored); err != nil {
+		return err
+	}
+	if err := a.log.Say(a.told()); err != nil {
 		return err
 	}
 	return a.record(ctx)

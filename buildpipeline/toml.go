@@ -35,6 +35,12 @@ func DecodeTOML(file string, data []byte, into any) error {
 	if !utf8.Valid(data) {
 		return &FileError{File: file, Line: 1, Column: 1, Problem: "the file is not UTF-8", Hint: "save it as UTF-8"}
 	}
+	if line := tooDeep(data); line > 0 {
+		return &FileError{
+			File: file, Line: line, Column: 1, Problem: fmt.Sprintf("tables are nested more than %d deep", maxNesting),
+			Hint: "no key of this file lies deeper than one table",
+		}
+	}
 	meta, err := toml.Decode(string(data), into)
 	if err != nil {
 		return decodeError(file, data, err)
@@ -60,6 +66,68 @@ func DecodeTOML(file string, data []byte, into any) error {
 	return fault
 }
 
+// maxNesting bounds dotted keys and brackets: the parser's time and memory grow
+// with the square of their depth (F73).
+const maxNesting = 32
+
+// tooDeep gives the first line on which dots of one key, or open brackets, are
+// more than maxNesting; 0 if there is none. It reads strings and comments only
+// as far as it must to know that it is in one, and so may count too much in a
+// file that is no TOML.
+func tooDeep(data []byte) (line int) {
+	line = 1
+	depth, dots := 0, 0
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; c {
+		case '\n':
+			line, dots = line+1, 0
+		case '#':
+			for i+1 < len(data) && data[i+1] != '\n' {
+				i++
+			}
+		case '"', '\'':
+			end := endOfString(data, i)
+			line += bytes.Count(data[i:end], []byte("\n"))
+			i = end - 1
+		case '[', '{':
+			depth, dots = depth+1, 0
+		case ']', '}':
+			depth = max(0, depth-1)
+		case '=', ',':
+			dots = 0
+		case '.':
+			dots++
+		}
+		if depth > maxNesting || dots > maxNesting {
+			return line
+		}
+	}
+	return 0
+}
+
+// endOfString gives the index behind the string that begins at i; one that has
+// no end ends with its line, or with the file if it has three quotes.
+func endOfString(data []byte, i int) int {
+	quote, rest := data[i], data[i+1:]
+	if three := bytes.Repeat([]byte{quote}, 3); bytes.HasPrefix(data[i:], three) {
+		if n := bytes.Index(data[i+3:], three); n >= 0 {
+			return i + 3 + n + 3
+		}
+		return len(data)
+	}
+	for n := 0; n < len(rest); n++ {
+		switch {
+		case rest[n] == quote:
+			return i + 1 + n + 1
+		case rest[n] == '\n':
+			return i + 1 + n
+		case rest[n] == '\\' && quote == '"':
+			n++
+		}
+	}
+	return len(data)
+}
+
 func decodeError(file string, data []byte, err error) error {
 	fault := &FileError{File: file, Line: 1, Column: 1, Problem: err.Error(), Hint: "the file is TOML: NAME = \"value\", one per line"}
 	if parse, ok := errors.AsType[toml.ParseError](err); ok {
@@ -71,6 +139,10 @@ func decodeError(file string, data []byte, err error) error {
 		if fault.Problem == "" {
 			fault.Problem = strings.TrimPrefix(err.Error(), "toml: ")
 		}
+	}
+	const most = 200 // bytes; a problem may quote the file
+	if len(fault.Problem) > most {
+		fault.Problem = strings.ToValidUTF8(fault.Problem[:most], "") + "..."
 	}
 	return fault
 }

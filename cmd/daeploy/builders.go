@@ -48,17 +48,18 @@ func buildBuilder(ctx context.Context, socket string, words []string, std stream
 		w.CloseWithError(err)
 	}()
 	code, err := ask(ctx, socket, []string{"builders", "import", "-"}, r, std)
-	r.CloseWithError(errors.New("the daemon took no more"))
-	if failed := <-made; failed != nil && daeploy.KindOf(failed) != daeploy.Internal {
+	r.CloseWithError(errTaken)
+	if failed := <-made; failed != nil && !errors.Is(failed, errTaken) {
 		return failed // the daemon's complaint about a cut-off archive says less
-	} else if err == nil && code == 0 {
-		return failed
 	}
-	if err != nil {
+	if err != nil || code == 0 {
 		return err
 	}
 	return daeploy.Errorf(daeploy.Failure, "import_failed", "the daemon did not take the image (exit %d)", code)
 }
+
+// errTaken ends the making of an archive that the daemon reads no further.
+var errTaken = errors.New("the daemon took no more")
 
 func readRecipe(dir string) (builderimage.Recipe, error) {
 	var r builderimage.Recipe

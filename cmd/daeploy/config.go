@@ -38,6 +38,7 @@ type config struct {
 	AllowBuilderOption bool               `toml:"allow_builder_option"`
 	MaxBuilds          int                `toml:"max_builds"`
 	MaxQueued          int                `toml:"max_queued"`
+	MaxQueuedPerApp    int                `toml:"max_queued_per_app"`
 	CABundle           string             `toml:"ca_bundle"`
 
 	Build    buildConfig       `toml:"build"`
@@ -78,7 +79,7 @@ func defaultConfig() config {
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
 		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy",
 		DefaultBuilder: "daeploy.local/builders/python:3.11", PullPolicy: daeploy.PullIfMissing,
-		MaxBuilds: runtime.NumCPU(), MaxQueued: 100,
+		MaxBuilds: runtime.NumCPU(), MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
 			Memory: bytes(limits.Build.Memory), MaxMemory: bytes(limits.MaxMemory), CPUs: limits.Build.CPUs, MaxCPUs: limits.MaxCPUs,
 			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
@@ -141,6 +142,7 @@ func (c *config) check() error {
 	}{
 		{"max_builds", float64(c.MaxBuilds)},
 		{"max_queued", float64(c.MaxQueued)},
+		{"max_queued_per_app", float64(c.MaxQueuedPerApp)},
 		{"build.memory", float64(c.Build.Memory)},
 		{"build.cpus", c.Build.CPUs},
 		{"build.pids", float64(c.Build.PIDs)},

@@ -158,6 +158,23 @@ func (h host) Status(ctx context.Context) (control.Status, error) {
 	return s, nil
 }
 
+// insist does what can wait until containerd answers, and never ends the
+// daemon (F104).
+func insist(ctx context.Context, log *slog.Logger, what string, do func(context.Context) error) error {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		log.Warn("not done yet", "step", what, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // closing closes what serve opened; at that point there is nobody to tell but
 // the log.
 func closing(log *slog.Logger, what string, c io.Closer) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,9 @@ import (
 // serve is the daemon: it joins the rooms and runs them until ctx ends.
 func serve(ctx context.Context, words []string, std streams) error {
 	c, err := serveConfig(words, std)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -64,7 +68,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	defer doors.close()
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
-		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, Limits: c.limits(),
+		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), PullPolicy: c.PullPolicy,
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: c.Env, PublicURL: c.publicURL(doors.ssh),
 	})
@@ -93,7 +97,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pipeline.Run(ctx) })
 	group.Go(func() error { return front.Run(ctx) })
-	group.Go(func() error { return containers.RemoveForeground(ctx) })
+	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
 	group.Go(func() error { return systemd.Watch(ctx, records.Alive, log) })
 	group.Go(func() error {
 		log.Info("ready", "ssh", doors.ssh.Addr().String(), "socket", c.Socket)
@@ -127,7 +131,9 @@ func serveConfig(words []string, std streams) (config, error) {
 		flags.StringVar(f.from, f.name, *f.from, f.usage)
 		set[f.name] = func() { *f.to = *f.from }
 	}
-	if err := flags.Parse(words); err != nil {
+	if err := flags.Parse(words); errors.Is(err, flag.ErrHelp) {
+		return c, err
+	} else if err != nil {
 		return c, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: err.Error(), Hint: "daeploy serve --help"}
 	}
 	if flags.NArg() > 0 {
