@@ -28,7 +28,7 @@ demo: deps build ## a real push from start to HTTP answer; KEEP=1 leaves it runn
 
 .PHONY: test
 test: deps ## run all tests, in a network of their own
-	test/isolate.sh $(GO) test -race -timeout 50m $(TESTFLAGS) ./...
+	test/isolate.sh $(GO) test -race -count=1 -timeout 50m $(TESTFLAGS) ./...
 
 .PHONY: unit
 unit: ## run the tests that need neither root nor containerd
@@ -49,7 +49,7 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, 
 	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
 	$(TOOLS)/golangci-lint-$(GOLANGCI) fmt --diff
 	@packaging/deps.sh shellcheck
-	git ls-files -z | xargs -0 grep -lE '^#!/bin/(ba)?sh' | xargs shellcheck
+	git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!\/.*sh$$/ { print FILENAME }' | xargs shellcheck
 
 .PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database

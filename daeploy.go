@@ -128,6 +128,16 @@ func (r ImageRef) Host() string {
 	return host
 }
 
+// App is the app whose image this is, if it is one: daeploy.local/<app>, by
+// whatever tag or digest.
+func (r ImageRef) App() (AppName, bool) {
+	name, ok := strings.CutPrefix(r.Repository(), ImageDomain+"/")
+	if !ok || strings.Contains(name, "/") {
+		return "", false
+	}
+	return AppName(name), true
+}
+
 // Repository is the name without tag and digest.
 func (r ImageRef) Repository() string {
 	s, _, _ := strings.Cut(string(r), "@")

@@ -82,7 +82,16 @@ func TestParseAppFileFaults(t *testing.T) {
 		{"cpus below zero", "[build]\ncpus = -1\n", ".daeploy:2:1: cpus"},
 		{"cpus as text", "[build]\ncpus = \"2\"\n", ".daeploy:2:1: cpus"},
 		{"host paths, F75", "[mounts]\n\"/\" = \"/host\"\n", `.daeploy:1:2: unknown table "mounts"`},
-		{"nested brackets, F73", strings.Repeat("[", 60_000), ".daeploy:1:"},
+		{"nested brackets, F73", strings.Repeat("[", 60_000), ".daeploy:1:1: tables are nested"},
+		{"nested tables, F73", "x = " + strings.Repeat("{a=", 20_000), ".daeploy:1:1: tables are nested"},
+		{"deep dotted key, F73", "\n" + strings.Repeat("a.", 32_000) + "a = 1\n", ".daeploy:2:1: tables are nested"},
+		{"deep dotted table, F73", "[" + strings.Repeat("a.", 32_000) + "a]\n", ".daeploy:1:1: tables are nested"},
+		{"a million digits, F73", "builder = " + strings.Repeat("9", 65_000), ".daeploy:1:"},
+		{"30,000 keys, F73", strings.Repeat("a=1\nb=1\n", 8_000), ".daeploy:"},
+		{"tables without end, F73", strings.Repeat("[[a]]\n", 10_000), ".daeploy:"},
+		{"dots in a string are none", "bulder = '" + strings.Repeat(".", 100) + "' # " + strings.Repeat("[", 100) + "\n", `unknown key "bulder"`},
+		{"too little memory", "[build]\nmemory = \"1MiB\"\n", ".daeploy:2:1: memory"},
+		{"too few cpus", "[build]\ncpus = 0.000001\n", ".daeploy:2:1: cpus"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			begin := time.Now()
@@ -93,6 +102,9 @@ func TestParseAppFileFaults(t *testing.T) {
 			var e *daeploy.Error
 			if !errors.As(err, &e) {
 				t.Fatalf("error %v, want a daeploy.Error", err)
+			}
+			if len(e.Message) > 400 {
+				t.Errorf("the message has %d bytes", len(e.Message))
 			}
 			if e.Code != "daeploy_file_invalid" || !strings.Contains(e.Message, test.want) {
 				t.Errorf("%s: %q, want daeploy_file_invalid: %q", e.Code, e.Message, test.want)

@@ -169,9 +169,15 @@ func told(c daeploy.Command, to course, log io.Writer) {
 	} else {
 		fmt.Fprintf(log, "%s is stored; only %s builds here\n", name, plain(to.branch))
 	}
-	if plain(name) == daeploy.BranchName(c.Ref) && !strings.ContainsAny(name, " '\"$`\\;&|<>*?()") {
-		fmt.Fprintf(log, "hint: build it:  git push -o build daeploy %s\n", name)
+	// With -o build the same push says "Everything up-to-date" now: the ref is
+	// there. Pushing it to the branch that builds is what works.
+	if to.branch == "" || strings.ContainsAny(name+to.branch, " '\"$`\\;&|<>*?()") || name != daeploy.BranchName(c.Ref) {
+		return
 	}
+	if !c.IsBranch() {
+		name += "^{}"
+	}
+	fmt.Fprintf(log, "hint: build it:  git push daeploy %s:%s\n", name, to.branch)
 }
 
 // atomically moves all refs of a push in one transaction: at once, or, if one

@@ -54,6 +54,11 @@ func readLayout(ref daeploy.ImageRef, f builderFacts) (layout, error) {
 	if path.IsAbs(dest) {
 		l.Dest = path.Clean(dest)
 	}
+	for _, bad := range []string{"/proc", "/sys", "/dev"} {
+		if l.Workdir == bad || strings.HasPrefix(l.Workdir, bad+"/") {
+			return l, builderInvalid(ref, fmt.Sprintf("its working directory is %q", plain(l.Workdir)), "correct its WORKDIR")
+		}
+	}
 	for _, bad := range []string{"/proc", "/sys", "/dev", "/run"} {
 		if l.Dest == "/" || l.Dest == bad || strings.HasPrefix(l.Dest, bad+"/") {
 			return l, builderInvalid(ref, fmt.Sprintf("its destination is %q", l.Dest), "correct its "+from)

@@ -57,10 +57,17 @@ func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image
 		}
 	}
 	a.Build.Builder = ref
+	if app, ok := ref.App(); ok && app != a.Build.ID.App {
+		// Another app's image holds that app's source: it is none of ours to read,
+		// nor to tell whether it exists (F63).
+		return image, buildFailed("builder_missing", "check name and tag in .daeploy", "builder image %s was not found", ref)
+	}
 	err = a.step(daeploy.StepBuilder, func() (string, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, pullTime, errPull)
+		defer cancel()
 		image, err = a.ws.Image(ctx, ref, a.PullPolicy, a.pulling(ref))
 		if err != nil {
-			return "", err
+			return "", a.because(ctx, err)
 		}
 		how := "present"
 		if image.Pulled {
@@ -237,7 +244,14 @@ func (a *attempt) assemble(ctx context.Context, c *contract) error {
 	return a.fromStarted(ctx)
 }
 
-var errSilence = errors.New("silent for too long")
+var (
+	errSilence = errors.New("silent for too long")
+	errPull    = errors.New("the pull takes too long")
+)
+
+// pullTime bounds how long a build waits for its builder image: a registry that
+// trickles must not hold a slot for ever (F82).
+const pullTime = 10 * time.Minute
 
 // fromStarted waits for the script, which this or an earlier daemon started.
 func (a *attempt) fromStarted(ctx context.Context) error {
@@ -308,6 +322,9 @@ func (a *attempt) because(ctx context.Context, err error) error {
 	case errors.Is(err, daeploy.ErrTimeout):
 		return buildFailed("build_timeout", fmt.Sprintf("[build] timeout can go up to %s", a.Limits.MaxTimeout),
 			"stopped after %s, the time limit of this build", a.note.Timeout)
+	case errors.Is(err, errPull):
+		return buildFailed("builder_unreachable", "push again later, or ask the operator to pull it: builders pull "+string(a.Build.Builder),
+			"%s could not be pulled within %s", a.Build.Builder, pullTime)
 	case errors.Is(err, errSilence):
 		return buildFailed("build_timeout", "print something now and then, or do less",
 			"stopped: the build printed nothing for %s", a.Limits.Silence)

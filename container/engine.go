@@ -47,6 +47,7 @@ type Config struct {
 
 	ResolvConf         []string // where name servers are looked up; default: /etc/resolv.conf, then systemd-resolved's
 	InsecureRegistries []string // hosts, with their ports, that are asked by plain HTTP
+	TrustedRegistries  []string // hosts, with or without ports, that may be at any address, this host's included
 	// Credentials gives user and secret for a registry; nil or "" for none.
 	Credentials func(host string) (user, secret string, err error)
 	RunLimits   daeploy.Limits // of images started by RunImage

@@ -68,7 +68,7 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 	if err := b.furnish(&s, tree, len(e.cfg.Hook) > 0, ""); err != nil {
 		return 0, err
 	}
-	return b.attend(ctx, s, spec)
+	return b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
 }
 
 // runError says "image", where a build would say "builder".
@@ -138,7 +138,7 @@ func environment(base, more []string, defaults ...string) []string {
 }
 
 // attend starts the process, joins its streams to the spec's, and waits.
-func (b *box) attend(ctx context.Context, s sandbox, spec daeploy.RunSpec) (int, error) {
+func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeploy.RunSpec) (int, error) {
 	stdin, inputEnded := endingReader(spec.Stdin)
 	options := []cio.Opt{cio.WithStreams(stdin, orDiscard(spec.Stdout), orDiscard(spec.Stderr)), cio.WithFIFODir(b.dir())}
 	if spec.Terminal {
@@ -159,7 +159,11 @@ func (b *box) attend(ctx context.Context, s sandbox, spec daeploy.RunSpec) (int,
 	}
 	exited := make(chan ended, 1)
 	go func() { exited <- b.await(inner) }()
-	end := b.serve(ctx, inner, task, spec.Resize, inputEnded, exited)
+	over, watching := make(chan overrun, 1), make(chan struct{})
+	go func() { defer close(watching); b.watch(inner, readHost(), disk, over) }()
+	end := b.serve(ctx, inner, task, spec.Resize, inputEnded, exited, over)
+	cancel()
+	<-watching
 	clean, done := cleanup(ctx)
 	defer done()
 	// This waits until all output is written.
@@ -174,8 +178,9 @@ func (b *box) attend(ctx context.Context, s sandbox, spec daeploy.RunSpec) (int,
 
 // serve passes on what happens outside until the process has ended.
 func (b *box) serve(ctx, inner context.Context, task containerd.Task, resize <-chan daeploy.WindowSize,
-	inputEnded <-chan struct{}, exited <-chan ended,
+	inputEnded <-chan struct{}, exited <-chan ended, over <-chan overrun,
 ) ended {
+	var beyond error
 	warn := func(step string, err error) {
 		if err != nil && !errdefs.IsNotFound(err) {
 			b.engine.cfg.Log.Warn("process not reached", "container", b.name, "step", step, "err", err)
@@ -186,7 +191,15 @@ func (b *box) serve(ctx, inner context.Context, task containerd.Task, resize <-c
 	for {
 		select {
 		case end := <-exited:
+			if beyond != nil {
+				end.err = beyond
+			}
 			return end
+		case o := <-over:
+			if o.detail != "" {
+				beyond = daeploy.Errorf(daeploy.Failure, "disk_limit", "stopped: the run wrote too much: %s", o.detail)
+			}
+			warn("signal", b.signal(inner, syscall.SIGKILL))
 		case size, ok := <-resize:
 			if !ok {
 				resize = nil

@@ -118,7 +118,7 @@ func (e *Engine) pullOnce(ctx context.Context, c *containerd.Client, ref daeploy
 	quiet.SetOutput(io.Discard)
 	ctx = log.WithLogger(ctx, logrus.NewEntry(quiet))
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = headerTime
+	transport.ResponseHeaderTimeout, transport.DialContext = headerTime, e.dial
 	defer transport.CloseIdleConnections()
 	web := &http.Client{Transport: transport}
 	auth := docker.NewDockerAuthorizer(docker.WithAuthClient(web), docker.WithAuthCreds(e.credentials))
@@ -159,7 +159,7 @@ func passing(err error) bool {
 	switch {
 	case errors.As(err, &status):
 		return status.StatusCode >= 500 || status.StatusCode == http.StatusTooManyRequests
-	case errors.As(err, new(*imageFault)), errors.Is(err, docker.ErrInvalidAuthorization),
+	case errors.As(err, new(*imageFault)), errors.Is(err, docker.ErrInvalidAuthorization), errors.Is(err, errAddress),
 		errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
 		errdefs.IsFailedPrecondition(err), errdefs.IsInvalidArgument(err):
 		return false

@@ -115,7 +115,7 @@ func TestPullRefusals(t *testing.T) {
 		{"daeploy.local/none:1", "builder_missing", "was not found", "daeploy builders"},
 		{r.Host + "/denied/a:1", "builder_denied", "does not let this server read", "add credentials for " + r.Host},
 		{r.Host + "/broken/a:1", "builder_unreachable", "could not be pulled", "the operator can check"},
-		{"127.0.0.1:1/a:1", "builder_unreachable", "connection refused", "the operator can check 127.0.0.1:1"},
+		{"127.0.0.1:1/a:1", "builder_unreachable", "a registry may not be at this address", "the operator can check 127.0.0.1:1"},
 		{r.Host + "/other:1", "builder_platform", "has no version for linux/" + here, "it offers: linux/s390x"},
 		{r.Host + "/index:1", "builder_platform", "has no version for linux/" + here, "it offers: linux/s390x, linux/riscv64"},
 		{r.Host + "/onbuild:1", "builder_onbuild", "ONBUILD", "without ONBUILD"},

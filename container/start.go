@@ -63,6 +63,11 @@ func startError(err error) error {
 	return err
 }
 
+// below tells whether path is one of dirs, or inside one.
+func below(path string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") })
+}
+
 // output is the file that the shim writes.
 func (b *box) output() string { return filepath.Join(b.dir(), "output") }
 
@@ -85,6 +90,9 @@ func (b *box) furnish(s *sandbox, t *rootfs.Tree, connected bool, bundle string)
 	}
 	// The runtime must not be led to a descriptor of its own (CVE-2024-21626).
 	dir, err := t.Resolve(s.dir)
+	if err == nil && below(dir, "/proc", "/sys", "/dev", "/run/secrets") {
+		err = fs.ErrInvalid
+	}
 	if err == nil {
 		var info daeploy.FileInfo
 		if info, err = t.Stat(dir); err == nil && !info.Mode.IsDir() {

@@ -74,11 +74,14 @@ func (t *tap) copyCommands(git io.Writer, client io.Reader) (hasOptions bool, er
 			t.shallow = true
 			t.mu.Unlock()
 		} else {
-			text, caps, _ := strings.Cut(string(line), "\x00")
+			text, caps, more := strings.Cut(string(line), "\x00")
 			if first {
-				first = false
 				hasOptions = t.capabilities(caps)
+			} else if more {
+				// git would read capabilities here too; no client sends them.
+				return false, overLimit("command_invalid", "a command holds a NUL character")
 			}
+			first = false
 			if err := t.command(text, names); err != nil {
 				return false, err
 			}

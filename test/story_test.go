@@ -154,8 +154,8 @@ func (s *story) importFixtures() error {
 	}
 	for _, image := range []containertest.Image{
 		{Name: "daeploy.local/builders/test:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: config},
-		{Name: "daeploy.local/plain:1", Shell: true},
-		{Name: "daeploy.local/onbuild:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: map[string]any{"OnBuild": []string{"RUN true"}}},
+		{Name: "daeploy.local/builders/plain:1", Shell: true},
+		{Name: "daeploy.local/builders/onbuild:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: map[string]any{"OnBuild": []string{"RUN true"}}},
 	} {
 		cmd := exec.Command(program, "--socket", s.path("daeploy.sock"), "builders", "import", "-")
 		cmd.Stdin = bytes.NewReader(containertest.Archive(s.TB, image))

@@ -71,6 +71,7 @@ type networkConfig struct {
 
 type registryConfig struct {
 	Insecure []string `toml:"insecure"` // hosts that are asked by plain HTTP
+	Trusted  []string `toml:"trusted"`  // hosts that may be at any address, this host's included
 }
 
 func defaultConfig() config {
@@ -183,7 +184,7 @@ func (c *config) container(self, owner string, log *slog.Logger) container.Confi
 			Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,
 			PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}, DataDir: filepath.Join(c.StateDir, "network"),
 		},
-		InsecureRegistries: c.Registry.Insecure, RunLimits: c.limits().Build,
+		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted, RunLimits: c.limits().Build,
 	}
 }
 

@@ -131,8 +131,30 @@ func (d *Daemon) Restart() error {
 // Revive starts containerd again after Kill.
 func (d *Daemon) Revive() error { return d.run() }
 
-// Pause lets containerd hang; Resume wakes it.
-func (d *Daemon) Pause() error { return d.cmd.Process.Signal(syscall.SIGSTOP) }
+// Pause lets containerd hang; Resume wakes it. When it returns, every thread
+// has stopped: the signal alone leaves time for an answer.
+func (d *Daemon) Pause() error {
+	if err := d.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	threads := fmt.Sprintf("/proc/%d/task", d.cmd.Process.Pid)
+	for range 500 {
+		running := false
+		entries, err := os.ReadDir(threads)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			text, err := os.ReadFile(filepath.Join(threads, e.Name(), "status"))
+			running = running || err == nil && !strings.Contains(string(text), "State:\tT")
+		}
+		if !running {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("containerd does not stop")
+}
 
 // Resume ends Pause.
 func (d *Daemon) Resume() error { return d.cmd.Process.Signal(syscall.SIGCONT) }

@@ -129,7 +129,7 @@ func TestRules(t *testing.T) {
 		"daeploy0-forward": {
 			"-o daeploy0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-o daeploy0 -j DROP", "! -i daeploy0 -j RETURN",
 			"! -s 10.209.0.0/16 -j DROP", "-d 169.254.169.254/32 -p udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp --dport 53 -j ACCEPT",
-			"-d 0.0.0.0/8 -j DROP", "-d 127.0.0.0/8 -j DROP", "-d 169.254.0.0/16 -j DROP", "-d 224.0.0.0/4 -j DROP", "-d 240.0.0.0/4 -j DROP",
+			"-m conntrack --ctstate DNAT -j DROP", "-d 0.0.0.0/8 -j DROP", "-d 127.0.0.0/8 -j DROP", "-d 169.254.0.0/16 -j DROP", "-d 224.0.0.0/4 -j DROP", "-d 240.0.0.0/4 -j DROP", "-d 168.63.129.16/32 -j DROP", "-d 100.100.100.200/32 -j DROP", "-d 192.0.0.0/24 -j DROP",
 			"-d 10.0.0.0/8 -j DROP", "-d 100.64.0.0/10 -j DROP", "-d 172.16.0.0/12 -j DROP", "-d 192.168.0.0/16 -j DROP", "-j ACCEPT",
 		},
 		"daeploy0-input": {
@@ -176,4 +176,37 @@ func FuzzReadResolver(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestForbids: what the daemon does not reach for a build either (F112).
+func TestForbids(t *testing.T) {
+	open := network.Config{AllowPrivate: true}
+	for _, test := range []struct {
+		addr         string
+		open, closed bool
+	}{
+		{"169.254.169.254", true, true},
+		{"::ffff:169.254.169.254", true, true},
+		{"168.63.129.16", true, true},
+		{"100.100.100.200", true, true},
+		{"127.0.0.1", true, true},
+		{"::1", true, true},
+		{"fe80::1", true, true},
+		{"fd00:ec2::254", true, true},
+		{"224.0.0.1", true, true},
+		{"0.0.0.0", true, true},
+		{"10.1.2.3", false, true},
+		{"192.168.1.1", false, true},
+		{"fd12::1", false, true},
+		{"198.51.100.7", false, false},
+		{"2001:db8::1", false, false},
+	} {
+		addr := netip.MustParseAddr(test.addr)
+		if got := open.Forbids(addr); got != test.open {
+			t.Errorf("%s with private ranges allowed: forbidden %v, want %v", addr, got, test.open)
+		}
+		if got := (network.Config{}).Forbids(addr); got != test.closed {
+			t.Errorf("%s without private ranges: forbidden %v, want %v", addr, got, test.closed)
+		}
+	}
 }

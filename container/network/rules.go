@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -14,7 +15,13 @@ import (
 // never are destinations that no build reaches: this network, loopback,
 // link-local with the metadata services of clouds, multicast, and what is
 // reserved or broadcast (F112).
-var never = []string{"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"}
+var never = []string{
+	"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4",
+	"168.63.129.16/32", "100.100.100.200/32", "192.0.0.0/24", // clouds that keep theirs elsewhere
+}
+
+// never6 are the same of IPv6, for connections the daemon makes for a build.
+var never6 = []string{"::/128", "::1/128", "fe80::/10", "ff00::/8", "fd00:ec2::254/128", "fd20:ce::254/128"}
 
 // private are the ranges that AllowPrivate is about.
 var private = []string{"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"}
@@ -57,6 +64,8 @@ func (c Config) rules4() map[string][]string {
 			forward, input = append(forward, rule), append(input, rule)
 		}
 	}
+	// What the host forwards to somebody else's container is the host's.
+	forward = append(forward, "-m conntrack --ctstate DNAT -j DROP")
 	dropped := never
 	if !c.AllowPrivate {
 		dropped = append(slices.Clip(dropped), private...)
@@ -69,6 +78,21 @@ func (c Config) rules4() map[string][]string {
 		c.Bridge + "-input":   append(input, "-j DROP"),
 		c.Bridge + "-nat":     {"-s " + c.Subnet + " ! -o " + c.Bridge + " -j MASQUERADE"},
 	}
+}
+
+// Forbids tells whether builds, and who acts for them, must not reach addr.
+func (c Config) Forbids(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	lists := [][]string{never, never6}
+	if !c.AllowPrivate {
+		lists = append(lists, private, []string{"fc00::/7"})
+	}
+	for _, prefix := range slices.Concat(lists...) {
+		if netip.MustParsePrefix(prefix).Contains(addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // rules6 drop everything: builds have no IPv6 but their link-local addresses.

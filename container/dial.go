@@ -1,0 +1,69 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"syscall"
+)
+
+// errAddress is final: another try meets the same rule.
+var errAddress = errors.New("a registry may not be at this address")
+
+// dial connects to registries. Their names, their token services and where
+// they redirect to come from strangers, so the address that a name resolves to
+// decides: what a build must not reach, the daemon does not reach for it, this
+// host included. Hosts that the operator lists, and his proxies, may be
+// anywhere.
+func (e *Engine) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	var d net.Dialer
+	listed := slices.Concat(e.cfg.InsecureRegistries, e.cfg.TrustedRegistries, proxies())
+	if !slices.Contains(listed, address) && !slices.Contains(listed, host) {
+		d.Control = func(_, address string, _ syscall.RawConn) error { return e.allowed(address) }
+	}
+	return d.DialContext(ctx, network, address)
+}
+
+// allowed refuses an address that is this host's, or that no build reaches.
+func (e *Engine) allowed(address string) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return err
+	}
+	addr := to.Addr().WithZone("").Unmap()
+	mine := slices.ContainsFunc(own, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err == nil && prefix.Addr().Unmap() == addr
+	})
+	if mine || e.cfg.Network.Forbids(addr) {
+		return fmt.Errorf("%w: %s", errAddress, addr)
+	}
+	return nil
+}
+
+// proxies are those of the daemon's environment, as host:port.
+func proxies() []string {
+	var all []string
+	for _, scheme := range []string{"http", "https"} {
+		request, err := http.NewRequest(http.MethodGet, scheme+"://registry.invalid/", nil)
+		if err != nil {
+			continue
+		}
+		if proxy, err := http.ProxyFromEnvironment(request); err == nil && proxy != nil {
+			all = append(all, proxy.Host)
+		}
+	}
+	return all
+}
