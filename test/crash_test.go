@@ -40,11 +40,28 @@ func TestCrashAtEachStep(t *testing.T) {
 	}
 }
 
+// TestFailAtEachStep: a step that fails once, as on a full disk or with
+// containerd away for a moment, makes the build succeed or fail; what the
+// pusher, the record, the branch, the image and the log say is the same.
+func TestFailAtEachStep(t *testing.T) {
+	for n, done := 1, false; !done; n++ {
+		c := &crash{at: n, fail: errors.New("this step failed"), dead: make(chan struct{})}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			done = failAndAgree(t, c)
+			t.Logf("failed at %s", c.step)
+		})
+		if n > 500 {
+			t.Fatal("a build has no end of steps")
+		}
+	}
+}
+
 // crash counts steps and ends the "daemon" at one of them: from then on nothing
 // it does has an effect.
 type crash struct {
 	at    int
-	after bool // the step itself still has its effect
+	after bool  // the step itself still has its effect
+	fail  error // the step fails with this, and the daemon lives
 
 	mu   sync.Mutex
 	n    int
@@ -63,6 +80,9 @@ func (c *crash) do(name string, step func() error) error {
 		return step()
 	}
 	c.step = name
+	if c.fail != nil {
+		return c.fail
+	}
 	if c.after {
 		if err := step(); err != nil {
 			return err
@@ -70,6 +90,13 @@ func (c *crash) do(name string, step func() error) error {
 	}
 	close(c.dead)
 	return daeploy.ErrShutdown
+}
+
+// unsettled tells whether what failed is a step that is not tried again.
+func (c *crash) unsettled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fail != nil && (c.step == "finish log" || c.step == "settle")
 }
 
 func (c *crash) isDead() bool {
@@ -176,21 +203,7 @@ func (d *daemon) end(t *testing.T) {
 // and looks at what it came to. It tells whether c's step was never reached.
 func crashAndGoOn(t *testing.T, c *crash) (done bool) {
 	b := newBench(t)
-	first := b.start(t, c)
-	if err := first.repos.Create(t.Context(), "blog"); err != nil {
-		t.Fatal(err)
-	}
-	bare := filepath.Join(b.dir, "repositories", "blog.git")
-	if out, err := exec.Command("git", "--git-dir", bare, "fetch", "-q", filepath.Join(b.dir, "work"), "main").CombinedOutput(); err != nil {
-		t.Fatalf("fetch: %v\n%s", err, out)
-	}
-	if _, err := first.store.CreateApp("blog"); err != nil {
-		t.Fatal(err)
-	}
-	push := daeploy.Push{
-		App: "blog", By: daeploy.Actor{Name: "anna", Admin: true},
-		Commands: []daeploy.Command{{RefUpdate: daeploy.RefUpdate{Ref: "refs/heads/main", New: b.commit}, Target: b.commit}},
-	}
+	first, push := b.firstPush(t, c)
 	answered := make(chan []error, 1)
 	go func() { answered <- first.pipeline.Receive(first.ctx, push, io.Discard) }()
 	var answer []error
@@ -211,11 +224,78 @@ func crashAndGoOn(t *testing.T, c *crash) (done bool) {
 	return !reached
 }
 
+// failAndAgree pushes with one step that fails. It tells whether that step was
+// never reached.
+func failAndAgree(t *testing.T, c *crash) (done bool) {
+	b := newBench(t)
+	d, push := b.firstPush(t, c)
+	defer func() { d.end(t) }()
+	ctx, cancel := context.WithTimeout(d.ctx, 20*time.Second)
+	defer cancel()
+	answer := d.pipeline.Receive(ctx, push, io.Discard)[0]
+	if ctx.Err() != nil {
+		t.Fatal("the pusher got no answer")
+	}
+	quiet(t, d, c)
+	if c.unsettled() {
+		// That the log lacks its end is for the next start to mend.
+		d.end(t)
+		d = b.start(t, &crash{dead: make(chan struct{})})
+	}
+	quiet(t, d, &crash{})
+	builds, err := d.store.Builds(daeploy.BuildFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(builds) == 0 && answer != nil {
+		return c.step == ""
+	}
+	if len(builds) == 1 && builds[0].Status == daeploy.StatusSucceeded {
+		if answer != nil {
+			t.Errorf("the build succeeded, the pusher reads: %v", answer)
+		}
+		b.check(t, d, true)
+		return c.step == ""
+	}
+	if len(builds) != 1 || builds[0].Status != daeploy.StatusFailed || builds[0].Reason == "" || answer == nil {
+		t.Errorf("records %+v, the pusher reads: %v", builds, answer)
+	}
+	if branch, err := d.repos.Ref(t.Context(), "blog", "refs/heads/main"); err != nil || branch != "" {
+		t.Errorf("the build failed, and the branch is at %q (%v)", branch, err)
+	}
+	for _, name := range []daeploy.ImageRef{"daeploy.local/blog:1", "daeploy.local/blog:latest"} {
+		if _, err := b.fake.Find(t.Context(), name); daeploy.KindOf(err) != daeploy.NotFound {
+			t.Errorf("the build failed, and there is %s (%v)", name, err)
+		}
+	}
+	return false
+}
+
+// firstPush gives a daemon and a push whose commit is in its repository.
+func (b *bench) firstPush(t *testing.T, c *crash) (*daemon, daeploy.Push) {
+	t.Helper()
+	first := b.start(t, c)
+	if err := first.repos.Create(t.Context(), "blog"); err != nil {
+		t.Fatal(err)
+	}
+	bare := filepath.Join(b.dir, "repositories", "blog.git")
+	if out, err := exec.Command("git", "--git-dir", bare, "fetch", "-q", filepath.Join(b.dir, "work"), "main").CombinedOutput(); err != nil {
+		t.Fatalf("fetch: %v\n%s", err, out)
+	}
+	if _, err := first.store.CreateApp("blog"); err != nil {
+		t.Fatal(err)
+	}
+	return first, daeploy.Push{
+		App: "blog", By: daeploy.Actor{Name: "anna", Admin: true},
+		Commands: []daeploy.Command{{RefUpdate: daeploy.RefUpdate{Ref: "refs/heads/main", New: b.commit}, Target: b.commit}},
+	}
+}
+
 // quiet waits until no build wants anything more, or the daemon has died.
 func quiet(t *testing.T, d *daemon, c *crash) {
 	t.Helper()
 	err := within(10*time.Second, func() error {
-		if c.isDead() {
+		if c.isDead() || c.unsettled() {
 			return nil
 		}
 		left, err := d.store.Unfinished()
