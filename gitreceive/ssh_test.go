@@ -219,13 +219,14 @@ func TestSessionRequests(t *testing.T) {
 // F58: a terminal is raw for run, line by line for other commands, nothing for git.
 func TestTerminal(t *testing.T) {
 	h := start(t)
-	resized := make(chan gitreceive.Size, 1)
+	first, resized := make(chan struct{}), make(chan gitreceive.Size, 1)
 	h.cmds.set(func(ctx context.Context, e gitreceive.Exec) int {
 		fmt.Fprint(e.Stdout, "one\ntwo\n")
 		if e.Terminal == nil {
 			return 0
 		}
 		fmt.Fprintf(e.Stdout, "%s %+v", e.Terminal.Term, e.Terminal.Size())
+		close(first)
 		select {
 		case <-e.Terminal.Changed():
 			resized <- e.Terminal.Size()
@@ -255,6 +256,7 @@ func TestTerminal(t *testing.T) {
 				t.Fatal(err)
 			}
 			if line == "run blog" {
+				<-first // a change that comes sooner is the first size
 				if err := s.WindowChange(50, 132); err != nil {
 					t.Fatal(err)
 				}
