@@ -76,7 +76,7 @@ PATH=$repo/bin:$PATH
 
 say "the Python builder, from Debian's packages (about a minute the first time)"
 show daeploy builders build builders/python
-daeploy builders build --cache "$cache/builders" "$repo/builders/python"
+daeploy builders build --cache "$cache/builders" "$repo/builders/python" 2>"$dir/builder.log"
 
 say "a key that may push, and an app"
 ssh-keygen -q -t ed25519 -N '' -C demo -f "$dir/key"
