@@ -85,7 +85,7 @@ type Exit struct {
 // Output says what image a build's rootfs becomes.
 type Output struct {
 	Name        ImageRef
-	Base        Image
+	Base        Image  // without its Config, after a restart
 	Config      []byte // the image config without the new layer: rootfs and history are the base's
 	CreatedBy   string // history entry
 	Created     time.Time

@@ -36,7 +36,6 @@ type note struct {
 // outputNote is daeploy.Output as the journal keeps it.
 type outputNote struct {
 	Base        daeploy.Image     `json:"base"`
-	BaseConfig  json.RawMessage   `json:"base_config"`
 	Config      json.RawMessage   `json:"config"`
 	Created     time.Time         `json:"created"`
 	Annotations map[string]string `json:"annotations"`

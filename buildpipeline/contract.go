@@ -239,7 +239,7 @@ func (c *contract) output(a *attempt) (outputNote, error) {
 	if err != nil {
 		return outputNote{}, err
 	}
-	return outputNote{Base: c.image, BaseConfig: c.image.Config, Config: config, Created: created, Annotations: oci}, nil
+	return outputNote{Base: c.image, Config: config, Created: created, Annotations: oci}, nil
 }
 
 // vouched are the seven labels that the daemon vouches for; they are manifest
@@ -310,9 +310,7 @@ func checkLabels(labels, vouched map[string]string) error {
 
 // output gives the engine what it needs, after a restart too.
 func (n outputNote) output(id daeploy.BuildID) daeploy.Output {
-	base := n.Base
-	base.Config = n.BaseConfig
 	return daeploy.Output{
-		Name: id.Image(), Base: base, Config: n.Config, CreatedBy: "daeploy: assemble", Created: n.Created, Annotations: n.Annotations,
+		Name: id.Image(), Base: n.Base, Config: n.Config, CreatedBy: "daeploy: assemble", Created: n.Created, Annotations: n.Annotations,
 	}
 }
