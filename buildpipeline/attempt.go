@@ -50,6 +50,7 @@ type attempt struct {
 	ws    Workspace
 	note  note
 	left  bool // the build is not over: the next daemon takes it up
+	told  bool // the log has its end
 }
 
 // run waits for the build's turn and takes its steps. A nil error is success.
@@ -190,8 +191,8 @@ func (a *attempt) step(name daeploy.StepName, do func() (detail string, err erro
 	return nil
 }
 
-// told is the line of the last step that is done.
-func (a *attempt) told() string {
+// lastLine is the line of the last step that is done.
+func (a *attempt) lastLine() string {
 	s := a.Build.Steps[len(a.Build.Steps)-1]
 	return phase(s.Name, s.Detail, s.Duration)
 }
@@ -269,6 +270,11 @@ func (a *attempt) insist(what string, do func() error) bool {
 		case errors.Is(err, daeploy.ErrShutdown):
 			return false
 		}
+		select {
+		case <-a.stopped:
+			return false
+		default:
+		}
 		a.Log.Error("a build cannot go on for now", "build", a.Build.ID, "step", what, "err", err)
 		select {
 		case <-time.After(wait):
@@ -291,24 +297,23 @@ func (a *attempt) unname() {
 	a.Build.Image, a.Build.ImageDigest = "", ""
 }
 
-// finish gives the log of a final build its last lines and its end, and then
-// settles the build. What a crash in between leaves the next start makes up for.
+// finish gives the log of a final build its last lines and its end. What a
+// crash before that leaves the next start makes up for.
 func (a *attempt) finish(v verdict) {
 	err := a.openLog()
 	if err == nil {
 		err = a.log.Finish(a.farewell(v)...)
 	}
-	if err == nil {
-		err = a.Journal.Settle(a.Build.ID)
-	}
+	a.told = err == nil
 	a.logged(err)
 }
 
 // finishLate does what the last daemon did not come to: the record is final,
-// and the log has no end yet.
-func (p *Pipeline) finishLate(b daeploy.Build) {
+// and the log has perhaps no end yet. The rest is for cleanUp.
+func (p *Pipeline) finishLate(b daeploy.Build) *attempt {
 	a := &attempt{Pipeline: p, Build: b}
 	a.finish(verdict{b.Status, b.Reason, b.Message, b.Hint})
+	return a
 }
 
 func (a *attempt) openLog() (err error) {
@@ -324,26 +329,6 @@ func (a *attempt) logged(err error) {
 	}
 }
 
-// cleanUp removes what the build has in containerd, but for its image. It
-// comes after the answer. What the daemon does not come to, the next one's
-// sweep does.
-func (a *attempt) cleanUp(ctx context.Context) {
-	if a.left {
-		return
-	}
-	a.insist("remove what it made", func() (err error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if a.ws == nil {
-			if a.ws, err = a.Engine.Open(ctx, a.Build.ID); err != nil {
-				a.ws = nil
-				return err
-			}
-		}
-		return a.ws.Close(ctx)
-	})
-}
-
 // verdict is a build's end in words.
 type verdict struct {
 	status                daeploy.Status
@@ -354,6 +339,8 @@ type verdict struct {
 const (
 	codeInternal = "internal_error"
 	codeAssemble = "assemble_failed"
+
+	codeLayerChanged = "layer_changed" // of Workspace.StoreLayer
 )
 
 func (a *attempt) verdict(err error) verdict {

@@ -136,6 +136,7 @@ func (p *Pipeline) settle(ctx context.Context, b daeploy.Build) (daeploy.Build, 
 		// The record is there already: it must not stay queued with nobody to run it.
 		a := &attempt{Pipeline: p, Build: b}
 		a.end(err)
+		a.logged(a.settle(ctx)) // it has nothing in containerd
 	}
 	return b, err
 }

@@ -92,9 +92,10 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return err
 	}
 	var workers sync.WaitGroup
+	var over []*attempt
 	for _, b := range unfinished {
 		if b.Status.Final() {
-			p.finishLate(b)
+			over = append(over, p.finishLate(b))
 		}
 	}
 	// Running builds go first, so that each gets its slot back.
@@ -109,7 +110,12 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			workers.Go(p.admit(b))
 		}
 	}
-	workers.Go(func() { p.sweep(ctx) })
+	workers.Go(func() {
+		for _, a := range over {
+			a.cleanUp(ctx)
+		}
+		p.sweep(ctx)
+	})
 	close(p.ready)
 	for {
 		select {

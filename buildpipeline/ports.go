@@ -58,7 +58,8 @@ type Journal interface {
 	// Unfinished lists the builds that are queued, running, or final but not
 	// settled, oldest first.
 	Unfinished() ([]daeploy.Build, error)
-	// Settle says that a final build's log has its end: Unfinished forgets it.
+	// Settle says that nothing is left to do for a final build: its log has its
+	// end, its image is complete. Unfinished forgets it.
 	Settle(id daeploy.BuildID) error
 
 	// OpenLog opens the build's log for appending, and makes it if need be. One
@@ -163,10 +164,16 @@ type Workspace interface {
 	// away for too long, NotFound that the process vanished.
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
 
-	// Commit removes the container, reads the rootfs's changes, stores them as an
-	// uncompressed layer on top of the base, and names the image. It can be
+	// Commit removes the container, reads the rootfs's changes as a layer on top
+	// of the base, and names the image, which can be used at once. It can be
 	// repeated after a crash. A rootfs of forbidden shape (F115) is commit_failed.
 	Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error)
+
+	// StoreLayer writes the layer of an image that Commit has named, so that it
+	// can be exported and pushed. It takes as long as the layer is big, and is for
+	// after the answer. It can be repeated, by a later daemon too; an image that is
+	// gone needs nothing. Code "layer_changed": it can never be written.
+	StoreLayer(ctx context.Context, image daeploy.ImageRef) error
 
 	// Close removes task, container, rootfs, output file and lease. Named images
 	// stay. It can be repeated, and needs nothing but the build's id.

@@ -81,7 +81,7 @@ func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image
 	if err := a.update(func(b *daeploy.Build) { b.BuilderDigest = image.Digest }); err != nil {
 		return image, err
 	}
-	return image, a.log.Say(a.told())
+	return image, a.log.Say(a.lastLine())
 }
 
 // pulling tells the log how far a pull is.
@@ -134,7 +134,7 @@ func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error 
 	if err != nil {
 		return err
 	}
-	return a.log.Say(append([]string{a.told()}, src.Notices...)...)
+	return a.log.Say(append([]string{a.lastLine()}, src.Notices...)...)
 }
 
 // directories makes what S33 to S38 and S50 ask for.
@@ -267,7 +267,7 @@ func (a *attempt) fromStarted(ctx context.Context) error {
 	if err := a.reach(stageAssembled); err != nil {
 		return err
 	}
-	if err := a.log.Say(a.told()); err != nil {
+	if err := a.log.Say(a.lastLine()); err != nil {
 		return err
 	}
 	return a.fromAssembled(ctx)
@@ -359,7 +359,7 @@ func (a *attempt) fromAssembled(ctx context.Context) error {
 	if err := a.reach(stageStored); err != nil {
 		return err
 	}
-	if err := a.log.Say(a.told()); err != nil {
+	if err := a.log.Say(a.lastLine()); err != nil {
 		return err
 	}
 	return a.record(ctx)

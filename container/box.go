@@ -207,7 +207,7 @@ func (b *box) remove(ctx context.Context) error {
 	if err := b.removeContainer(ctx); err != nil {
 		return err
 	}
-	if err := b.removeSnapshot(ctx); err != nil {
+	if err := errors.Join(b.removeSnapshot(ctx), b.removeView(ctx)); err != nil {
 		return err
 	}
 	if err := b.client.LeasesService().Delete(ctx, leases.Lease{ID: b.key()}); err != nil && !errdefs.IsNotFound(err) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -35,10 +36,11 @@ const (
 	uncompressed = "containerd.io/uncompressed"
 )
 
-// Commit removes the container, stores the rootfs's changes as a layer on top
-// of the base, and names the image. A daemon that dies in between leaves
-// nothing that another Commit does not take up: content is named by its digest,
-// the snapshot keeps what it holds, and the name comes last.
+// Commit removes the container, makes the rootfs the snapshot of a new image,
+// and names the image: it can be run and built upon at once. The layer is hashed
+// only; StoreLayer writes it. A daemon that dies in between leaves nothing that
+// another Commit does not take up: content is named by its digest, the snapshot
+// keeps what it holds, and the name comes last.
 func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
 	image, layer, err := w.commit(ctx, out)
 	if err != nil && daeploy.KindOf(err) == daeploy.Internal && ctx.Err() == nil {
@@ -65,10 +67,7 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	if err := w.tree.DropEmpty(mountPoints...); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
-	if err := w.room(ctx); err != nil {
-		return daeploy.Image{}, daeploy.Layer{}, err
-	}
-	blob, layer, err := w.storeLayer(ctx)
+	blob, layer, err := w.hashLayer(ctx)
 	if err != nil {
 		return daeploy.Image{}, layer, err
 	}
@@ -86,51 +85,49 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	return image, layer, err
 }
 
-// room makes sure that the layer fits: sparse files take their full length.
-func (w *Workspace) room(ctx context.Context) error {
-	use, err := w.tree.Usage(ctx)
+// hashLayer works out what the layer will be, without storing it. What does not
+// fit on the disk as a layer ends here: sparse files take their full length.
+func (w *Workspace) hashLayer(ctx context.Context) (ocispec.Descriptor, daeploy.Layer, error) {
+	free, err := w.free()
 	if err != nil {
-		return err
-	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(w.disk, &disk); err != nil {
-		return os.NewSyscallError("statfs", err)
-	}
-	if free := int64(disk.Bavail)*disk.Bsize - w.engine.reserve(disk); use.Apparent > free {
-		return fmt.Errorf("its files need %s, and %s are free: %w", size(use.Apparent), size(max(free, 0)), syscall.ENOSPC)
-	}
-	return nil
-}
-
-// storeLayer writes the rootfs's changes into the content store, and hashes
-// them on the way.
-func (w *Workspace) storeLayer(ctx context.Context) (ocispec.Descriptor, daeploy.Layer, error) {
-	none := ocispec.Descriptor{}
-	store := w.client.ContentStore()
-	writer, err := content.OpenWriter(ctx, store, content.WithRef(w.key()+"-layer"))
-	if err != nil {
-		return none, daeploy.Layer{}, fmt.Errorf("open content writer: %w", away(err))
-	}
-	defer writer.Close()
-	if err := writer.Truncate(0); err != nil { // what an earlier attempt left
-		return none, daeploy.Layer{}, fmt.Errorf("empty content writer: %w", away(err))
+		return ocispec.Descriptor{}, daeploy.Layer{}, err
 	}
 	hash := digest.SHA256.Digester()
-	ahead := newAheadWriter(writer)
+	ahead := newAheadWriter(hash.Hash())
 	defer ahead.Close()
-	layer, err := w.tree.WriteLayer(ctx, io.MultiWriter(hash.Hash(), ahead))
+	layer, err := w.tree.WriteLayer(ctx, &boundedWriter{w: ahead, left: free})
 	if err == nil {
 		err = ahead.Close()
 	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("its files need more than the %s that are free: %w", size(free), err)
+	}
 	if err != nil {
-		return none, layer, fmt.Errorf("write layer: %w", away(err))
+		return ocispec.Descriptor{}, layer, fmt.Errorf("read layer: %w", err)
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: hash.Digest(), Size: layer.Bytes}
-	err = writer.Commit(ctx, d.Size, d.Digest, content.WithLabels(w.labels(map[string]string{uncompressed: d.Digest.String()})))
-	if err != nil && !errdefs.IsAlreadyExists(err) {
-		return none, layer, fmt.Errorf("store layer: %w", away(err))
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: hash.Digest(), Size: layer.Bytes}, layer, nil
+}
+
+// free is how much a layer may take of containerd's disk, in bytes.
+func (w *Workspace) free() (int64, error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(w.disk, &disk); err != nil {
+		return 0, os.NewSyscallError("statfs", err)
 	}
-	return d, layer, nil
+	return max(int64(disk.Bavail)*disk.Bsize-w.engine.reserve(disk), 0), nil
+}
+
+// boundedWriter ends with ENOSPC after left bytes.
+type boundedWriter struct {
+	w    io.Writer
+	left int64
+}
+
+func (b *boundedWriter) Write(p []byte) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return b.w.Write(p)
 }
 
 // storeImage writes config and manifest. It returns the manifest's descriptor

@@ -127,6 +127,7 @@ func commit(t *testing.T, w *container.Workspace, base daeploy.Image, annotation
 	if err != nil {
 		t.Fatalf("commit: %v", err)
 	}
+	must(t, w.StoreLayer(t.Context(), image.Ref))
 	var manifest ocispec.Manifest
 	readJSON(t, image.Digest, &manifest)
 	if diff := cmp.Diff(annotations, manifest.Annotations); diff != "" {

@@ -18,20 +18,40 @@ type layers struct {
 	lowers []string // topmost first; none for an image without layers
 }
 
-// layersOf reads the directories from the mounts of a snapshot.
+// layersOf reads the directories from the mounts of a writable snapshot.
 func layersOf(mounts []mount.Mount) (layers, error) {
+	l, err := dirsOf(mounts)
+	if err == nil {
+		err = l.check()
+	}
+	return l, err
+}
+
+// viewOf reads the directories from the mounts of a read-only snapshot: those of
+// its parent, the topmost in the place of the upper one.
+func viewOf(mounts []mount.Mount) (layers, error) {
+	l, err := dirsOf(mounts)
+	if err == nil && l.upper == "" && len(l.lowers) > 0 {
+		l.upper, l.lowers = l.lowers[0], l.lowers[1:]
+	}
+	if err == nil {
+		err = l.check()
+	}
+	return l, err
+}
+
+func dirsOf(mounts []mount.Mount) (l layers, err error) {
 	if len(mounts) != 1 {
-		return layers{}, fmt.Errorf("%d mounts for one snapshot", len(mounts))
+		return l, fmt.Errorf("%d mounts for one snapshot", len(mounts))
 	}
 	m := mounts[0]
-	var l layers
 	switch m.Type {
 	case "bind":
 		l.upper = m.Source
 	case "overlay":
 		for _, option := range m.Options {
 			if option == "userxattr" {
-				return layers{}, errors.New("the overlay keeps its marks in user attributes, which builds can write")
+				return l, errors.New("the overlay keeps its marks in user attributes, which builds can write")
 			}
 			if dir, ok := strings.CutPrefix(option, "upperdir="); ok {
 				l.upper = dir
@@ -41,12 +61,16 @@ func layersOf(mounts []mount.Mount) (layers, error) {
 			}
 		}
 	}
+	return l, nil
+}
+
+func (l layers) check() error {
 	for _, dir := range append([]string{l.upper}, l.lowers...) {
 		if !filepath.IsAbs(dir) {
-			return layers{}, fmt.Errorf("mount of type %s has no directory of its own", m.Type)
+			return fmt.Errorf("a snapshot's directory is %q", dir)
 		}
 	}
-	return l, nil
+	return nil
 }
 
 func (l layers) open() (*rootfs.Tree, error) { return rootfs.Open(l.upper, l.lowers...) }

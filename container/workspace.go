@@ -123,7 +123,7 @@ func (e *Engine) labelled(ctx context.Context, c *containerd.Client, label strin
 		out = append(out, item.Labels[label])
 	}
 	err = c.SnapshotService(snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		if info.Kind == snapshots.KindActive { // others belong to images
+		if info.Kind != snapshots.KindCommitted { // those belong to images
 			out = append(out, info.Labels[label])
 		}
 		return nil

@@ -147,7 +147,8 @@ func matches(f daeploy.BuildFilter, name, status []byte) bool {
 		(len(f.Statuses) == 0 || slices.ContainsFunc(f.Statuses, func(s daeploy.Status) bool { return string(s) == string(status) }))
 }
 
-// Settle says that a final build needs nothing more: its log has its end.
+// Settle says that nothing is left to do for a final build: its log has its
+// end, its image is complete.
 // Unfinished forgets the build then. It can be repeated.
 func (s *Store) Settle(id daeploy.BuildID) error {
 	return s.update(func(tx *bolt.Tx) error {

@@ -510,6 +510,10 @@ func (w crashWorkspace) Commit(ctx context.Context, out daeploy.Output) (image d
 	return image, layer, err
 }
 
+func (w crashWorkspace) StoreLayer(ctx context.Context, image daeploy.ImageRef) error {
+	return w.c.do("store layer", func() error { return w.Workspace.StoreLayer(ctx, image) })
+}
+
 func (w crashWorkspace) Close(ctx context.Context) error {
 	return w.c.do("close workspace", func() error { return w.Workspace.Close(ctx) })
 }

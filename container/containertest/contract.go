@@ -43,6 +43,7 @@ type Workspace interface {
 	Started(ctx context.Context) (bool, error)
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
 	Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error)
+	StoreLayer(ctx context.Context, image daeploy.ImageRef) error
 	Close(ctx context.Context) error
 }
 
@@ -265,6 +266,11 @@ func testCommit(t *testing.T, c *contract) {
 	}
 	if !bytes.Contains(image.Config, []byte(`"Unknown":"kept"`)) || !bytes.Contains(image.Config, []byte(`"created_by":"assemble"`)) {
 		t.Errorf("config %s", image.Config)
+	}
+	must(t, w.StoreLayer(t.Context(), image.Ref))
+	must(t, w.StoreLayer(t.Context(), image.Ref))
+	if err := w.StoreLayer(t.Context(), "daeploy.local/gone:1"); err != nil {
+		t.Errorf("StoreLayer of an image that is gone: %v", err)
 	}
 	must(t, w.Close(t.Context()))
 	c.id.Number++

@@ -345,6 +345,9 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 	return image.Image, layer, nil
 }
 
+// StoreLayer has nothing to do: the fake has no content store.
+func (w *fakeWorkspace) StoreLayer(context.Context, daeploy.ImageRef) error { return w.fake.Down }
+
 func (w *fakeWorkspace) Close(context.Context) error {
 	w.fake.mu.Lock()
 	defer w.fake.mu.Unlock()

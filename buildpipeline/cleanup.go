@@ -1,0 +1,92 @@
+package buildpipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// cleanUp comes after the answer: it stores the image's layer, settles the
+// build, and removes what else the build has in containerd. What the daemon does
+// not come to, the next one does.
+func (a *attempt) cleanUp(ctx context.Context) {
+	if a.left {
+		return
+	}
+	ctx, cancel := a.untilStopped(context.WithoutCancel(ctx))
+	defer cancel()
+	for _, act := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"store the layer", a.storeLayer},
+		{"settle", a.settle},
+		{"remove what it made", a.close},
+	} {
+		if !a.insist(act.name, func() error { return act.do(ctx) }) {
+			return
+		}
+	}
+}
+
+// untilStopped gives a ctx that ends when the daemon stops.
+func (p *Pipeline) untilStopped(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-p.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// storeLayer makes the image of a build that succeeded complete.
+func (a *attempt) storeLayer(ctx context.Context) error {
+	if a.Build.Status != daeploy.StatusSucceeded {
+		return nil
+	}
+	if err := a.reopen(ctx); err != nil {
+		return err
+	}
+	err := a.ws.StoreLayer(ctx, a.Build.Image)
+	var fault *daeploy.Error
+	if errors.As(err, &fault) && fault.Code == codeLayerChanged {
+		// The image runs, but cannot be pushed; another try would end the same way.
+		a.Log.Error("an image cannot be made complete", "build", a.Build.ID, "err", err)
+		return nil
+	}
+	return err
+}
+
+// settle leaves a build whose log has no end to the next start.
+func (a *attempt) settle(context.Context) error {
+	if !a.told {
+		return nil
+	}
+	return a.Journal.Settle(a.Build.ID)
+}
+
+func (a *attempt) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := a.reopen(ctx); err != nil {
+		return err
+	}
+	return a.ws.Close(ctx)
+}
+
+// reopen gets the workspace, if it is not open.
+func (a *attempt) reopen(ctx context.Context) error {
+	if a.ws != nil {
+		return nil
+	}
+	ws, err := a.Engine.Open(ctx, a.Build.ID)
+	if err == nil {
+		a.ws = ws
+	}
+	return err
+}
