@@ -156,11 +156,16 @@ func (b *box) task(ctx context.Context) (containerd.Container, containerd.Task, 
 	return c, task, nil
 }
 
-// signal sends sig to every process in the container. Nothing there is fine.
+// signal sends sig to the init, which passes it on, or SIGKILL to every process
+// in the container. Nothing there is fine.
 func (b *box) signal(ctx context.Context, sig syscall.Signal) error {
+	var options []containerd.KillOpts
+	if sig == syscall.SIGKILL {
+		options = append(options, containerd.WithKillAll)
+	}
 	_, task, err := b.task(ctx)
 	if err == nil {
-		err = task.Kill(ctx, sig, containerd.WithKillAll)
+		err = task.Kill(ctx, sig, options...)
 	}
 	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 		return nil

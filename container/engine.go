@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,12 @@ type Config struct {
 	Owner     string // instance id of this daemon, for the label daeploy.io/owner
 	Log       *slog.Logger
 
+	// Init is the static program that is process 1 of every container: an absolute
+	// path. It is called as tini is, "-g -- PROGRAM ARGS...": it starts the program,
+	// passes signals on to its process group, reaps orphans, and ends as the program
+	// does, with 128 + n for signal n.
+	Init string
+
 	// Hook begins the command line of the network hook: an absolute path and
 	// words that lead to network.Hook. Without it, nothing can have a network.
 	Hook    []string
@@ -75,6 +82,8 @@ func New(cfg Config) (*Engine, error) {
 		return bad("containerd needs an address, a namespace, an owner and a log")
 	case !filepath.IsAbs(cfg.StateDir):
 		return bad("state directory %q is not absolute", cfg.StateDir)
+	case !filepath.IsAbs(cfg.Init):
+		return bad("init %q is not absolute", cfg.Init)
 	case len(cfg.Hook) > 0 && !filepath.IsAbs(cfg.Hook[0]):
 		return bad("network hook %q is not absolute", cfg.Hook[0])
 	}
@@ -148,6 +157,9 @@ func (e *Engine) Check(ctx context.Context) error {
 	if err := checkVersion(v.Version); err != nil {
 		return err
 	}
+	if err := checkInit(e.cfg.Init); err != nil {
+		return err
+	}
 	if err := e.checkSnapshots(ctx, c); err != nil {
 		return err
 	}
@@ -180,6 +192,28 @@ func checkVersion(version string) error {
 			Kind: daeploy.Config, Code: "containerd_version",
 			Message: fmt.Sprintf("containerd %s cannot be used", version),
 			Hint:    "install 1.6.20 or newer, but not 2.1.0 (CVE-2025-47290)",
+		}
+	}
+	return nil
+}
+
+// checkInit makes sure that the init can start in any image: one that asks for a
+// loader would look for it there.
+func checkInit(name string) error {
+	bad := func(problem string) error {
+		return &daeploy.Error{
+			Kind: daeploy.Config, Code: "init_unusable", Message: fmt.Sprintf("init %s cannot be used: %s", name, problem),
+			Hint: "install tini, or name a static build of it as init",
+		}
+	}
+	program, err := elf.Open(name)
+	if err != nil {
+		return bad(err.Error())
+	}
+	defer program.Close()
+	for _, part := range program.Progs {
+		if part.Type == elf.PT_INTERP {
+			return bad("it is not a static program")
 		}
 	}
 	return nil

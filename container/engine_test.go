@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
@@ -46,11 +48,50 @@ func TestRunToTheEnd(t *testing.T) {
 	if out, _ := run(t, w, script(`cat; test -t 0 || echo no terminal; umask; pwd; hostname; echo $#`)); out != "no terminal\n0022\n/\nblog-1\n0\n" {
 		t.Errorf("surroundings: %q", out)
 	}
-	if _, exit := run(t, w, script(`kill -9 $$`)); exit.Code == 0 {
-		// A process cannot kill itself as process 1: the line above does nothing.
-		_, exit = run(t, w, script(`sh -c 'kill -9 $$'; exit $?`))
-		if exit.Code != 137 || exit.OOM {
-			t.Errorf("killed by 9: %+v, want 137 and no OOM (F87)", exit)
+	// C21, F87.
+	if _, exit := run(t, w, script(`kill -9 $$`)); exit.Code != 137 || exit.OOM {
+		t.Errorf("killed by 9: %+v, want 137 and no OOM", exit)
+	}
+	if _, exit := run(t, w, script(`kill -USR1 $$`)); exit.Code != 128+int(syscall.SIGUSR1) {
+		t.Errorf("killed by SIGUSR1: %+v", exit)
+	}
+	// Orphans do not stay as zombies.
+	const orphans = `for i in 1 2 3; do (true & ) ; done; sleep 0.1; grep -l '^State:.Z' /proc/[0-9]*/status; echo none`
+	if out, _ := run(t, w, script(orphans)); out != "none\n" {
+		t.Errorf("zombies: %s", out)
+	}
+}
+
+// A script that has no trap ends at once when its build is canceled, also one
+// that waits for another program.
+func TestEndSoon(t *testing.T) {
+	e := newEngine(t)
+	for name, text := range map[string]string{
+		"loop": `echo go; while :; do sleep 1; done`, "child": `echo go; sleep 300`, "pipe": `echo go; (while :; do sleep 300; done) | cat`,
+	} {
+		w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+		p := script(text)
+		p.Limits.Grace = time.Minute
+		must(t, w.Start(t.Context(), p))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var asked time.Time
+		_, err := w.Wait(ctx, p.Limits, 0, func([]byte, int64) error {
+			asked = time.Now()
+			cancel(daeploy.ErrCanceled)
+			return nil
+		})
+		if took := time.Since(asked); !errors.Is(err, daeploy.ErrCanceled) || took > 10*time.Second {
+			t.Errorf("%s: %v after %s", name, err, took)
+		}
+	}
+}
+
+func TestInit(t *testing.T) {
+	for _, init := range []string{"/nowhere/tini", "/bin/ls", "/etc/passwd"} {
+		e := newEngine(t, func(c *container.Config) { c.Init = init })
+		err := e.Check(t.Context())
+		if fault, ok := errors.AsType[*daeploy.Error](err); !ok || fault.Code != "init_unusable" || fault.Kind != daeploy.Config {
+			t.Errorf("Check with init %s: %v", init, err)
 		}
 	}
 }
@@ -69,7 +110,7 @@ mkdir /sys/fs/cgroup/x 2>/dev/null && echo cgroup
 dmesg >/dev/null 2>&1 && echo dmesg
 cat /proc/kcore 2>/dev/null | head -c1 | grep -q . && echo kcore
 ls /proc/1/ns >/dev/null && ls /dev; exit 0`
-	const devices = "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
+	const devices = "fd\nfull\ninit\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
 	capSet := func(inh, prm, bnd string) string {
 		return fmt.Sprintf("CapInh:\t%s\nCapPrm:\t%s\nCapEff:\t%s\nCapBnd:\t%s\nCapAmb:\t%s\nNoNewPrivs:\t1\nSeccomp:\t2\n", inh, prm, prm, bnd, inh)
 	}

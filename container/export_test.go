@@ -18,7 +18,7 @@ var (
 func GoldenSpec(p daeploy.Process, unified bool) *specs.Spec {
 	s := sandbox{
 		name: "blog-17", owner: "owner", args: p.Args, env: p.Env, dir: p.Dir, user: p.User, groups: p.Groups,
-		hostname: p.Hostname, limits: p.Limits,
+		hostname: p.Hostname, limits: p.Limits, init: "/usr/bin/tini-static",
 		binds: map[string]string{"/etc/hosts": "/state/run/blog-17/hosts", caBundle: "/state/run/blog-17/ca.pem"},
 	}
 	if p.Network {

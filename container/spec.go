@@ -25,6 +25,7 @@ type sandbox struct {
 	terminal *daeploy.WindowSize // nil for none
 	binds    map[string]string   // path inside → host file, read-only
 	hook     [2][]string         // command lines of createRuntime and poststop; nil for no network
+	init     string              // host file of the static program that is process 1
 }
 
 // The walls of stack.md, section 10.
@@ -50,6 +51,7 @@ const (
 	hookPath   = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	hookTime   = 30 // seconds
 	caBundle   = "/run/daeploy/ca.pem"
+	initPath   = "/dev/init" // in a tmpfs of ours: the image needs no place for it
 	ociVersion = "1.0.2"
 )
 
@@ -75,7 +77,7 @@ func (s sandbox) spec(h host) *specs.Spec {
 		Hostname: s.hostname,
 		Process: &specs.Process{
 			User: specs.User{UID: s.user.UID, GID: s.user.GID, AdditionalGids: s.groups, Umask: &mask},
-			Args: s.args, Env: s.env, Cwd: s.dir,
+			Args: s.command(), Env: s.env, Cwd: s.dir,
 			Capabilities: s.capabilities(), NoNewPrivileges: true, Rlimits: s.rlimits(h), ApparmorProfile: h.apparmor,
 		},
 		Mounts: s.mounts(),
@@ -102,6 +104,10 @@ func (s sandbox) spec(h host) *specs.Spec {
 	spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
 	return spec
 }
+
+// command lets the init start the process, and pass signals on to its whole
+// process group: a shell would wait for what it runs before it heard of one.
+func (s sandbox) command() []string { return append([]string{initPath, "-g", "--"}, s.args...) }
 
 // capabilities are there at once for root and never gained: no_new_privs stops
 // set-uid programs, so nothing is ambient or inheritable.
@@ -134,6 +140,9 @@ func (s sandbox) mounts() []specs.Mount {
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 	}
+	mounts = append(mounts, specs.Mount{
+		Destination: initPath, Type: "bind", Source: s.init, Options: []string{"bind", "ro", "nosuid", "nodev", "rprivate"},
+	})
 	for _, inside := range mountPoints {
 		if file, ok := s.binds[inside]; ok {
 			mounts = append(mounts, specs.Mount{

@@ -74,7 +74,7 @@ func (b *box) output() string { return filepath.Join(b.dir(), "output") }
 // furnish completes the sandbox: it checks that the rootfs cannot lead the
 // runtime astray, and writes the files to be bound.
 func (b *box) furnish(s *sandbox, t *rootfs.Tree, connected bool, bundle string) error {
-	s.name, s.owner, s.binds = b.name, b.engine.cfg.Owner, map[string]string{}
+	s.name, s.owner, s.init, s.binds = b.name, b.engine.cfg.Owner, b.engine.cfg.Init, map[string]string{}
 	if err := os.MkdirAll(b.dir(), 0o700); err != nil {
 		return err
 	}

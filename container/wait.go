@@ -129,8 +129,6 @@ func (r *watchedRun) end(ctx context.Context, reason error) {
 		return
 	}
 	r.killing = time.After(r.limits.Grace)
-	// To all, not to the first alone: a shell as process 1 has no handler, and
-	// without one the kernel keeps the signal from it.
 	if r.limits.Grace > 0 {
 		r.send(ctx, syscall.SIGTERM)
 	}

@@ -5,7 +5,7 @@
 # distribution. Says nothing and changes nothing if all are there already.
 set -eu
 
-packages=${*:-"containerd runc containernetworking-plugins iptables mmdebstrap slirp4netns
+packages=${*:-"containerd runc tini containernetworking-plugins iptables mmdebstrap slirp4netns
 	iproute2 procps openssh-client git ca-certificates curl shellcheck python3-venv python3-setuptools busybox-static"}
 
 missing=

@@ -28,6 +28,7 @@ type config struct {
 	SSHAddr    string `toml:"ssh_addr"`
 	Containerd string `toml:"containerd"`
 	Namespace  string `toml:"namespace"`
+	Init       string `toml:"init"` // a static tini: process 1 of every container
 
 	// PublicAddress is what pushers call this host, "deploy.example.org:2222";
 	// it appears in hints and labels. Empty: the host's name and the SSH port.
@@ -78,7 +79,7 @@ func defaultConfig() config {
 	limits := buildpipeline.DefaultLimits(runtime.NumCPU())
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
-		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy",
+		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", Init: "/usr/bin/tini-static",
 		DefaultBuilder: "daeploy.local/builders/python:3.11", PullPolicy: daeploy.PullIfMissing,
 		MaxBuilds: runtime.NumCPU(), MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
@@ -120,7 +121,7 @@ func (c *config) check() error {
 	bad := func(key, problem string) error {
 		return &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: key + " " + problem, Hint: "correct it in the configuration"}
 	}
-	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd} {
+	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd, "init": c.Init} {
 		if !strings.HasPrefix(path, "/") {
 			return bad(key, fmt.Sprintf("%q is not an absolute path", path))
 		}
@@ -178,7 +179,7 @@ func (c *config) limits() buildpipeline.Limits {
 // program: runc calls it around each container that has a network.
 func (c *config) container(self, owner string, log *slog.Logger) container.Config {
 	return container.Config{
-		Address: c.Containerd, Namespace: c.Namespace, StateDir: c.StateDir, Owner: owner, Log: log,
+		Address: c.Containerd, Namespace: c.Namespace, StateDir: c.StateDir, Owner: owner, Log: log, Init: c.Init,
 		Hook: []string{self, "network-hook"},
 		Network: network.Config{
 			Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,
