@@ -348,7 +348,7 @@ func (a *attempt) fromAssembled(ctx context.Context) error {
 	err := a.step(daeploy.StepCommit, func() (string, error) {
 		image, layer, err := a.ws.Commit(ctx, a.note.Output.output(a.Build.ID))
 		if err != nil {
-			return "", commitFailed(err)
+			return "", lost(commitFailed(err))
 		}
 		a.Build.Image, a.Build.ImageDigest = image.Ref, image.Digest
 		return fmt.Sprintf("1 layer, %s", size(layer.Bytes)), nil
@@ -363,6 +363,14 @@ func (a *attempt) fromAssembled(ctx context.Context) error {
 		return err
 	}
 	return a.record(ctx)
+}
+
+// lost is vanished for a rootfs: a containerd that is away has lost nothing.
+func lost(err error) error {
+	if daeploy.KindOf(err) != daeploy.NotFound {
+		return err
+	}
+	return vanished(err)
 }
 
 func commitFailed(err error) error {

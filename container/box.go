@@ -26,6 +26,7 @@ const (
 	labelRun   = "daeploy.io/run"   // app; of a foreground run
 	labelExit  = "daeploy.io/exit"  // exit status, once the task is gone
 	labelOOM   = "daeploy.io/oom"   // "1" if the memory limit was hit
+	labelBoot  = "daeploy.io/boot"  // boot of the host in which the process was started
 	labelFiles = "daeploy.io/entries"
 )
 
@@ -118,6 +119,13 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 	if err := b.removeContainer(ctx); err != nil {
 		return nil, err
 	}
+	if mounts, err = overlayOptions(mounts); err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			clean, cancel := cleanup(ctx)
@@ -128,11 +136,11 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 	// The snapshot is not named in the container: containerd would mount it with
 	// its own options. The lease keeps it.
 	c, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(spec),
-		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(maps.Clone(b.label)))
+		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.labels(map[string]string{labelBoot: boot})))
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w", b.name, away(err))
 	}
-	task, err = c.NewTask(ctx, io, containerd.WithRootFS(withoutRedirects(mounts)))
+	task, err = c.NewTask(ctx, io, containerd.WithRootFS(mounts))
 	if err != nil {
 		return nil, fmt.Errorf("create task %s: %w", b.name, away(err))
 	}

@@ -55,11 +55,14 @@ func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 
 func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
 	ctx = w.held(ctx)
-	if err := w.removeContainer(ctx); err != nil {
+	if err := w.removeTask(ctx); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
 	if w.tree == nil {
 		return w.resumeCommit(ctx, out)
+	}
+	if err := w.sameBoot(ctx); err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, err
 	}
 	if err := w.tree.CheckShape(); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
@@ -67,8 +70,14 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	if err := w.tree.DropEmpty(mountPoints...); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
+	synced := make(chan error, 1)
+	go func() { synced <- syncDisk(w.disk) }()
 	blob, layer, err := w.hashLayer(ctx)
-	if err != nil {
+	if err := errors.Join(err, <-synced); err != nil {
+		return daeploy.Image{}, layer, err
+	}
+	// The container says whether the rootfs is whole: it goes when that is sure.
+	if err := w.removeContainer(ctx); err != nil {
 		return daeploy.Image{}, layer, err
 	}
 	manifest, chain, err := w.storeImage(ctx, out, blob, layer)
@@ -83,6 +92,27 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	}
 	image, err := w.publish(ctx, out, manifest)
 	return image, layer, err
+}
+
+// sameBoot makes sure that the host has not gone down since the process was
+// started: files may be empty then that were full.
+func (w *Workspace) sameBoot(ctx context.Context) error {
+	c, err := w.client.LoadContainer(ctx, w.name)
+	if errdefs.IsNotFound(err) {
+		return nil // nothing was started, or an earlier Commit has synced it all
+	}
+	var labels map[string]string
+	if err == nil {
+		labels, err = c.Labels(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("load container %s: %w", w.name, away(err))
+	}
+	boot, err := bootID()
+	if err == nil && labels[labelBoot] != boot {
+		err = vanished(fmt.Errorf("the host has booted since %s was started", w.name))
+	}
+	return err
 }
 
 // hashLayer works out what the layer will be, without storing it. What does not

@@ -88,6 +88,23 @@ func TestCommitAgain(t *testing.T) {
 	}
 }
 
+// What a host that went down has not written to its disk makes no image.
+func TestCommitAfterBoot(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	run(t, w, script("echo x >/x"))
+	c, err := client(t).Containers(t.Context(), `labels."daeploy.io/owner"==commitafterboot`)
+	if err != nil || len(c) != 1 {
+		t.Fatalf("containers %v, %v", c, err)
+	}
+	_, err = c[0].SetLabels(t.Context(), map[string]string{"daeploy.io/boot": "an earlier one"})
+	must(t, err)
+	_, _, err = w.Commit(t.Context(), daeploy.Output{Name: "daeploy.local/commitafterboot:1", Base: base, Config: base.Config})
+	if daeploy.KindOf(err) != daeploy.NotFound {
+		t.Errorf("Commit after a boot: %v, want NotFound", err)
+	}
+}
+
 // F110: the same changes twice share everything.
 func TestSameTreeTwice(t *testing.T) {
 	e := newEngine(t)

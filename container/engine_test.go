@@ -228,7 +228,7 @@ func TestContainerLabels(t *testing.T) {
 	}
 	labels, err := c[0].Labels(t.Context())
 	must(t, err)
-	want := map[string]string{"daeploy.io/owner": "containerlabels", "daeploy.io/build": labels["daeploy.io/build"], "daeploy.io/exit": "0"}
+	want := map[string]string{"daeploy.io/owner": "containerlabels", "daeploy.io/build": labels["daeploy.io/build"], "daeploy.io/exit": "0", "daeploy.io/boot": labels["daeploy.io/boot"]}
 	if diff := cmp.Diff(want, labels); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}

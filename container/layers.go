@@ -3,7 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -74,22 +73,3 @@ func (l layers) check() error {
 }
 
 func (l layers) open() (*rootfs.Tree, error) { return rootfs.Open(l.upper, l.lowers...) }
-
-// withoutRedirects makes sure that the kernel, whatever its defaults, keeps
-// every change in the upper directory itself: a renamed directory must not
-// become a pointer into a lower layer.
-func withoutRedirects(mounts []mount.Mount) []mount.Mount {
-	out := make([]mount.Mount, len(mounts))
-	for i, m := range mounts {
-		if m.Type == "overlay" {
-			m.Options = append([]string(nil), m.Options...)
-			for _, name := range []string{"redirect_dir", "metacopy"} {
-				if _, err := os.Stat("/sys/module/overlay/parameters/" + name); err == nil {
-					m.Options = append(m.Options, name+"=off")
-				}
-			}
-		}
-		out[i] = m
-	}
-	return out
-}

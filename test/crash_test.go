@@ -59,7 +59,8 @@ func TestFailAtEachStep(t *testing.T) {
 // crash counts steps and ends the "daemon" at one of them: from then on nothing
 // it does has an effect.
 type crash struct {
-	at    int
+	at    int    // which step, counted from 1
+	named string // or which one, by its name
 	after bool  // the step itself still has its effect
 	fail  error // the step fails with this, and the daemon lives
 
@@ -76,7 +77,7 @@ func (c *crash) do(name string, step func() error) error {
 	if c.isDead() {
 		return daeploy.ErrShutdown
 	}
-	if c.n++; c.n != c.at {
+	if c.n++; c.n != c.at && name != c.named {
 		return step()
 	}
 	c.step = name
