@@ -42,6 +42,7 @@ var owners = map[string][]string{
 	"github.com/rogpeppe/go-internal":  {"test"},
 	"golang.org/x/crypto/ssh/agent":    {},
 	"golang.org/x/crypto/openpgp":      {},
+	"golang.org/x/crypto/bcrypt":       {"container"}, // of containertest's registry
 	"github.com/containerd/containerd": {"container"},
 }
 

@@ -189,6 +189,9 @@ func keysAt(t reflect.Type, path []string) []string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	if t.Kind() == reflect.Map && len(path) > 0 {
+		return keysAt(t.Elem(), path[1:])
+	}
 	if t.Kind() != reflect.Struct {
 		return nil
 	}

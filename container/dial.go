@@ -24,7 +24,7 @@ func (e *Engine) dial(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	var d net.Dialer
+	d := net.Dialer{Timeout: connectTime}
 	listed := slices.Concat(e.cfg.InsecureRegistries, e.cfg.TrustedRegistries, proxies())
 	if !slices.Contains(listed, address) && !slices.Contains(listed, host) {
 		d.Control = func(_, address string, _ syscall.RawConn) error { return e.allowed(address) }

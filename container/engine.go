@@ -20,6 +20,7 @@ import (
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container/network"
+	"github.com/daeploy/daeploy/container/registry"
 )
 
 const (
@@ -55,11 +56,11 @@ type Config struct {
 	ResolvConf         []string // where name servers are looked up; default: /etc/resolv.conf, then systemd-resolved's
 	InsecureRegistries []string // hosts, with their ports, that are asked by plain HTTP
 	TrustedRegistries  []string // hosts, with or without ports, that may be at any address, this host's included
-	// Credentials gives user and secret for a registry; nil or "" for none.
-	Credentials func(host string) (user, secret string, err error)
-	RunLimits   daeploy.Limits // of images started by RunImage
-	Reserve     int64          // bytes of containerd's disk that no build may use; 0 = 5 %, at least 1 GiB
-	ImportLimit int64          // bytes of an archive; 0 = 16 GiB
+	Registries         registry.Config
+	RunLimits          daeploy.Limits // of images started by RunImage
+	Reserve            int64          // bytes of containerd's disk that no build may use; 0 = 5 %, at least 1 GiB
+	ImportLimit        int64          // bytes of an archive; 0 = 16 GiB
+	MaxImage           int64          // bytes of an image, as it is pulled and again unpacked; 0 = 20 GiB
 }
 
 // Engine is one containerd. All methods may be called at the same time.
@@ -97,6 +98,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.ImportLimit == 0 {
 		cfg.ImportLimit = 16 << 30
+	}
+	if cfg.MaxImage == 0 {
+		cfg.MaxImage = 20 << 30
 	}
 	return &Engine{cfg: cfg}, nil
 }

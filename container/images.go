@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -231,7 +230,7 @@ func readJSON(ctx context.Context, store content.Provider, d ocispec.Descriptor,
 	return text, nil
 }
 
-// imageFault says what is wrong with an image; pull.go has the words.
+// imageFault says what is wrong with an image; pullerrors.go has the words.
 type imageFault struct {
 	code    string // of "builder_<code>"
 	problem string
@@ -247,25 +246,4 @@ func (f *imageFault) Error() string {
 		return "no version for " + platforms.DefaultString()
 	}
 	return f.problem
-}
-
-// unpack makes the image's snapshot, if it is not there.
-func (p platformImage) unpack(ctx context.Context, c *containerd.Client) error {
-	if len(p.config.RootFS.DiffIDs) == 0 {
-		return nil
-	}
-	_, err := c.SnapshotService(snapshotter).Stat(ctx, p.config.chain())
-	if err == nil {
-		return nil
-	}
-	if !errdefs.IsNotFound(err) {
-		return fmt.Errorf("find snapshot of %s: %w", p.Ref, away(err))
-	}
-	image := p.record
-	image.Target = p.manifest
-	err = containerd.NewImage(c, image).Unpack(ctx, snapshotter)
-	if err == nil || errdefs.IsNotFound(err) || errors.As(away(err), new(*daeploy.Error)) || ctx.Err() != nil {
-		return away(err)
-	}
-	return &imageFault{code: "invalid", problem: "its layers cannot be unpacked: " + err.Error()}
 }

@@ -71,8 +71,18 @@ type networkConfig struct {
 }
 
 type registryConfig struct {
-	Insecure []string `toml:"insecure"` // hosts that are asked by plain HTTP
-	Trusted  []string `toml:"trusted"`  // hosts that may be at any address, this host's included
+	Insecure    []string                `toml:"insecure"`    // hosts that are asked by plain HTTP
+	Trusted     []string                `toml:"trusted"`     // hosts that may be at any address, this host's included
+	Credentials string                  `toml:"credentials"` // path of a docker config.json
+	Hosts       map[string]registryHost `toml:"hosts"`
+	MaxImage    bytes                   `toml:"max_image"` // as pulled, and again unpacked
+}
+
+// registryHost is what one registry needs; it goes before Credentials.
+type registryHost struct {
+	User         string `toml:"user"`
+	PasswordFile string `toml:"password_file"`
+	CA           string `toml:"ca"` // path of a PEM file
 }
 
 func defaultConfig() config {
@@ -88,7 +98,8 @@ func defaultConfig() config {
 			Grace: duration(limits.Build.Grace), PIDs: limits.Build.PIDs, Disk: bytes(limits.Build.Disk),
 			Inodes: limits.Build.Inodes, Log: bytes(limits.LogBytes),
 		},
-		Network: networkConfig{Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
+		Network:  networkConfig{Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
+		Registry: registryConfig{MaxImage: 20 << 30},
 	}
 }
 
@@ -153,10 +164,14 @@ func (c *config) check() error {
 		{"build.log", float64(c.Build.Log)},
 		{"build.disk", float64(c.Build.Disk)},
 		{"build.inodes", float64(c.Build.Inodes)},
+		{"registry.max_image", float64(c.Registry.MaxImage)},
 	} {
 		if n.value <= 0 {
 			return bad(n.key, "must be above zero")
 		}
+	}
+	if err := c.registries().Check(); err != nil {
+		return bad("registry:", err.Error())
 	}
 	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)
 	c.Build.MaxCPUs = max(c.Build.MaxCPUs, c.Build.CPUs)
@@ -185,7 +200,8 @@ func (c *config) container(self, owner string, log *slog.Logger) container.Confi
 			Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,
 			PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}, DataDir: filepath.Join(c.StateDir, "network"),
 		},
-		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted, RunLimits: c.limits().Build,
+		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted,
+		Registries: c.registries(), MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build,
 	}
 }
 

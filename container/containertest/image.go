@@ -3,6 +3,7 @@ package containertest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,8 @@ type Image struct {
 	Config       map[string]any // the config's "config": Env, User, Labels, ...
 	Top          map[string]any // further fields of the config itself
 	Architecture string         // default: this host's
+	Gzip         bool           // layers are compressed
+	LayerURL     string         // where the manifest says that the layers are
 }
 
 // File is an entry of a layer. The default is a regular file of mode 0644.
@@ -63,9 +66,17 @@ func Archive(t testing.TB, image Image) []byte {
 	var manifest ocispec.Manifest
 	diffIDs, history := []digest.Digest{}, []map[string]any{}
 	for i, files := range layers {
-		d := a.add(ocispec.MediaTypeImageLayer, Layer(t, files))
+		text := Layer(t, files)
+		diffIDs = append(diffIDs, digest.FromBytes(text))
+		mediaType := ocispec.MediaTypeImageLayer
+		if image.Gzip {
+			text, mediaType = compress(t, text), ocispec.MediaTypeImageLayerGzip
+		}
+		d := a.add(mediaType, text)
+		if image.LayerURL != "" {
+			d.URLs = []string{image.LayerURL}
+		}
 		manifest.Layers = append(manifest.Layers, d)
-		diffIDs = append(diffIDs, d.Digest)
 		history = append(history, map[string]any{"created": Epoch, "created_by": fmt.Sprintf("layer %d", i)})
 	}
 	config := map[string]any{
@@ -84,6 +95,16 @@ func Archive(t testing.TB, image Image) []byte {
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{d},
 	}
 	return a.pack(t, encode(t, index))
+}
+
+func compress(t testing.TB, text []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err := w.Write(text)
+	must(t, err)
+	must(t, w.Close())
+	return out.Bytes()
 }
 
 type archive struct{ blobs map[string][]byte }

@@ -78,8 +78,16 @@ func (r *Registry) unpack(t testing.TB, archive []byte) ocispec.Descriptor {
 		if h.Name == "index.json" {
 			must(t, json.Unmarshal(text, &index))
 		}
-		r.blobs["sha256:"+path.Base(h.Name)] = text
+		if strings.HasPrefix(h.Name, "blobs/") {
+			r.blobs["sha256:"+path.Base(h.Name)] = text
+		}
 	}
+}
+
+// split takes "team/app:1" apart.
+func split(name string) (repository, tag string) {
+	repository, tag, _ = strings.Cut(name, ":")
+	return repository, tag
 }
 
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
