@@ -84,14 +84,18 @@ func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image
 	return image, a.log.Say(a.lastLine())
 }
 
-// pulling tells the log how far a pull is.
+// pulling tells the log how far a pull is, as often as that has changed.
 func (a *attempt) pulling(ref daeploy.ImageRef) func(daeploy.Progress) {
+	last := ""
 	return func(p daeploy.Progress) {
-		line := fmt.Sprintf("> pulling    %s of %s", shorten(string(ref), 36), size(p.Total))
+		line := fmt.Sprintf("> pulling    %s", shorten(string(ref), 36))
 		if p.Total > 0 {
 			line = fmt.Sprintf("> pulling    %s  %s of %s, %d%%", shorten(string(ref), 30), size(p.Done), size(p.Total), 100*p.Done/p.Total)
 		}
-		a.logged(a.log.Say(line))
+		if line != last {
+			last = line
+			a.logged(a.log.Say(line))
+		}
 	}
 }
 
