@@ -23,7 +23,7 @@ import (
 // TestScript runs the stories of script/. Their words, besides those of
 // testscript itself:
 //
-//	serve [-c FILE]         start the daemon; FILE is added to its configuration
+//	serve [-c FILE]         start the daemon; FILE, with $NAMEs filled in, is added to its configuration
 //	stop, kill9             end it politely, or at once
 //	containerd own|stop|start
 //	admin, key, stranger NAME [FLAG...]   make a key pair; add it, or not
@@ -41,6 +41,7 @@ import (
 //	ticks N                 stdout has the lines tick 1 to tick N, each once, in order
 //	killtask BUILD          kill the build's task past the daemon
 //	imageconfig IMAGE       print the image's config and manifest, as containerd has them
+//	registry start|stop|password|add|slow ...  a private registry: see doRegistry
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -66,6 +67,7 @@ func TestScript(t *testing.T) {
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
+			"registry": told((*teller).doRegistry),
 		},
 	})
 }
@@ -109,7 +111,7 @@ func (t *teller) exec(name string, args ...string) error {
 func (t *teller) doServe(args []string) error {
 	more := ""
 	if len(args) == 2 && args[0] == "-c" {
-		more = t.ts.ReadFile(args[1])
+		more = os.Expand(t.ts.ReadFile(args[1]), t.ts.Getenv)
 	}
 	return t.serve(more)
 }

@@ -36,6 +36,7 @@ type story struct {
 	builders       bool // the fixture images are there, or not wanted
 	defaultBuilder string
 	background     map[string]*followed // pushes that go on
+	registry       *containertest.Distribution
 }
 
 // followed is a command in the background.
@@ -84,9 +85,13 @@ func caLine() string {
 var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+)`)
 
 // serve starts the daemon and waits until it is ready. more is added to its
-// configuration.
+// configuration: what stands before its first table belongs to the top.
 func (s *story) serve(more string) error {
-	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), s.defaultBuilder, caLine(), s.number, s.number, more)
+	top, tables := more, ""
+	if first := strings.Index("\n"+more, "\n["); first >= 0 {
+		top, tables = more[:first], more[first:]
+	}
+	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), s.defaultBuilder, caLine()+"\n"+top, s.number, s.number, tables)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -143,19 +148,27 @@ const stockRun = `#!/bin/sh
 echo "stock run of a.txt: $(cat /app/a.txt)"
 `
 
+// stockBuilder is the builder that most stories use.
+func stockBuilder() containertest.Image {
+	return containertest.Image{
+		Name: "daeploy.local/builders/test:1", Shell: true,
+		Config: map[string]any{
+			"Env": []string{"PATH=/bin"}, "WorkingDir": "/app", "User": "1001",
+			"Labels": map[string]string{"io.openshift.s2i.scripts-url": "image:///usr/libexec/s2i", "io.openshift.s2i.assemble-user": "0"},
+		},
+		Layers: [][]containertest.File{{
+			containertest.Script("usr/libexec/s2i/assemble", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
+		}},
+	}
+}
+
 // importFixtures brings the builder images of the stories in by the front door.
 func (s *story) importFixtures() error {
-	config := map[string]any{
-		"Env": []string{"PATH=/bin"}, "WorkingDir": "/app", "User": "1001",
-		"Labels": map[string]string{"io.openshift.s2i.scripts-url": "image:///usr/libexec/s2i", "io.openshift.s2i.assemble-user": "0"},
-	}
-	scripts := []containertest.File{
-		containertest.Script("usr/libexec/s2i/assemble", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
-	}
+	stock := stockBuilder()
 	for _, image := range []containertest.Image{
-		{Name: "daeploy.local/builders/test:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: config},
+		stock,
 		{Name: "daeploy.local/builders/plain:1", Shell: true},
-		{Name: "daeploy.local/builders/onbuild:1", Shell: true, Layers: [][]containertest.File{scripts}, Config: map[string]any{"OnBuild": []string{"RUN true"}}},
+		{Name: "daeploy.local/builders/onbuild:1", Shell: true, Layers: stock.Layers, Config: map[string]any{"OnBuild": []string{"RUN true"}}},
 	} {
 		cmd := exec.Command(program, "--socket", s.path("daeploy.sock"), "builders", "import", "-")
 		cmd.Stdin = bytes.NewReader(containertest.Archive(s.TB, image))
@@ -198,6 +211,11 @@ func (s *story) close() {
 	}
 	if err := s.end(syscall.SIGTERM); err != nil {
 		s.Error(err)
+	}
+	if s.registry != nil {
+		if err := s.registry.Close(); err != nil {
+			s.Error(err)
+		}
 	}
 	if s.private {
 		if err := s.containerd.Stop(); err != nil {
