@@ -61,6 +61,17 @@ type Process struct {
 	Network  bool
 	Limits   Limits
 	CABundle string // host path of PEM certificates, mounted at /run/daeploy/ca.pem (S77); "" for none
+	Cache    Cache
+}
+
+// Cache asks for the app's package cache: a directory that outlives its builds
+// and reaches no image and no other app.
+type Cache struct {
+	// Path is where it is mounted, "" for none: absolute and clean. What is missing
+	// of it is made for the process's user, and taken away again (Output.Cache).
+	Path  string
+	For   string // a cache that was made for another value, or another user, is emptied
+	Clean bool   // empty it in any case
 }
 
 // Limits bound one build (S136, faults.md section 2). Zero means none, but for
@@ -90,6 +101,7 @@ type Output struct {
 	CreatedBy   string // history entry
 	Created     time.Time
 	Annotations map[string]string // of the manifest (S119)
+	Cache       string            // Cache.Path of the process: no mount point that was made for it stays (S41)
 }
 
 // Layer tells what a commit wrote.

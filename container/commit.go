@@ -67,7 +67,7 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	if err := w.tree.CheckShape(); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
-	if err := w.tree.DropEmpty(mountPoints...); err != nil {
+	if err := w.tree.DropEmpty(append(upTo(out.Cache), mountPoints...)...); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
 	synced := make(chan error, 1)

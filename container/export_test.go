@@ -21,6 +21,9 @@ func GoldenSpec(p daeploy.Process, unified bool) *specs.Spec {
 		hostname: p.Hostname, limits: p.Limits, init: "/usr/bin/tini-static",
 		binds: map[string]string{"/etc/hosts": "/state/run/blog-17/hosts", caBundle: "/state/run/blog-17/ca.pem"},
 	}
+	if p.Cache.Path != "" {
+		s.cache = [2]string{"/state/cache/blog/files", p.Cache.Path}
+	}
 	if p.Network {
 		s.hook = [2][]string{{"/usr/bin/daeploy", "network-hook", "add", "{}"}, {"/usr/bin/daeploy", "network-hook", "delete", "{}"}}
 	}

@@ -24,6 +24,7 @@ type sandbox struct {
 	limits   daeploy.Limits
 	terminal *daeploy.WindowSize // nil for none
 	binds    map[string]string   // path inside → host file, read-only
+	cache    [2]string           // of the app's package cache: host directory, path inside; empty for none
 	hook     [2][]string         // command lines of createRuntime and poststop; nil for no network
 	init     string              // host file of the static program that is process 1
 }
@@ -150,6 +151,11 @@ func (s sandbox) mounts() []specs.Mount {
 				Options: []string{"bind", "ro", "nosuid", "nodev", "noexec", "rprivate"},
 			})
 		}
+	}
+	if s.cache[0] != "" {
+		mounts = append(mounts, specs.Mount{
+			Destination: s.cache[1], Type: "bind", Source: s.cache[0], Options: []string{"bind", "rw", "nosuid", "nodev", "rprivate"},
+		})
 	}
 	return mounts
 }

@@ -25,6 +25,7 @@ func TestSpec(t *testing.T) {
 	}
 	other := build
 	other.User, other.Groups, other.Network, other.Limits = daeploy.Owner{UID: 1001}, []uint32{50}, false, daeploy.Limits{}
+	other.Cache.Path = "/var/cache/app"
 	for name, tt := range map[string]struct {
 		process daeploy.Process
 		unified bool

@@ -33,7 +33,10 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	s := sandbox{
 		args: p.Args, env: p.Env, dir: p.Dir, user: p.User, groups: p.Groups, hostname: p.Hostname, limits: p.Limits,
 	}
-	if err := w.furnish(&s, t, p.Network, p.CABundle); err != nil {
+	if err := w.furnish(&s, t, p.Network, p.CABundle, upTo(p.Cache.Path)...); err != nil {
+		return err
+	}
+	if err := w.mountCache(&s, t, p.Cache); err != nil {
 		return err
 	}
 	output := w.output()
@@ -72,15 +75,14 @@ func below(path string, dirs ...string) bool {
 func (b *box) output() string { return filepath.Join(b.dir(), "output") }
 
 // furnish completes the sandbox: it checks that the rootfs cannot lead the
-// runtime astray, and writes the files to be bound.
-func (b *box) furnish(s *sandbox, t *rootfs.Tree, connected bool, bundle string) error {
+// runtime astray, neither at dirs, and writes the files to be bound.
+func (b *box) furnish(s *sandbox, t *rootfs.Tree, connected bool, bundle string, dirs ...string) error {
 	s.name, s.owner, s.init, s.binds = b.name, b.engine.cfg.Owner, b.engine.cfg.Init, map[string]string{}
 	if err := os.MkdirAll(b.dir(), 0o700); err != nil {
 		return err
 	}
-	dirs := []string{"/run", "/run/daeploy"}
-	if bundle == "" {
-		dirs = nil
+	if bundle != "" {
+		dirs = append(dirs, "/run", "/run/daeploy")
 	}
 	if err := t.CheckShape(dirs...); err != nil {
 		return &daeploy.Error{

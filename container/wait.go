@@ -36,10 +36,14 @@ func (w *Workspace) Wait(ctx context.Context, limits daeploy.Limits, from int64,
 		return daeploy.Exit{}, fmt.Errorf("follow output of %s: %w", w.id, err)
 	}
 	defer file.Close()
+	mounted, err := w.engine.caches().Find(w.id)
+	if err != nil {
+		return daeploy.Exit{}, err
+	}
 
 	// What watches the process must go on when ctx ends, until it is dead.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
-	disk := diskWatch{box: w.box, tree: w.tree, dir: w.disk, limits: limits}
+	disk := diskWatch{box: w.box, tree: w.tree, dir: w.disk, limits: limits, cache: mounted}
 	run := &watchedRun{box: w.box, limits: limits, file: file, out: out, host: readHost(), disk: disk}
 	exited, over, watching := make(chan ended, 1), make(chan overrun, 1), make(chan struct{})
 	go func() { exited <- w.await(inner) }()

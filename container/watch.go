@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/cache"
 	"github.com/daeploy/daeploy/container/rootfs"
 )
 
@@ -65,6 +66,7 @@ type diskWatch struct {
 	tree   *rootfs.Tree
 	dir    string
 	limits daeploy.Limits
+	cache  *cache.Mounted // nil if the build has no package cache
 
 	counted time.Time
 	took    time.Duration
@@ -82,6 +84,9 @@ func (d *diskWatch) look(ctx context.Context) string {
 	free, files := int64(fs.Bavail)*fs.Bsize, int64(fs.Ffree)
 	if reserve := d.engine.reserve(fs); free < reserve {
 		return fmt.Sprintf("%s are left on this host, which keeps %s", size(free), size(reserve))
+	}
+	if detail := d.lookAtCache(); detail != "" {
+		return detail
 	}
 	// If nobody but this build wrote, it holds no more than this.
 	bytes, inodes := d.last.Bytes+d.free-free, d.last.Inodes+d.files-files
@@ -112,6 +117,13 @@ func (d *diskWatch) exceeded(ctx context.Context) (string, error) {
 	use, err := d.tree.Usage(ctx)
 	if err != nil {
 		return "", err
+	}
+	if d.cache != nil {
+		grown, err := d.cache.Grown(ctx)
+		if err != nil {
+			return "", err
+		}
+		use.Bytes, use.Inodes = use.Bytes+grown.Bytes, use.Inodes+grown.Inodes
 	}
 	if info, err := os.Stat(d.output()); err == nil {
 		use.Bytes += info.Sys().(*syscall.Stat_t).Blocks * 512

@@ -267,8 +267,16 @@ func (w *Workspace) change(do func(*rootfs.Tree) error) error {
 	return do(t)
 }
 
-// Close removes task, container, rootfs, output file and lease. Named images
-// stay. It can be repeated, and needs nothing but the build's id.
+// Close removes task, container, rootfs, output file and lease, and the files of
+// package caches that were dropped. Named images stay. It can be repeated, and
+// needs nothing but the build's id.
 func (w *Workspace) Close(ctx context.Context) error {
-	return errors.Join(w.drop(), w.remove(ctx))
+	if err := errors.Join(w.drop(), w.remove(ctx)); err != nil {
+		return err
+	}
+	// They may be another app's, and the next Close or sweep comes to them too.
+	if err := w.engine.caches().Purge(ctx); err != nil {
+		w.engine.cfg.Log.Warn("dropped package caches stay for now", "err", err)
+	}
+	return nil
 }

@@ -23,6 +23,8 @@ type Engine interface {
 	Tag(ctx context.Context, from, name daeploy.ImageRef) error
 	Untag(ctx context.Context, name daeploy.ImageRef) error
 	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
+	DropCache(ctx context.Context, app daeploy.AppName) error
+	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
 }
 
 // Workspace is what one build has.
@@ -42,6 +44,7 @@ type Workspace interface {
 	Start(ctx context.Context, p daeploy.Process) error
 	Started(ctx context.Context) (bool, error)
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
+	TrimCache(ctx context.Context, bytes, inodes int64) (detail string, err error)
 	Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error)
 	StoreLayer(ctx context.Context, image daeploy.ImageRef) error
 	Close(ctx context.Context) error
@@ -60,6 +63,7 @@ type Subject struct {
 func TestEngine(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, *contract){
 		"images": testImages, "files": testFiles, "process": testProcess, "ends": testEnds, "commit": testCommit, "life": testLife,
+		"cache": testCache,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -87,6 +91,7 @@ func ContractPrograms() map[string]Program {
 			io.WriteString(r.Out, "two\n")
 			return 5
 		},
+		"/s/keep": keepInCache,
 		"/s/change": func(_ context.Context, _ *Fake, r Run) int {
 			f := daeploy.File{Mode: 0o644}
 			if err := errors.Join(r.Root.Put("/made/file", f, strings.NewReader("made")), r.Root.Remove("/base/gone")); err != nil {
@@ -115,6 +120,7 @@ func (c *contract) base(t *testing.T) daeploy.ImageRef {
 			Script("/s/hello", "#!/bin/sh\necho \"hello A=$A\"; exit 3\n"),
 			Script("/s/sleep", "#!/bin/sh\necho ready; exec sleep 60\n"),
 			Script("/s/late", "#!/bin/sh\necho one; sleep 0.5; echo two; exit 5\n"),
+			Script("/s/keep", keepScript),
 			Script("/s/change", "#!/bin/sh\nmkdir /made && printf made >/made/file && rm /base/gone\n"),
 		}},
 	})

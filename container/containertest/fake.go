@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/cache"
 	"github.com/daeploy/daeploy/container/rootfs"
 )
 
@@ -46,6 +48,7 @@ type Program func(ctx context.Context, f *Fake, r Run) int
 type Run struct {
 	Process daeploy.Process
 	Root    *rootfs.Tree
+	Cache   string // host directory of the app's package cache; "" for none
 	Out     io.Writer
 }
 
@@ -259,12 +262,22 @@ func (w *fakeWorkspace) Start(ctx context.Context, p daeploy.Process) error {
 		w.proc.kill()
 		<-w.proc.done
 	}
+	mounted := ""
+	if p.Cache.Path != "" {
+		err := w.tree.MkMount(p.Cache.Path, daeploy.File{Mode: 0o755, Owner: p.User})
+		if err == nil {
+			mounted, err = w.fake.caches().Open(w.id, p.Cache, p.User)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	inner, kill := context.WithCancel(context.WithoutCancel(ctx))
 	proc := &fakeProcess{kill: kill, done: make(chan struct{}), more: make(chan struct{})}
 	w.proc = proc
 	go func() {
 		defer close(proc.done)
-		proc.code = program(inner, w.fake, Run{Process: p, Root: w.tree, Out: proc})
+		proc.code = program(inner, w.fake, Run{Process: p, Root: w.tree, Cache: mounted, Out: proc})
 	}()
 	return nil
 }
@@ -320,6 +333,11 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 	if err := w.tree.CheckShape(); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, daeploy.Errorf(daeploy.BuildFailed, "commit_failed", "the image could not be stored: %v", err)
 	}
+	for at := out.Cache; at != "" && at != "/"; at = path.Dir(at) {
+		if err := w.tree.DropEmpty(at); err != nil {
+			return daeploy.Image{}, daeploy.Layer{}, err
+		}
+	}
 	hash := sha256.New()
 	layer, err := w.tree.WriteLayer(context.Background(), hash)
 	if err != nil {
@@ -347,6 +365,26 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 
 // StoreLayer has nothing to do: the fake has no content store.
 func (w *fakeWorkspace) StoreLayer(context.Context, daeploy.ImageRef) error { return w.fake.Down }
+
+func (f *Fake) caches() cache.Store { return cache.In(filepath.Join(f.dir, "cache")) }
+
+func (w *fakeWorkspace) TrimCache(ctx context.Context, bytes, inodes int64) (string, error) {
+	use, dropped, err := w.fake.caches().Close(ctx, w.id, bytes, inodes)
+	if err != nil || !dropped {
+		return "", err
+	}
+	return fmt.Sprintf("%d bytes of %d, %d files of %d", use.Bytes, bytes, use.Inodes, inodes), nil
+}
+
+// DropCache removes an app's package cache.
+func (f *Fake) DropCache(ctx context.Context, app daeploy.AppName) error {
+	return f.caches().Drop(ctx, app)
+}
+
+// SweepCaches removes the package caches of all apps that keep denies.
+func (f *Fake) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
+	return f.caches().Sweep(ctx, keep)
+}
 
 func (w *fakeWorkspace) Close(context.Context) error {
 	w.fake.mu.Lock()

@@ -13,6 +13,7 @@ type Usage struct {
 	Bytes    int64 // allocated on disk; a hard link counts once
 	Apparent int64 // lengths of the regular files: what a layer of them takes
 	Inodes   int64
+	Deep     bool // there are directories below the deepest that were counted
 }
 
 // Usage counts the upper directory, also while a container changes it: what
@@ -20,6 +21,18 @@ type Usage struct {
 func (t *Tree) Usage(ctx context.Context) (Usage, error) {
 	c := counter{seen: map[uint64]bool{}}
 	err := c.dir(ctx, t.upper(), 0)
+	return c.Usage, err
+}
+
+// Measure counts a directory that is no tree of layers in the same way.
+func Measure(ctx context.Context, dir string) (Usage, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Usage{}, err
+	}
+	defer root.Close()
+	c := counter{seen: map[uint64]bool{}}
+	err = c.dir(ctx, root, 0)
 	return c.Usage, err
 }
 
@@ -46,6 +59,7 @@ func (c *counter) dir(ctx context.Context, root *os.Root, depth int) error {
 		}
 		c.add(info)
 		if !info.IsDir() || depth == maxDepth {
+			c.Deep = c.Deep || info.IsDir()
 			continue
 		}
 		sub, err := root.OpenRoot(name)

@@ -205,7 +205,8 @@ func (t *Tree) DropEmpty(paths ...string) error {
 		if hidden {
 			continue
 		}
-		if err := t.upper().Remove(p); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+		err = t.timeKept(dir.path, func() error { return t.upper().Remove(p) })
+		if err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
 			return err
 		}
 	}

@@ -1,0 +1,93 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"syscall"
+)
+
+// deepest is how far removal goes down at once, with a file descriptor for each
+// level: a stranger's tree may be deeper than there are descriptors.
+const deepest = 64
+
+// remove removes dir and all below it, whoever owns it and however deep it is.
+// It follows no link. What others remove meanwhile is fine.
+func remove(ctx context.Context, dir string) error {
+	top, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	r := removal{top: top}
+	for moved := -1; moved != r.moved; {
+		moved = r.moved
+		if err := r.empty(ctx, top, ".", 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+type removal struct {
+	top   *os.Root
+	moved int // directories brought up to the top, to be emptied in the next round
+}
+
+// empty removes what is in dir, which is at rel below the top.
+func (r *removal) empty(ctx context.Context, dir *os.Root, rel string, depth int) error {
+	f, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	f.Close()
+	if err != nil {
+		return err // "not there" if somebody else was faster
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		err := dir.Remove(name)
+		if errors.Is(err, syscall.ENOTEMPTY) {
+			err = r.descend(ctx, dir, name, path.Join(rel, name), depth)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// descend removes a directory that is not empty, or brings it up to the top if
+// it is too far down.
+func (r *removal) descend(ctx context.Context, dir *os.Root, name, rel string, depth int) error {
+	if depth == deepest {
+		err := fs.ErrExist // a removal that was cut off may have left such names
+		for errors.Is(err, fs.ErrExist) {
+			r.moved++
+			err = r.top.Rename(rel, "deep-"+strconv.Itoa(r.moved))
+		}
+		return err
+	}
+	sub, err := dir.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	err = r.empty(ctx, sub, rel, depth+1)
+	sub.Close()
+	if err != nil {
+		return err
+	}
+	return dir.Remove(name)
+}
