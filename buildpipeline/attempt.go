@@ -39,6 +39,7 @@ type outputNote struct {
 	Config      json.RawMessage   `json:"config"`
 	Created     time.Time         `json:"created"`
 	Annotations map[string]string `json:"annotations"`
+	Cache       string            `json:"cache,omitempty"`
 }
 
 // attempt is one build on its way. It is used by one goroutine.
@@ -233,6 +234,7 @@ func (a *attempt) end(err error) {
 	if v.status != daeploy.StatusSucceeded {
 		a.unname()
 	}
+	a.trimCache()
 	now := time.Now().UTC()
 	// Nobody may read of an end that is not recorded.
 	if !a.insist("record the end", func() error {

@@ -30,6 +30,7 @@ type contract struct {
 	owner         daeploy.Owner // of everything delivered (S34)
 	env           envList       // of assemble
 	kept          envList       // of the image
+	cache         string        // where the package cache is mounted; "" for none
 	spoken        []string      // lines for the log, in order
 }
 
@@ -66,6 +67,7 @@ func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image
 	if err := c.findUser(a.ws); err != nil {
 		return nil, err
 	}
+	c.findCache()
 	c.spoken = slices.Concat(src.Notices, c.layout.Notices, c.spoken)
 	src.Notices = nil
 	scripts, err := c.imageScripts(a.ws)
@@ -206,6 +208,7 @@ func (c *contract) process(a *attempt) daeploy.Process {
 	return daeploy.Process{
 		Args: c.assemble.Args, Env: c.env, Dir: c.layout.Workdir, User: c.owner, Groups: c.user.Groups,
 		Hostname: a.Build.ID.Host(), Network: true, Limits: a.note.Limits, CABundle: a.CABundle,
+		Cache: daeploy.Cache{Path: c.cache, For: c.image.Digest, Clean: a.Build.Options.Clean},
 	}
 }
 
@@ -239,7 +242,7 @@ func (c *contract) output(a *attempt) (outputNote, error) {
 	if err != nil {
 		return outputNote{}, err
 	}
-	return outputNote{Base: c.image, Config: config, Created: created, Annotations: oci}, nil
+	return outputNote{Base: c.image, Config: config, Created: created, Annotations: oci, Cache: c.cache}, nil
 }
 
 // vouched are the seven labels that the daemon vouches for; they are manifest
@@ -312,5 +315,6 @@ func checkLabels(labels, vouched map[string]string) error {
 func (n outputNote) output(id daeploy.BuildID) daeploy.Output {
 	return daeploy.Output{
 		Name: id.Image(), Base: n.Base, Config: n.Config, CreatedBy: "daeploy: assemble", Created: n.Created, Annotations: n.Annotations,
+		Cache: n.Cache,
 	}
 }

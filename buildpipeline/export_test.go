@@ -27,6 +27,23 @@ func Layout(config []byte) (workdir, dest, scripts, input string, notices int, e
 	return l.Workdir, l.Dest, l.Scripts, l.Input, len(l.Notices), err
 }
 
+// CachePath is readCache on an image config.
+func CachePath(config []byte) (string, error) {
+	c, err := parseImageConfig(config)
+	if err != nil {
+		return "", err
+	}
+	f, err := c.facts()
+	if err != nil {
+		return "", err
+	}
+	l, err := readLayout("example.org/builder:1", f)
+	if err != nil {
+		return "", err
+	}
+	return readCache(l, f)
+}
+
 // Queue gives tests the queue.
 type Queue struct{ *queue }
 

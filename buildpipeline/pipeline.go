@@ -45,6 +45,10 @@ type Limits struct {
 	Silence    time.Duration
 	LogBytes   int64
 	Tree       daeploy.TreeLimits
+
+	// What an app's package cache may hold after a build, in bytes on disk and
+	// entries. With 0 bytes nothing is kept.
+	Cache, CacheInodes int64
 }
 
 // DefaultLimits are those of faults.md, section 2.
@@ -55,6 +59,7 @@ func DefaultLimits(cpus int) Limits {
 		},
 		MaxMemory: 2 << 30, MaxCPUs: float64(cpus), Timeout: 15 * time.Minute, MaxTimeout: 15 * time.Minute,
 		Silence: 10 * time.Minute, LogBytes: 64 << 20, Tree: daeploy.DefaultTreeLimits,
+		Cache: 2 << 30, CacheInodes: 500_000,
 	}
 }
 
@@ -186,7 +191,7 @@ func (p *Pipeline) sweepOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var all error
+	all := p.sweepCaches(ctx)
 	for _, id := range ids {
 		b, err := p.Journal.Build(id)
 		if err == nil && !b.Status.Final() {

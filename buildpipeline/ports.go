@@ -106,6 +106,9 @@ type Engine interface {
 	Untag(ctx context.Context, name daeploy.ImageRef) error
 	// Find looks an image up by name, without a registry; NotFound.
 	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
+	// SweepCaches removes the package caches of all apps that keep denies, and
+	// what removals that were cut off have left.
+	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
 }
 
 // Workspace is what one build has in containerd. It is used by one goroutine,
@@ -163,6 +166,12 @@ type Workspace interface {
 	// process is left alone. An error of kind Unavailable means containerd was
 	// away for too long, NotFound that the process vanished.
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
+
+	// TrimCache ends the build's use of the app's package cache (Process.Cache): it
+	// is dropped whole if it holds more than that many bytes on disk or entries,
+	// and detail has numbers then. It can be repeated, and a build that has no cache
+	// has nothing to trim. What a build does not trim, the next one drops.
+	TrimCache(ctx context.Context, bytes, inodes int64) (detail string, err error)
 
 	// Commit removes the container, reads the rootfs's changes as a layer on top
 	// of the base, and names the image, which can be used at once. It can be

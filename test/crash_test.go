@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -121,6 +122,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{dir: t.TempDir(), fake: containertest.NewFake(t)}
 	b.fake.Add(t, containertest.Image{
 		Name: "daeploy.local/builders/test:1", Shell: true,
+		Config: map[string]any{"Labels": map[string]string{"io.daeploy.cache": "/var/cache/app"}},
 		Layers: [][]containertest.File{{
 			containertest.Script("usr/libexec/s2i/assemble", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
 			containertest.Script("bin/sh", "\x7fELF"),
@@ -129,6 +131,10 @@ func newBench(t *testing.T) *bench {
 	b.fake.Programs["/usr/libexec/s2i/assemble"] = func(_ context.Context, _ *containertest.Fake, r containertest.Run) int {
 		for i := range 5 {
 			fmt.Fprintf(r.Out, "tick %d\n", i+1)
+		}
+		if err := os.WriteFile(filepath.Join(r.Cache, "package"), []byte("fetched"), 0o644); err != nil {
+			fmt.Fprintln(r.Out, err)
+			return 1
 		}
 		if err := r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader("made")); err != nil {
 			fmt.Fprintln(r.Out, err)
@@ -343,6 +349,7 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 	if latest, err := b.fake.Find(t.Context(), "daeploy.local/blog:latest"); err != nil || latest.Digest != made.Digest {
 		t.Errorf("latest is %q (%v), want %q", latest.Digest, err, made.Digest)
 	}
+	b.checkCache(t)
 	var text bytes.Buffer
 	if err := d.store.CopyLog(t.Context(), &text, builds[0].ID, daeploy.LogView{}); err != nil {
 		t.Errorf("read the log: %v", err)
@@ -363,6 +370,37 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 		return err
 	})
 	if err != nil {
+		t.Error(err)
+	}
+}
+
+// checkCache: the package cache is the app's still, and its mount point is not
+// in the image.
+func (b *bench) checkCache(t *testing.T) {
+	t.Helper()
+	var kept []daeploy.AppName
+	err := b.fake.SweepCaches(t.Context(), func(app daeploy.AppName) (bool, error) {
+		kept = append(kept, app)
+		return true, nil
+	})
+	if len(kept) != 1 || kept[0] != "blog" || err != nil {
+		t.Errorf("there are package caches of %q (%v), want blog alone", kept, err)
+	}
+	image, err := b.fake.Find(t.Context(), "daeploy.local/blog:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := b.fake.Open(t.Context(), daeploy.BuildID{App: "blog", Number: 99})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Prepare(t.Context(), image); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Stat("/var"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the image has the directory of the package cache: %v", err)
+	}
+	if err := w.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -452,6 +490,10 @@ func (e crashEngine) Open(ctx context.Context, id daeploy.BuildID) (buildpipelin
 	return crashWorkspace{w, e.c}, err
 }
 
+func (e crashEngine) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
+	return e.c.do("sweep caches", func() error { return e.Fake.SweepCaches(ctx, keep) })
+}
+
 func (e crashEngine) Tag(ctx context.Context, from, name daeploy.ImageRef) error {
 	return e.c.do("tag", func() error { return e.Fake.Tag(ctx, from, name) })
 }
@@ -513,6 +555,14 @@ func (w crashWorkspace) Commit(ctx context.Context, out daeploy.Output) (image d
 
 func (w crashWorkspace) StoreLayer(ctx context.Context, image daeploy.ImageRef) error {
 	return w.c.do("store layer", func() error { return w.Workspace.StoreLayer(ctx, image) })
+}
+
+func (w crashWorkspace) TrimCache(ctx context.Context, bytes, inodes int64) (detail string, err error) {
+	err = w.c.do("trim cache", func() error {
+		detail, err = w.Workspace.TrimCache(ctx, bytes, inodes)
+		return err
+	})
+	return detail, err
 }
 
 func (w crashWorkspace) Close(ctx context.Context) error {

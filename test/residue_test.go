@@ -36,6 +36,11 @@ func (s *story) residueInContainerd() error {
 
 func (s *story) residueInState() error {
 	var all error
+	dropped, err := filepath.Glob(s.path("state", "cache", ".*"))
+	if err == nil && len(dropped) > 0 {
+		err = fmt.Errorf("package caches are dropped and still there: %q", dropped)
+	}
+	all = errors.Join(all, err)
 	for _, dir := range []string{"run", "network/" + fmt.Sprintf("story%d", s.number)} {
 		entries, err := os.ReadDir(s.path("state", dir))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

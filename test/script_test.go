@@ -24,10 +24,12 @@ import (
 // testscript itself:
 //
 //	serve [-c FILE]         start the daemon; FILE, with $NAMEs filled in, is added to its configuration
+//	daemon WORD...          run the program itself, in the foreground
 //	stop, kill9             end it politely, or at once
 //	containerd own|stop|start
 //	admin, key, stranger NAME [FLAG...]   make a key pair; add it, or not
 //	as NAME COMMAND...      use that key; the default is the first one made
+//	builder IMAGE CONFIG    bring in a builder with the stock scripts; CONFIG is JSON
 //	app DIR                 make a git repository of the files there
 //	write DIR FILE LINE...  write a file; commit DIR MESSAGE commits all
 //	git DIR ARG...          run git there
@@ -58,8 +60,8 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": told((*teller).doServe), "stop": told((*teller).doStop), "kill9": told((*teller).doKill9),
-			"containerd": told((*teller).doContainerd),
-			"admin":      told((*teller).doAdmin), "key": told((*teller).doKey), "stranger": told((*teller).doStranger),
+			"containerd": told((*teller).doContainerd), "builder": told((*teller).doBuilder), "daemon": told((*teller).doDaemon),
+			"admin": told((*teller).doAdmin), "key": told((*teller).doKey), "stranger": told((*teller).doStranger),
 			"as": told((*teller).doAs), "app": told((*teller).doApp), "write": told((*teller).doWrite), "commit": told((*teller).doCommit),
 			"git": told((*teller).doGit), "push": told((*teller).doPush), "await": told((*teller).doAwait),
 			"interrupt": told((*teller).doInterrupt), "clone": told((*teller).doClone), "lsremote": told((*teller).doLsremote),
@@ -131,6 +133,16 @@ func (t *teller) doContainerd(args []string) (err error) {
 		return t.containerd.Revive()
 	}
 	return fmt.Errorf("containerd %s?", args[0])
+}
+
+func (t *teller) doDaemon(args []string) error { return t.exec(program, args...) }
+
+func (t *teller) doBuilder(args []string) error {
+	image := containertest.Image{Name: args[0], Shell: true, Layers: stockBuilder().Layers}
+	if err := json.Unmarshal([]byte(args[1]), &image.Config); err != nil {
+		return fmt.Errorf("config of %s: %w", image.Name, err)
+	}
+	return t.importImage(image)
 }
 
 func (t *teller) doStranger(args []string) error {

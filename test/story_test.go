@@ -72,14 +72,15 @@ bridge = "story%d"
 subnet = "10.209.%d.0/24"
 %s`
 
-// caLine names the host's CA bundle to builds, where there is one: without it
-// nothing can be fetched behind a proxy that answers for others.
-func caLine() string {
-	const bundle = "/etc/ssl/certs/ca-certificates.crt"
-	if _, err := os.Stat(bundle); err != nil {
-		return ""
+// caLine names a CA bundle to builds: the story's own, or the host's, without
+// which nothing can be fetched behind a proxy that answers for others.
+func (s *story) caLine() string {
+	for _, bundle := range []string{s.path("ca.pem"), "/etc/ssl/certs/ca-certificates.crt"} {
+		if _, err := os.Stat(bundle); err == nil {
+			return fmt.Sprintf("ca_bundle = %q", bundle)
+		}
 	}
-	return fmt.Sprintf("ca_bundle = %q", bundle)
+	return ""
 }
 
 var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+)`)
@@ -91,7 +92,7 @@ func (s *story) serve(more string) error {
 	if first := strings.Index("\n"+more, "\n["); first >= 0 {
 		top, tables = more[:first], more[first:]
 	}
-	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), s.defaultBuilder, caLine()+"\n"+top, s.number, s.number, tables)
+	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), s.defaultBuilder, s.caLine()+"\n"+top, s.number, s.number, tables)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -170,11 +171,18 @@ func (s *story) importFixtures() error {
 		{Name: "daeploy.local/builders/plain:1", Shell: true},
 		{Name: "daeploy.local/builders/onbuild:1", Shell: true, Layers: stock.Layers, Config: map[string]any{"OnBuild": []string{"RUN true"}}},
 	} {
-		cmd := exec.Command(program, "--socket", s.path("daeploy.sock"), "builders", "import", "-")
-		cmd.Stdin = bytes.NewReader(containertest.Archive(s.TB, image))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("import %s: %w\n%s", image.Name, err, out)
+		if err := s.importImage(image); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (s *story) importImage(image containertest.Image) error {
+	cmd := exec.Command(program, "--socket", s.path("daeploy.sock"), "builders", "import", "-")
+	cmd.Stdin = bytes.NewReader(containertest.Archive(s.TB, image))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("import %s: %w\n%s", image.Name, err, out)
 	}
 	return nil
 }

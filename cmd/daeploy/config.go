@@ -62,6 +62,10 @@ type buildConfig struct {
 	Disk       bytes    `toml:"disk"`
 	Inodes     int64    `toml:"inodes"`
 	Log        bytes    `toml:"log"`
+
+	// What an app's package cache may keep from one build to the next.
+	Cache       bytes `toml:"cache"`
+	CacheInodes int64 `toml:"cache_inodes"`
 }
 
 type networkConfig struct {
@@ -97,6 +101,7 @@ func defaultConfig() config {
 			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
 			Grace: duration(limits.Build.Grace), PIDs: limits.Build.PIDs, Disk: bytes(limits.Build.Disk),
 			Inodes: limits.Build.Inodes, Log: bytes(limits.LogBytes),
+			Cache: bytes(limits.Cache), CacheInodes: limits.CacheInodes,
 		},
 		Network:  networkConfig{Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
 		Registry: registryConfig{MaxImage: 20 << 30},
@@ -165,6 +170,7 @@ func (c *config) check() error {
 		{"build.disk", float64(c.Build.Disk)},
 		{"build.inodes", float64(c.Build.Inodes)},
 		{"registry.max_image", float64(c.Registry.MaxImage)},
+		{"build.cache_inodes", float64(c.Build.CacheInodes)},
 	} {
 		if n.value <= 0 {
 			return bad(n.key, "must be above zero")
@@ -187,6 +193,7 @@ func (c *config) limits() buildpipeline.Limits {
 		},
 		MaxMemory: int64(b.MaxMemory), MaxCPUs: b.MaxCPUs, Timeout: time.Duration(b.Timeout), MaxTimeout: time.Duration(b.MaxTimeout),
 		Silence: time.Duration(b.Silence), LogBytes: int64(b.Log), Tree: daeploy.DefaultTreeLimits,
+		Cache: int64(b.Cache), CacheInodes: b.CacheInodes,
 	}
 }
 
@@ -221,8 +228,12 @@ func (d *duration) UnmarshalText(text []byte) error {
 // bytes is written "64MiB" or "2GiB" in the file.
 type bytes int64
 
-// UnmarshalText reads a whole number of KiB, MiB or GiB.
+// UnmarshalText reads a whole number of KiB, MiB or GiB, or a bare 0.
 func (b *bytes) UnmarshalText(text []byte) error {
+	if string(text) == "0" {
+		*b = 0
+		return nil
+	}
 	for unit, shift := range map[string]uint{"KiB": 10, "MiB": 20, "GiB": 30} {
 		number, ok := strings.CutSuffix(string(text), unit)
 		if !ok {

@@ -63,7 +63,8 @@ func (a apps) CreateApp(ctx context.Context, name daeploy.AppName) (daeploy.App,
 	return a.Store.CreateApp(name)
 }
 
-// DeleteApp ends the app's builds, then removes images, repository and record:
+// DeleteApp ends the app's builds, then removes images, package
+// cache, repository and record:
 // the record last, so that a deletion that was cut off can be repeated.
 func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 	if _, err := a.App(name); err != nil {
@@ -88,6 +89,9 @@ func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 		if err := a.containers.Untag(ctx, image.Ref); err != nil {
 			return err
 		}
+	}
+	if err := a.containers.DropCache(ctx, name); err != nil {
+		return err
 	}
 	if err := a.repositories.Delete(ctx, name); err != nil {
 		return err
