@@ -162,7 +162,7 @@ func (c *contract) environment(a *attempt, scripts string) {
 	}
 	c.env = base.missing(map[string]string{
 		"HOME": home, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-	}).with(a.Env).with(a.facts(c.src.Commit)).with(c.src.Env).with(c.src.File.Env).with(a.Build.Options.Env)
+	}).with(a.Env).with(a.AppEnv[a.Build.ID.App]).with(a.facts(c.src.Commit)).with(c.src.Env).with(c.src.File.Env).with(a.Build.Options.Env)
 	if a.CABundle != "" {
 		c.env = c.env.missing(caVariables())
 	}

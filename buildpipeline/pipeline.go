@@ -32,6 +32,8 @@ type Config struct {
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image
 	PublicURL    string            // "ssh://daeploy@host:2222", for hints and labels; "" = unknown
+
+	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env
 }
 
 // Limits bound a build. Where a default and a cap stand side by side, .daeploy

@@ -38,7 +38,7 @@ func DecodeTOML(file string, data []byte, into any) error {
 	if line := tooDeep(data); line > 0 {
 		return &FileError{
 			File: file, Line: line, Column: 1, Problem: fmt.Sprintf("tables are nested more than %d deep", maxNesting),
-			Hint: "no key of this file lies deeper than one table",
+			Hint: "no key of this file lies that deep",
 		}
 	}
 	meta, err := toml.Decode(string(data), into)

@@ -44,8 +44,11 @@ type config struct {
 
 	Build    buildConfig       `toml:"build"`
 	Env      map[string]string `toml:"env"` // set in every build, never in an image (E4)
+	Mirrors  mirrorConfig      `toml:"mirrors"`
 	Network  networkConfig     `toml:"network"`
 	Registry registryConfig    `toml:"registry"`
+
+	Apps map[daeploy.AppName]appConfig `toml:"apps"`
 }
 
 // buildConfig bounds builds; a max is how far .daeploy may go (S136).
@@ -134,23 +137,20 @@ func configError(err error) error {
 
 // check refuses values that cannot work, each with the name of its key.
 func (c *config) check() error {
-	bad := func(key, problem string) error {
-		return &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: key + " " + problem, Hint: "correct it in the configuration"}
-	}
 	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd, "init": c.Init} {
 		if !strings.HasPrefix(path, "/") {
-			return bad(key, fmt.Sprintf("%q is not an absolute path", path))
+			return badValue(key, fmt.Sprintf("%q is not an absolute path", path))
 		}
 	}
 	switch c.PullPolicy {
 	case daeploy.PullAlways, daeploy.PullIfMissing, daeploy.PullNever:
 	default:
-		return bad("pull_policy", fmt.Sprintf("%q is none of always, if-not-present, never", c.PullPolicy))
+		return badValue("pull_policy", fmt.Sprintf("%q is none of always, if-not-present, never", c.PullPolicy))
 	}
 	if c.DefaultBuilder != "" {
 		ref, err := daeploy.ParseImageRef(c.DefaultBuilder)
 		if err != nil {
-			return bad("default_builder", err.Error())
+			return badValue("default_builder", err.Error())
 		}
 		c.DefaultBuilder = string(ref)
 	}
@@ -173,16 +173,20 @@ func (c *config) check() error {
 		{"build.cache_inodes", float64(c.Build.CacheInodes)},
 	} {
 		if n.value <= 0 {
-			return bad(n.key, "must be above zero")
+			return badValue(n.key, "must be above zero")
 		}
 	}
 	if err := c.registries().Check(); err != nil {
-		return bad("registry:", err.Error())
+		return badValue("registry:", err.Error())
 	}
 	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)
 	c.Build.MaxCPUs = max(c.Build.MaxCPUs, c.Build.CPUs)
 	c.Build.MaxTimeout = max(c.Build.MaxTimeout, c.Build.Timeout)
-	return nil
+	return c.checkEnv()
+}
+
+func badValue(key, problem string) error {
+	return &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: key + " " + problem, Hint: "correct it in the configuration"}
 }
 
 func (c *config) limits() buildpipeline.Limits {
