@@ -104,6 +104,19 @@ type Output struct {
 	Cache       string            // Cache.Path of the process: no mount point that was made for it stays (S41)
 }
 
+// ArtifactLimits bound what an earlier build may hand on (S97).
+type ArtifactLimits struct {
+	Bytes   int64 // sum of the lengths of the files
+	Entries int
+}
+
+// Restored tells what came of a stream of artifacts.
+type Restored struct {
+	Files   int   // that were written; directories don't count
+	Bytes   int64 // sum of their lengths
+	Skipped int   // entries that are neither file, directory nor link (S95)
+}
+
 // Layer tells what a commit wrote.
 type Layer struct {
 	Bytes   int64

@@ -62,8 +62,8 @@ func TestFailAtEachStep(t *testing.T) {
 type crash struct {
 	at    int    // which step, counted from 1
 	named string // or which one, by its name
-	after bool  // the step itself still has its effect
-	fail  error // the step fails with this, and the daemon lives
+	after bool   // the step itself still has its effect
+	fail  error  // the step fails with this, and the daemon lives
 
 	mu   sync.Mutex
 	n    int

@@ -142,12 +142,17 @@ func (t *Tree) Symlink(name, target string, f daeploy.File) error {
 	if err != nil || f.Time.IsZero() {
 		return err
 	}
+	return lchtimes(root, p, f.Time)
+}
+
+// lchtimes sets the times of p itself, be it a link.
+func lchtimes(root *os.Root, p string, at time.Time) error {
 	dir, err := root.Open(path.Dir(p))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	ts, err := unix.TimeToTimespec(f.Time)
+	ts, err := unix.TimeToTimespec(at)
 	if err != nil {
 		return err
 	}
