@@ -53,6 +53,8 @@ type Journal interface {
 	// daeploy.Status.CanBecome denies is an error, and so is any change of a
 	// final record.
 	UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) error) (daeploy.Build, error)
+	// Builds lists the records that match, newest first.
+	Builds(f daeploy.BuildFilter) ([]daeploy.Build, error)
 	// Build reads a record; Number 0 is the newest.
 	Build(id daeploy.BuildID) (daeploy.Build, error)
 	// Unfinished lists the builds that are queued, running, or final but not
@@ -78,6 +80,8 @@ type Log interface {
 	Say(lines ...string) error
 	// Output appends bytes of the app's output; end is their end in the file they
 	// were read from, kept so that a restart goes on without gap or repetition.
+	// Bytes of another origin come with OutputEnd as their end: a restart does not
+	// ask for them again.
 	Output(p []byte, end int64) error
 	// OutputEnd is the end of the last Output, 0 before the first.
 	OutputEnd() int64
@@ -98,6 +102,11 @@ type Engine interface {
 	// Open gives the build's workspace. It creates the lease that holds all the
 	// build makes, or finds what an earlier daemon left.
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)
+	// Scratch gives a second workspace of a build that is open, for a container
+	// beside the build's own; nothing is committed of it. There is one per build,
+	// used by one goroutine. Prepare and Close of the build's own workspace remove
+	// what it has.
+	Scratch(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	// Leftovers lists the builds that have anything in containerd.
 	Leftovers(ctx context.Context) ([]daeploy.BuildID, error)
 	// Tag lets name point to the image that from points to.
@@ -151,6 +160,21 @@ type Workspace interface {
 	// SetTimes sets the times of directories made by Mkdir, Replace or as
 	// parents below path to t, deepest first: the last act of a checkout (S6).
 	SetTimes(path string, t time.Time) error
+
+	// Restore writes a tar stream of saved artifacts below path, and reads it to
+	// its end (S94 to S97). All belongs to owner. The first entry replaces path;
+	// without one it stays as it is. No link is followed, nothing is written but
+	// below path. After an error what was restored is the caller's to remove; one
+	// of code artifacts_invalid says what is wrong with the stream.
+	Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
+
+	// Run starts the process in the rootfs, hands its output over as it comes, and
+	// returns when it has ended and all was handed over. Nothing in the container
+	// is left running then. It is for what a restart does from the beginning: when
+	// this daemon dies, nobody reads on. If ctx ends, the container is killed, and
+	// the error is ctx's cause; a limit passed is one of kind Failure. Writers
+	// must fail, not hang, once nobody reads them; a failed one is not told.
+	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)
 
 	// Start starts the process in the rootfs. Its output goes to a file the shim
 	// owns, so that it runs on without this daemon.

@@ -42,6 +42,7 @@ type box struct {
 	client *containerd.Client
 	name   string // container id
 	label  map[string]string
+	host   *box // whose lease and directory this one shares; nil if it has its own
 }
 
 func (e *Engine) box(name, key, value string) (*box, error) {
@@ -52,19 +53,32 @@ func (e *Engine) box(name, key, value string) (*box, error) {
 	return &box{engine: e, client: c, name: name, label: map[string]string{labelOwner: e.cfg.Owner, key: value}}, nil
 }
 
-// key names lease and snapshot.
+// key names the snapshot, and the lease of a box with its own.
 func (b *box) key() string { return keyOf(b.name) }
 
 func keyOf(name string) string { return "daeploy-" + name }
 
 // dir holds the output file and what is bound into the container. The shim and
 // the runtime open it by path, in the mount namespace of the host.
-func (b *box) dir() string { return filepath.Join(b.engine.runDir(), b.name) }
+func (b *box) dir() string {
+	if b.host != nil {
+		return filepath.Join(b.host.dir(), b.name)
+	}
+	return filepath.Join(b.engine.runDir(), b.name)
+}
 
 func (e *Engine) runDir() string { return filepath.Join(e.cfg.StateDir, "run") }
 
+// lease is the id of the lease that holds what the box has.
+func (b *box) lease() string {
+	if b.host != nil {
+		return b.host.lease()
+	}
+	return b.key()
+}
+
 // held makes what is created with the ctx belong to the lease.
-func (b *box) held(ctx context.Context) context.Context { return leases.WithLease(ctx, b.key()) }
+func (b *box) held(ctx context.Context) context.Context { return leases.WithLease(ctx, b.lease()) }
 
 // open creates the lease, or finds it.
 func (b *box) open(ctx context.Context) error {
@@ -77,7 +91,7 @@ func (b *box) open(ctx context.Context) error {
 
 // hold adds what exists already to the lease.
 func (b *box) hold(ctx context.Context, kind, id string) error {
-	err := b.client.LeasesService().AddResource(ctx, leases.Lease{ID: b.key()}, leases.Resource{Type: kind, ID: id})
+	err := b.client.LeasesService().AddResource(ctx, leases.Lease{ID: b.lease()}, leases.Resource{Type: kind, ID: id})
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("hold %s %s: %w", kind, id, away(err))
 	}
@@ -223,8 +237,10 @@ func (b *box) remove(ctx context.Context) error {
 	if err := errors.Join(b.removeSnapshot(ctx), b.removeView(ctx)); err != nil {
 		return err
 	}
-	if err := b.client.LeasesService().Delete(ctx, leases.Lease{ID: b.key()}); err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("remove lease %s: %w", b.key(), away(err))
+	if b.host == nil {
+		if err := b.client.LeasesService().Delete(ctx, leases.Lease{ID: b.key()}); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove lease %s: %w", b.key(), away(err))
+		}
 	}
 	return os.RemoveAll(b.dir())
 }

@@ -23,6 +23,10 @@ func (a actual) Open(ctx context.Context, id daeploy.BuildID) (containertest.Wor
 	return a.Engine.Open(ctx, id)
 }
 
+func (a actual) Scratch(ctx context.Context, id daeploy.BuildID) (containertest.Workspace, error) {
+	return a.Engine.Scratch(ctx, id)
+}
+
 func TestContract(t *testing.T) {
 	containertest.TestEngine(t, func(t *testing.T) containertest.Subject {
 		dir := t.TempDir()

@@ -68,7 +68,8 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 	if err := b.furnish(&s, tree, len(e.cfg.Hook) > 0, ""); err != nil {
 		return 0, err
 	}
-	return b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
+	end, err := b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
+	return end.Code, err
 }
 
 // runError says "image", where a build would say "builder".
@@ -138,7 +139,7 @@ func environment(base, more []string, defaults ...string) []string {
 }
 
 // attend starts the process, joins its streams to the spec's, and waits.
-func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeploy.RunSpec) (int, error) {
+func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeploy.RunSpec) (daeploy.Exit, error) {
 	stdin, inputEnded := endingReader(spec.Stdin)
 	options := []cio.Opt{cio.WithStreams(stdin, orDiscard(spec.Stdout), orDiscard(spec.Stderr)), cio.WithFIFODir(b.dir())}
 	if spec.Terminal {
@@ -146,7 +147,7 @@ func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeplo
 	}
 	task, err := b.start(ctx, s.spec(readHost()), cio.NewCreator(options...))
 	if err != nil {
-		return 0, startError(err)
+		return daeploy.Exit{}, startError(err)
 	}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -164,16 +165,17 @@ func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeplo
 	end := b.serve(ctx, inner, task, spec.Resize, inputEnded, exited, over)
 	cancel()
 	<-watching
+	end.exit.OOM = readHost().oomKills(cgroupPath(b.name, b.engine.cfg.Owner)) > 0
 	clean, done := cleanup(ctx)
 	defer done()
 	// This waits until all output is written.
 	if _, err := task.Delete(clean, containerd.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
-		return 0, fmt.Errorf("remove task %s: %w", b.name, away(err))
+		return daeploy.Exit{}, fmt.Errorf("remove task %s: %w", b.name, away(err))
 	}
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return daeploy.Exit{}, context.Cause(ctx)
 	}
-	return end.exit.Code, end.err
+	return end.exit, end.err
 }
 
 // serve passes on what happens outside until the process has ended.

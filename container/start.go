@@ -30,9 +30,7 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	if err != nil {
 		return err
 	}
-	s := sandbox{
-		args: p.Args, env: p.Env, dir: p.Dir, user: p.User, groups: p.Groups, hostname: p.Hostname, limits: p.Limits,
-	}
+	s := sandboxOf(p)
 	if err := w.furnish(&s, t, p.Network, p.CABundle, upTo(p.Cache.Path)...); err != nil {
 		return err
 	}
@@ -49,6 +47,12 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	}
 	_, err = w.start(ctx, s.spec(readHost()), cio.LogFile(output))
 	return startError(err)
+}
+
+func sandboxOf(p daeploy.Process) sandbox {
+	return sandbox{
+		args: p.Args, env: p.Env, dir: p.Dir, user: p.User, groups: p.Groups, hostname: p.Hostname, limits: p.Limits,
+	}
 }
 
 // startError turns the runtime's words into ours; the cause stays in it.

@@ -164,7 +164,7 @@ func (b *box) obtainHeld(ctx context.Context, ref daeploy.ImageRef, policy daepl
 // Prepare makes a new rootfs on the image, in place of any earlier one. An
 // image of forbidden shape is builder_invalid (F84).
 func (w *Workspace) Prepare(ctx context.Context, base daeploy.Image) error {
-	if err := w.drop(); err != nil {
+	if err := errors.Join(w.drop(), w.dropScratch(ctx)); err != nil {
 		return err
 	}
 	var config imageConfig
@@ -267,11 +267,31 @@ func (w *Workspace) change(do func(*rootfs.Tree) error) error {
 	return do(t)
 }
 
-// Close removes task, container, rootfs, output file and lease, and the files of
-// package caches that were dropped. Named images stay. It can be repeated, and
-// needs nothing but the build's id.
+// Restore writes a tar stream of saved artifacts below path, which the first
+// entry replaces. After an error, what was restored is left to be removed.
+func (w *Workspace) Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (restored daeploy.Restored, err error) {
+	err = w.change(func(t *rootfs.Tree) error {
+		restored, err = t.Restore(path, owner, stream, most)
+		return err
+	})
+	return restored, err
+}
+
+// Close removes task, container, rootfs, output file and lease, of the build's
+// second container too, and the files of package caches that were dropped. Named
+// images stay. It can be repeated, and needs nothing but the build's id.
 func (w *Workspace) Close(ctx context.Context) error {
-	if err := errors.Join(w.drop(), w.remove(ctx)); err != nil {
+	if err := w.drop(); err != nil {
+		return err
+	}
+	if w.host != nil {
+		return w.remove(ctx)
+	}
+	// Its directory may be lost in a power cut, its snapshot not.
+	if err := w.scratch().remove(ctx); err != nil {
+		return err
+	}
+	if err := w.remove(ctx); err != nil {
 		return err
 	}
 	// They may be another app's, and the next Close or sweep comes to them too.

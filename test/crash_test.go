@@ -60,7 +60,7 @@ func TestFailAtEachStep(t *testing.T) {
 // crash counts steps and ends the "daemon" at one of them: from then on nothing
 // it does has an effect.
 type crash struct {
-	at    int    // which step, counted from 1
+	at    int    // which step, counted from 1; from when it is not 0
 	named string // or which one, by its name
 	after bool   // the step itself still has its effect
 	fail  error  // the step fails with this, and the daemon lives
@@ -78,7 +78,10 @@ func (c *crash) do(name string, step func() error) error {
 	if c.isDead() {
 		return daeploy.ErrShutdown
 	}
-	if c.n++; c.n != c.at && name != c.named {
+	if c.at > 0 {
+		c.n++
+	}
+	if (c.at == 0 || c.n != c.at) && name != c.named {
 		return step()
 	}
 	c.step = name
@@ -494,6 +497,15 @@ func (e crashEngine) SweepCaches(ctx context.Context, keep func(daeploy.AppName)
 	return e.c.do("sweep caches", func() error { return e.Fake.SweepCaches(ctx, keep) })
 }
 
+func (e crashEngine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
+	var w containertest.Workspace
+	err := e.c.do("open scratch", func() (err error) {
+		w, err = e.Fake.Scratch(ctx, id)
+		return err
+	})
+	return crashWorkspace{w, e.c}, err
+}
+
 func (e crashEngine) Tag(ctx context.Context, from, name daeploy.ImageRef) error {
 	return e.c.do("tag", func() error { return e.Fake.Tag(ctx, from, name) })
 }
@@ -521,6 +533,32 @@ func (w crashWorkspace) Chmod(path string, mode fs.FileMode) error {
 
 func (w crashWorkspace) Replace(path string, f daeploy.File) error {
 	return w.c.do("replace", func() error { return w.Workspace.Replace(path, f) })
+}
+
+// Run and Restore go on at the same time, and Run writes to the log: they are
+// not one step each.
+func (w crashWorkspace) Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (exit daeploy.Exit, err error) {
+	return exit, w.around("run", func() error {
+		exit, err = w.Workspace.Run(ctx, p, stdout, stderr)
+		return err
+	})
+}
+
+func (w crashWorkspace) Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (r daeploy.Restored, err error) {
+	return r, w.around("restore", func() error {
+		r, err = w.Workspace.Restore(path, owner, stream, most)
+		return err
+	})
+}
+
+// around has a step before do and one behind it.
+func (w crashWorkspace) around(name string, do func() error) error {
+	nothing := func() error { return nil }
+	if err := w.c.do("begin "+name, nothing); err != nil {
+		return err
+	}
+	err := do()
+	return errors.Join(w.c.do("end "+name, nothing), err)
 }
 
 func (w crashWorkspace) Start(ctx context.Context, p daeploy.Process) error {

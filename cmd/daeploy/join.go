@@ -43,6 +43,15 @@ func (e engine) Open(ctx context.Context, id daeploy.BuildID) (buildpipeline.Wor
 	return ws, nil
 }
 
+// Scratch gives the second workspace as the pipeline's interface.
+func (e engine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
+	ws, err := e.Engine.Scratch(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return ws, nil
+}
+
 // apps joins what an app has in each room.
 type apps struct {
 	*store.Store

@@ -1,6 +1,7 @@
 package containertest
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -19,6 +20,7 @@ import (
 type Engine interface {
 	Check(ctx context.Context) error
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)
+	Scratch(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	Leftovers(ctx context.Context) ([]daeploy.BuildID, error)
 	Tag(ctx context.Context, from, name daeploy.ImageRef) error
 	Untag(ctx context.Context, name daeploy.ImageRef) error
@@ -41,6 +43,8 @@ type Workspace interface {
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
 	SetTimes(path string, t time.Time) error
+	Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
+	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)
 	Start(ctx context.Context, p daeploy.Process) error
 	Started(ctx context.Context) (bool, error)
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
@@ -63,7 +67,7 @@ type Subject struct {
 func TestEngine(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, *contract){
 		"images": testImages, "files": testFiles, "process": testProcess, "ends": testEnds, "commit": testCommit, "life": testLife,
-		"cache": testCache,
+		"cache": testCache, "scratch": testScratch,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -79,6 +83,16 @@ func ContractPrograms() map[string]Program {
 		"/s/hello": func(_ context.Context, _ *Fake, r Run) int {
 			io.WriteString(r.Out, "hello "+strings.Join(r.Process.Env, " ")+"\n")
 			return 3
+		},
+		"/s/save": func(_ context.Context, _ *Fake, r Run) int {
+			io.WriteString(r.Err, "saving\n")
+			w := tar.NewWriter(r.Out)
+			h := &tar.Header{Name: "stays", Mode: 0o4644, Size: 1, ModTime: Epoch}
+			err := errors.Join(w.WriteHeader(h), second(io.WriteString(w, "y")), w.Close())
+			if err = errors.Join(err, r.Root.Put("/made/scratch", daeploy.File{}, strings.NewReader(""))); err != nil {
+				return 1
+			}
+			return 4
 		},
 		"/s/sleep": func(ctx context.Context, _ *Fake, r Run) int {
 			io.WriteString(r.Out, "ready\n")
@@ -118,6 +132,7 @@ func (c *contract) base(t *testing.T) daeploy.ImageRef {
 			{Path: "/base/stays", Content: "y"},
 			{Path: "/to-base", Link: "/base"},
 			Script("/s/hello", "#!/bin/sh\necho \"hello A=$A\"; exit 3\n"),
+			Script("/s/save", "#!/bin/sh\necho saving >&2; mkdir /made; : >/made/scratch; tar -C /base -cf - stays; exit 4\n"),
 			Script("/s/sleep", "#!/bin/sh\necho ready; exec sleep 60\n"),
 			Script("/s/late", "#!/bin/sh\necho one; sleep 0.5; echo two; exit 5\n"),
 			Script("/s/keep", keepScript),

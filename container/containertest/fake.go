@@ -50,6 +50,7 @@ type Run struct {
 	Root    *rootfs.Tree
 	Cache   string // host directory of the app's package cache; "" for none
 	Out     io.Writer
+	Err     io.Writer // the same as Out, if Start started it
 }
 
 type fakeImage struct {
@@ -63,6 +64,8 @@ type fakeBox struct {
 	upper string
 	tree  *rootfs.Tree
 	proc  *fakeProcess
+
+	scratch *fakeBox // the second workspace, if it was asked for
 }
 
 type fakeProcess struct {
@@ -152,6 +155,20 @@ func (f *Fake) Open(_ context.Context, id daeploy.BuildID) (Workspace, error) {
 	return &fakeWorkspace{fake: f, id: id, fakeBox: box, Tree: box.tree}, nil
 }
 
+// Scratch gives the second workspace of a build that is open.
+func (f *Fake) Scratch(_ context.Context, id daeploy.BuildID) (Workspace, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	host, ok := f.boxes[id]
+	if f.Down != nil || !ok {
+		return nil, cmp.Or(f.Down, fmt.Errorf("%s is not open", id))
+	}
+	if host.scratch == nil {
+		host.scratch = &fakeBox{}
+	}
+	return &fakeWorkspace{fake: f, id: id, fakeBox: host.scratch, Tree: host.scratch.tree, second: true}, nil
+}
+
 // Leftovers lists the builds that were opened and not closed.
 func (f *Fake) Leftovers(context.Context) ([]daeploy.BuildID, error) {
 	f.mu.Lock()
@@ -203,8 +220,9 @@ func (f *Fake) Find(_ context.Context, name daeploy.ImageRef) (daeploy.Image, er
 type fakeWorkspace struct {
 	*rootfs.Tree
 	*fakeBox
-	fake *Fake
-	id   daeploy.BuildID
+	fake   *Fake
+	id     daeploy.BuildID
+	second bool
 }
 
 func (w *fakeWorkspace) Image(ctx context.Context, ref daeploy.ImageRef, _ daeploy.PullPolicy, _ func(daeploy.Progress)) (daeploy.Image, error) {
@@ -240,8 +258,12 @@ func (w *fakeWorkspace) Prepare(_ context.Context, base daeploy.Image) error {
 	return nil
 }
 
-// end kills the process and lets go of the tree.
+// end kills the process and lets go of the tree, those of the second workspace
+// too.
 func (b *fakeBox) end() {
+	if b.scratch != nil {
+		b.scratch.end()
+	}
 	if b.proc != nil {
 		b.proc.kill()
 		<-b.proc.done
@@ -277,9 +299,18 @@ func (w *fakeWorkspace) Start(ctx context.Context, p daeploy.Process) error {
 	w.proc = proc
 	go func() {
 		defer close(proc.done)
-		proc.code = program(inner, w.fake, Run{Process: p, Root: w.tree, Cache: mounted, Out: proc})
+		proc.code = program(inner, w.fake, Run{Process: p, Root: w.tree, Cache: mounted, Out: proc, Err: proc})
 	}()
 	return nil
+}
+
+func (w *fakeWorkspace) Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error) {
+	program, ok := w.fake.Programs[p.Args[len(p.Args)-1]]
+	if !ok {
+		return daeploy.Exit{}, fmt.Errorf("no program stands for %q", p.Args)
+	}
+	code := program(ctx, w.fake, Run{Process: p, Root: w.tree, Out: stdout, Err: stderr})
+	return daeploy.Exit{Code: code}, context.Cause(ctx)
 }
 
 // Write is the process's output.
@@ -389,6 +420,10 @@ func (f *Fake) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool
 func (w *fakeWorkspace) Close(context.Context) error {
 	w.fake.mu.Lock()
 	defer w.fake.mu.Unlock()
+	if w.second {
+		w.end()
+		return w.fake.Down
+	}
 	if box, ok := w.fake.boxes[w.id]; ok {
 		box.end()
 		delete(w.fake.boxes, w.id)
