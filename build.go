@@ -95,12 +95,13 @@ type StepName string
 
 // The steps, in order.
 const (
-	StepConfig   StepName = "config"
-	StepBuilder  StepName = "builder"
-	StepCheckout StepName = "checkout"
-	StepAssemble StepName = "assemble"
-	StepCommit   StepName = "commit"
-	StepRecord   StepName = "record"
+	StepConfig    StepName = "config"
+	StepBuilder   StepName = "builder"
+	StepArtifacts StepName = "artifacts" // of an incremental build only
+	StepCheckout  StepName = "checkout"
+	StepAssemble  StepName = "assemble"
+	StepCommit    StepName = "commit"
+	StepRecord    StepName = "record"
 )
 
 // Step is one timed part of a build. Duration is 0 while it goes on.
@@ -152,7 +153,8 @@ type Build struct {
 	BuilderDigest string    `json:"builder_digest"`
 	Image         ImageRef  `json:"image"` // set once the image is stored
 	ImageDigest   string    `json:"image_digest"`
-	Incremental   bool      `json:"incremental"`
+	Incremental   bool      `json:"incremental"`     // the previous image was asked for its artifacts, and gave what it has (S91)
+	Clean         string    `json:"clean,omitempty"` // why not, in a few words; "" before that is known
 	Queued        time.Time `json:"queued"`
 	Started       time.Time `json:"started,omitzero"`
 	Ended         time.Time `json:"ended,omitzero"`

@@ -28,19 +28,22 @@ type AppFile struct {
 	ContextDir string            // cleaned, "" = the root of the commit (S165)
 	Branch     string            // the branch that builds (S166)
 	Env        map[string]string // E7 of S61
-	Timeout    time.Duration
-	Memory     int64 // bytes
-	CPUs       float64
+	// Incremental is nil if the file leaves it to whether there is a save-artifacts (S91).
+	Incremental *bool
+	Timeout     time.Duration
+	Memory      int64 // bytes
+	CPUs        float64
 }
 
 // appFileKeys is the file as TOML has it: these keys and no others (S163), as
 // far as the feature behind the key exists.
 type appFileKeys struct {
-	Builder    string         `toml:"builder"`
-	ContextDir string         `toml:"context_dir"`
-	Branch     string         `toml:"branch"`
-	Env        map[string]any `toml:"env"`
-	Build      buildKeys      `toml:"build"`
+	Builder     string         `toml:"builder"`
+	ContextDir  string         `toml:"context_dir"`
+	Incremental *bool          `toml:"incremental"`
+	Branch      string         `toml:"branch"`
+	Env         map[string]any `toml:"env"`
+	Build       buildKeys      `toml:"build"`
 }
 
 type buildKeys struct {
@@ -105,6 +108,7 @@ func (k appFileKeys) values() (AppFile, *badValue) {
 	if bad != nil {
 		return f, bad
 	}
+	f.Incremental = k.Incremental
 	f.ContextDir, f.Branch = dir, strings.TrimPrefix(k.Branch, "refs/heads/")
 	if f.Env, bad = envTable(k.Env); bad != nil {
 		return f, bad

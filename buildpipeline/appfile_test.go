@@ -23,6 +23,7 @@ func TestParseAppFile(t *testing.T) {
 			"S163 all keys", `
 builder = "quay.io/sclorg/python-312-c9s"
 context_dir = "./services/api/"
+incremental = false
 branch = "production"
 [env]
 APP_FILE = "service.py"
@@ -35,8 +36,9 @@ memory = "2GiB"
 cpus = 1.5
 `, buildpipeline.AppFile{
 				Builder: "quay.io/sclorg/python-312-c9s:latest", Written: "quay.io/sclorg/python-312-c9s", ContextDir: "services/api", Branch: "production",
-				Env:     map[string]string{"APP_FILE": "service.py", "WORKERS": "4", "DEBUG": "false", "QUOTED": `"x"`},
-				Timeout: 80 * time.Minute, Memory: 2 << 30, CPUs: 1.5,
+				Incremental: new(bool),
+				Env:         map[string]string{"APP_FILE": "service.py", "WORKERS": "4", "DEBUG": "false", "QUOTED": `"x"`},
+				Timeout:     80 * time.Minute, Memory: 2 << 30, CPUs: 1.5,
 			},
 		},
 		{"S165 the root", `context_dir = "."`, buildpipeline.AppFile{}},
@@ -64,6 +66,7 @@ func TestParseAppFileFaults(t *testing.T) {
 		{"unknown table", "[biuld]\ntimeout = \"1m\"\n", `.daeploy:1:2: unknown table "biuld"; did you mean "build"?`},
 		{"unknown key in a table", "builder = \"x\"\n[build]\n  timout = \"1m\"\n", `.daeploy:3:3: unknown key "timout"; did you mean "timeout"?`},
 		{"wrong type", "builder = 3\n", ".daeploy:1:"},
+		{"incremental as a string, S163", "incremental = \"no\"\n", ".daeploy:1:"},
 		{"twice", "branch = \"a\"\nbranch = \"b\"\n", ".daeploy:2:"},
 		{"syntax", "builder = \n", ".daeploy:1:"},
 		{"65 KiB", strings.Repeat("#", 65<<10), ".daeploy:1:1: the file has 66560 bytes"},

@@ -70,8 +70,11 @@ func (a *attempt) settle(context.Context) error {
 	return a.Journal.Settle(a.Build.ID)
 }
 
+// closeTime bounds one try to remove what a workspace has.
+const closeTime = time.Minute
+
 func (a *attempt) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	if err := a.reopen(ctx); err != nil {
 		return err

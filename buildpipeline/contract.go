@@ -156,16 +156,20 @@ func (c *contract) environment(a *attempt, scripts string) {
 	maps.Copy(set, c.src.Env)
 	maps.Copy(set, c.src.File.Env)
 	c.kept = c.facts.Env.with(set)
-	home := c.user.Home
-	if home == "" {
-		home = "/"
-	}
-	c.env = base.missing(map[string]string{
-		"HOME": home, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-	}).with(a.Env).with(a.AppEnv[a.Build.ID.App]).with(a.facts(c.src.Commit)).with(c.src.Env).with(c.src.File.Env).with(a.Build.Options.Env)
+	c.env = base.missing(baseVariables(c.user)).with(a.Env).with(a.AppEnv[a.Build.ID.App]).with(a.facts(c.src.Commit)).
+		with(c.src.Env).with(c.src.File.Env).with(a.Build.Options.Env)
 	if a.CABundle != "" {
 		c.env = c.env.missing(caVariables())
 	}
+}
+
+// baseVariables are E3 of S61.
+func baseVariables(user daeploy.User) map[string]string {
+	home := user.Home
+	if home == "" {
+		home = "/"
+	}
+	return map[string]string{"HOME": home, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 }
 
 // caVariables name the CA bundle to the usual tools (S77).

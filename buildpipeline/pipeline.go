@@ -51,6 +51,9 @@ type Limits struct {
 	// What an app's package cache may hold after a build, in bytes on disk and
 	// entries. With 0 bytes nothing is kept.
 	Cache, CacheInodes int64
+
+	SaveTimeout time.Duration          // of save-artifacts, inside the build's own
+	Artifacts   daeploy.ArtifactLimits // what it may hand on (S97)
 }
 
 // DefaultLimits are those of faults.md, section 2.
@@ -62,6 +65,7 @@ func DefaultLimits(cpus int) Limits {
 		MaxMemory: 2 << 30, MaxCPUs: float64(cpus), Timeout: 15 * time.Minute, MaxTimeout: 15 * time.Minute,
 		Silence: 10 * time.Minute, LogBytes: 64 << 20, Tree: daeploy.DefaultTreeLimits,
 		Cache: 2 << 30, CacheInodes: 500_000,
+		SaveTimeout: 5 * time.Minute, Artifacts: daeploy.ArtifactLimits{Bytes: 2 << 30, Entries: 500_000},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// prepare does the steps config, builder and checkout (S1, steps 1 to 6).
+// prepare does the steps config, builder, artifacts and checkout (S1, steps 1 to 6).
 func (a *attempt) prepare(ctx context.Context) error {
 	var src *source
 	err := a.step(daeploy.StepConfig, func() (detail string, err error) {
@@ -32,6 +32,12 @@ func (a *attempt) prepare(ctx context.Context) error {
 	defer cancel()
 	c, err := a.contract(limited, src, image)
 	if err != nil {
+		return a.because(limited, err)
+	}
+	if err := a.directories(c); err != nil {
+		return err
+	}
+	if err := a.artifacts(limited, c); err != nil {
 		return a.because(limited, err)
 	}
 	if err := a.checkout(limited, src, c); err != nil {
@@ -127,9 +133,6 @@ func capped[T int64 | float64 | time.Duration](a *attempt, name string, want, mo
 // checkout writes the source and the hooks into the rootfs (section 3).
 func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error {
 	err := a.step(daeploy.StepCheckout, func() (string, error) {
-		if err := a.directories(c); err != nil {
-			return "", err
-		}
 		if err := a.deliver(ctx, src, c); err != nil {
 			return "", err
 		}
@@ -141,17 +144,23 @@ func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error 
 	return a.log.Say(append([]string{a.lastLine()}, src.Notices...)...)
 }
 
-// directories makes what S33 to S38 and S50 ask for.
-func (a *attempt) directories(c *contract) error {
-	if _, err := a.ws.Stat("/tmp"); errors.Is(err, fs.ErrNotExist) {
-		if err := a.ws.Mkdir("/tmp", daeploy.File{Mode: 0o777 | fs.ModeSticky}); err != nil {
+// places makes what every script finds in its container: /tmp (S37) and its
+// working directory (S50).
+func places(ws Workspace, workdir string) error {
+	if _, err := ws.Stat("/tmp"); errors.Is(err, fs.ErrNotExist) {
+		if err := ws.Mkdir("/tmp", daeploy.File{Mode: 0o777 | fs.ModeSticky}); err != nil {
 			return err
 		}
 	}
-	if err := a.ws.Chmod("/tmp", 0o777|fs.ModeSticky); err != nil {
+	if err := ws.Chmod("/tmp", 0o777|fs.ModeSticky); err != nil {
 		return err
 	}
-	if err := a.ws.Mkdir(c.layout.Workdir, daeploy.File{Mode: 0o755}); err != nil {
+	return ws.Mkdir(workdir, daeploy.File{Mode: 0o755})
+}
+
+// directories makes what S33 to S38 and S50 ask for.
+func (a *attempt) directories(c *contract) error {
+	if err := places(a.ws, c.layout.Workdir); err != nil {
 		return err
 	}
 	dir := daeploy.File{Mode: 0o755, Owner: c.owner}

@@ -119,6 +119,7 @@ func (s *session) showBuild(b *daeploy.Build, j *buildJSON) {
 		[2]string{"by", b.By},
 		[2]string{"builder", string(b.Builder)},
 		[2]string{"", b.BuilderDigest},
+		[2]string{"clean", b.Clean},
 		[2]string{"image", string(b.Image)},
 		[2]string{"", b.ImageDigest},
 		[2]string{"queued", s.moment(j.Queued)},

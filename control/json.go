@@ -36,7 +36,8 @@ type buildJSON struct {
 	BuilderDigest string           `json:"builder_digest" doc:"its digest when it was used"`
 	Image         daeploy.ImageRef `json:"image" doc:"the image that was made"`
 	ImageDigest   string           `json:"image_digest" doc:"its digest"`
-	Incremental   bool             `json:"incremental" doc:"artifacts of an earlier build were used"`
+	Incremental   bool             `json:"incremental" doc:"save-artifacts of the previous image was run, and what it gave was used"`
+	Clean         string           `json:"clean" doc:"why not, or \"\""`
 	Queued        *time.Time       `json:"queued" doc:"when the push was accepted"`
 	Started       *time.Time       `json:"started" doc:"when the build left the queue, or null"`
 	Ended         *time.Time       `json:"ended" doc:"when it was over, or null"`
@@ -46,7 +47,7 @@ type buildJSON struct {
 
 // stepJSON is a timed part of a build.
 type stepJSON struct {
-	Name     daeploy.StepName `json:"name" doc:"config, builder, checkout, assemble, commit or record"`
+	Name     daeploy.StepName `json:"name" doc:"config, builder, artifacts, checkout, assemble, commit or record"`
 	Started  *time.Time       `json:"started" doc:"when it began"`
 	Duration float64          `json:"duration" doc:"seconds; 0 while it goes on"`
 	Detail   string           `json:"detail" doc:"a few words for people"`
@@ -120,8 +121,8 @@ func (s *session) buildJSON(b *daeploy.Build) buildJSON {
 		Status: b.Status, Reason: b.Reason, Message: b.Message, Hint: b.Hint, ExitCode: b.ExitCode,
 		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By,
 		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
-		Incremental: b.Incremental,
-		Queued:      stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),
+		Incremental: b.Incremental, Clean: b.Clean,
+		Queued: stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),
 		Duration: seconds(b.Duration(s.Now())), Steps: steps,
 	}
 }

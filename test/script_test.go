@@ -41,6 +41,8 @@ import (
 //	status BUILD STATUS, reason BUILD CODE [EXIT], latest APP N
 //	remoteref APP BRANCH N|HEAD|none     where the branch is: at build N's commit, at the app's HEAD
 //	ticks N                 stdout has the lines tick 1 to tick N, each once, in order
+//	builderof IMAGE DIR     bring in a builder whose S2I scripts are the files of DIR
+//	dropimage IMAGE         remove an image past the daemon
 //	killtask BUILD          kill the build's task past the daemon
 //	imageconfig IMAGE       print the image's config and manifest, as containerd has them
 //	registry start|stop|password|add|slow ...  a private registry: see doRegistry
@@ -69,7 +71,8 @@ func TestScript(t *testing.T) {
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
-			"registry": told((*teller).doRegistry),
+			"registry":  told((*teller).doRegistry),
+			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage),
 		},
 	})
 }
@@ -407,6 +410,26 @@ func (t *teller) doKilltask(args []string) error {
 		}
 	}
 	return fmt.Errorf("no task of %s among %q", args[0], names)
+}
+
+// doBuilderof makes an image like the stock builder, with scripts of the story's own.
+func (t *teller) doBuilderof(args []string) error {
+	entries, err := os.ReadDir(t.path(args[1]))
+	if err != nil {
+		return err
+	}
+	var scripts []containertest.File
+	for _, e := range entries {
+		scripts = append(scripts, containertest.Script("usr/libexec/s2i/"+e.Name(), t.ts.ReadFile(filepath.Join(args[1], e.Name()))))
+	}
+	image := stockBuilder()
+	image.Name, image.Layers = args[0], [][]containertest.File{scripts}
+	return t.importImage(image)
+}
+
+func (t *teller) doDropimage(args []string) error {
+	_, err := t.ctr("images", "rm", "--sync", args[0])
+	return err
 }
 
 func (t *teller) doImageconfig(args []string) error {

@@ -69,6 +69,10 @@ type buildConfig struct {
 	// What an app's package cache may keep from one build to the next.
 	Cache       bytes `toml:"cache"`
 	CacheInodes int64 `toml:"cache_inodes"`
+
+	SaveArtifactsTimeout duration `toml:"save_artifacts_timeout"`
+	Artifacts            bytes    `toml:"artifacts"`
+	ArtifactEntries      int      `toml:"artifact_entries"`
 }
 
 type networkConfig struct {
@@ -105,6 +109,8 @@ func defaultConfig() config {
 			Grace: duration(limits.Build.Grace), PIDs: limits.Build.PIDs, Disk: bytes(limits.Build.Disk),
 			Inodes: limits.Build.Inodes, Log: bytes(limits.LogBytes),
 			Cache: bytes(limits.Cache), CacheInodes: limits.CacheInodes,
+			SaveArtifactsTimeout: duration(limits.SaveTimeout),
+			Artifacts:            bytes(limits.Artifacts.Bytes), ArtifactEntries: limits.Artifacts.Entries,
 		},
 		Network:  networkConfig{Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
 		Registry: registryConfig{MaxImage: 20 << 30},
@@ -171,6 +177,9 @@ func (c *config) check() error {
 		{"build.inodes", float64(c.Build.Inodes)},
 		{"registry.max_image", float64(c.Registry.MaxImage)},
 		{"build.cache_inodes", float64(c.Build.CacheInodes)},
+		{"build.save_artifacts_timeout", float64(c.Build.SaveArtifactsTimeout)},
+		{"build.artifacts", float64(c.Build.Artifacts)},
+		{"build.artifact_entries", float64(c.Build.ArtifactEntries)},
 	} {
 		if n.value <= 0 {
 			return badValue(n.key, "must be above zero")
@@ -198,6 +207,8 @@ func (c *config) limits() buildpipeline.Limits {
 		MaxMemory: int64(b.MaxMemory), MaxCPUs: b.MaxCPUs, Timeout: time.Duration(b.Timeout), MaxTimeout: time.Duration(b.MaxTimeout),
 		Silence: time.Duration(b.Silence), LogBytes: int64(b.Log), Tree: daeploy.DefaultTreeLimits,
 		Cache: int64(b.Cache), CacheInodes: b.CacheInodes,
+		SaveTimeout: time.Duration(b.SaveArtifactsTimeout),
+		Artifacts:   daeploy.ArtifactLimits{Bytes: int64(b.Artifacts), Entries: b.ArtifactEntries},
 	}
 }
 

@@ -1,0 +1,182 @@
+package test_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+const saveScript = "/usr/libexec/s2i/save-artifacts"
+
+// TestCrashInIncrementalBuild: F3, S98. The daemon dies before and after each
+// step of a build that is handed its predecessor's artifacts. Since nothing of
+// the app's next image has begun to be, the next daemon runs save-artifacts
+// again, and comes to the same end.
+func TestCrashInIncrementalBuild(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n, done := 1, false; !done; n++ {
+			c := &crash{after: after, dead: make(chan struct{})}
+			t.Run(fmt.Sprintf("after=%v/%d", after, n), func(t *testing.T) {
+				done = crashInSecond(t, c, n)
+				t.Logf("died at %s", c.step)
+			})
+			if n > 500 {
+				t.Fatal("a build has no end of steps")
+			}
+		}
+	}
+}
+
+// savingBench is a bench whose builder has a save-artifacts.
+func savingBench(t *testing.T) *bench {
+	t.Helper()
+	b := newBench(t)
+	b.fake.Add(t, containertest.Image{
+		Name: "daeploy.local/builders/test:1", Shell: true,
+		Layers: [][]containertest.File{{
+			containertest.Script("usr/libexec/s2i/assemble", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
+			containertest.Script(saveScript, "\x7fELF"), containertest.Script("bin/sh", "\x7fELF"),
+		}},
+	})
+	b.fake.Programs[saveScript] = func(_ context.Context, _ *containertest.Fake, r containertest.Run) int {
+		text, err := r.Root.ReadFile("/app/made", 100)
+		_, serr := io.WriteString(r.Err, "saving\n")
+		w := tar.NewWriter(r.Out)
+		h := &tar.Header{Name: "made", Mode: 0o644, Size: int64(len(text))}
+		if err = errors.Join(err, serr, w.WriteHeader(h)); err == nil {
+			_, err = w.Write(text)
+		}
+		if errors.Join(err, w.Close()) != nil {
+			return 1
+		}
+		return 0
+	}
+	b.fake.Programs["/usr/libexec/s2i/assemble"] = func(_ context.Context, _ *containertest.Fake, r containertest.Run) int {
+		text, err := r.Root.ReadFile("/tmp/artifacts/made", 100)
+		if err != nil {
+			text = []byte("nothing")
+		}
+		fmt.Fprintf(r.Out, "artifacts: %s\n", text)
+		if err := r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader(r.Process.Hostname)); err != nil {
+			return 1
+		}
+		return 0
+	}
+	return b
+}
+
+// secondPush makes another commit and gives the push of it.
+func (b *bench) secondPush(t *testing.T) daeploy.Push {
+	t.Helper()
+	work, bare := filepath.Join(b.dir, "work"), filepath.Join(b.dir, "repositories", "blog.git")
+	for _, words := range [][]string{
+		{"-C", work, "commit", "-q", "--allow-empty", "-m", "second"}, {"--git-dir", bare, "fetch", "-q", work, "main"},
+	} {
+		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", words, err, out)
+		}
+	}
+	out, err := exec.Command("git", "-C", work, "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := b.commit
+	if b.commit, err = daeploy.ParseRevision(strings.TrimSpace(string(out))); err != nil {
+		t.Fatal(err)
+	}
+	return daeploy.Push{
+		App: "blog", By: daeploy.Actor{Name: "anna", Admin: true},
+		Commands: []daeploy.Command{{RefUpdate: daeploy.RefUpdate{Ref: "refs/heads/main", Old: first, New: b.commit}, Target: b.commit}},
+	}
+}
+
+// crashInSecond builds once in peace, and dies at the n-th step of the second
+// build. It tells whether there is no such step.
+func crashInSecond(t *testing.T, c *crash, n int) (done bool) {
+	b := savingBench(t)
+	first, push := b.firstPush(t, c)
+	if err := first.pipeline.Receive(first.ctx, push, io.Discard)[0]; err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, first, c)
+	err := within(5*time.Second, func() error { // what it removes at last are steps too
+		left, err := b.fake.Leftovers(t.Context())
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%v are left", left)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push = b.secondPush(t)
+	c.mu.Lock()
+	c.at = n
+	c.mu.Unlock()
+	answered := make(chan []error, 1)
+	go func() { answered <- first.pipeline.Receive(first.ctx, push, io.Discard) }()
+	var answer []error
+	select {
+	case answer = <-answered:
+		quiet(t, first, c)
+	case <-c.dead:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first daemon neither answered nor died")
+	}
+	reached := c.isDead()
+	first.end(t)
+
+	second := b.start(t, &crash{dead: make(chan struct{})})
+	defer second.end(t)
+	quiet(t, second, &crash{})
+	b.checkSecond(t, second, !reached || (answer != nil && answer[0] == nil))
+	return !reached
+}
+
+// checkSecond holds what there is against what the second build must have come
+// to, if it was recorded at all.
+func (b *bench) checkSecond(t *testing.T, d *daemon, acknowledged bool) {
+	t.Helper()
+	builds, err := d.store.Builds(daeploy.BuildFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(builds) == 1 && !acknowledged {
+		return
+	}
+	if len(builds) != 2 || builds[0].Status != daeploy.StatusSucceeded || !builds[0].Incremental || builds[0].Clean != "" {
+		t.Fatalf("builds after the crash: %+v, want two, the later one incremental", builds)
+	}
+	var text bytes.Buffer
+	if err := d.store.CopyLog(t.Context(), &text, builds[0].ID, daeploy.LogView{}); err != nil {
+		t.Errorf("read the log: %v", err)
+	}
+	if n := strings.Count(text.String(), "| artifacts: blog-1\n"); n != 1 {
+		t.Errorf("the log says %d times that there were artifacts of the first build:\n%s", n, &text)
+	}
+	if !strings.Contains(text.String(), "| saving\n") || strings.Contains(text.String(), "clean build") {
+		t.Errorf("the log of an incremental build:\n%s", &text)
+	}
+	err = within(5*time.Second, func() error {
+		left, err := b.fake.Leftovers(t.Context())
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%v are left in the engine", left)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
