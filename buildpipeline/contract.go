@@ -229,6 +229,7 @@ func (c *contract) output(a *attempt) (outputNote, error) {
 	created := commit.Committed.UTC().Truncate(time.Second)
 	oci := c.vouched(a, created)
 	labels := maps.Clone(c.facts.Labels)
+	labels["io.k8s.display-name"] = string(a.Build.ID.App)
 	maps.Copy(labels, c.commitLabels(a))
 	maps.Copy(labels, oci)
 	if err := checkLabels(labels, oci); err != nil {
