@@ -96,7 +96,7 @@ func (c *contract) findScripts(root Workspace) (err error) {
 	if c.layout.Refused != nil {
 		c.spoken = append(c.spoken, notice("%s", c.layout.Refused.Message))
 	}
-	c.spoken = append(c.spoken, f.notices...)
+	c.spoken = append(append(c.spoken, f.notices...), begin(daeploy.StepName(c.run.Name), c.run.told()))
 	if len(c.facts.Entrypoint) > 1 && c.facts.Entrypoint[0] == "/bin/sh" && c.facts.Entrypoint[1] == "-c" {
 		c.spoken = append(c.spoken, notice("the ENTRYPOINT of %s is a shell form; the run script will have no effect", c.image.Ref))
 	}

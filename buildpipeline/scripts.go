@@ -130,6 +130,14 @@ type script struct {
 	Args []string
 }
 
+// told says where the script comes from (S47).
+func (s script) told() string {
+	if s.Hook {
+		return s.From + " (from your repository)"
+	}
+	return s.From
+}
+
 // rootfs is the part of Workspace that looking for scripts needs.
 type rootfs interface {
 	Stat(path string) (daeploy.FileInfo, error)

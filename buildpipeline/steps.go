@@ -232,11 +232,7 @@ func (a *attempt) assemble(ctx context.Context, c *contract) error {
 	if err := a.log.Say(c.spoken...); err != nil {
 		return err
 	}
-	from := c.assemble.From
-	if c.assemble.Hook {
-		from += " (from your repository)"
-	}
-	if err := a.log.Say(begin(daeploy.StepAssemble, from)); err != nil {
+	if err := a.log.Say(begin(daeploy.StepAssemble, c.assemble.told())); err != nil {
 		return err
 	}
 	output, err := c.output(a)
