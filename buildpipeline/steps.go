@@ -180,6 +180,7 @@ func (a *attempt) directories(c *contract) error {
 func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
 	var ids []daeploy.Revision
 	var puts []func(io.Reader) error
+	var lfs pointers
 	at := daeploy.File{Mode: 0o644, Owner: c.owner, Time: src.Commit.Committed}
 	for _, e := range src.Files {
 		target := path.Join(c.path("src"), e.Path)
@@ -200,7 +201,7 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
 			if e.Mode&0o111 != 0 {
 				f.Mode = 0o755
 			}
-			puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, r) })
+			puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, lfs.watch(e, r)) })
 		}
 		ids = append(ids, e.ID)
 	}
@@ -214,6 +215,7 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
 	if err := a.Source.Blobs(ctx, src.App, ids, func(i int, r io.Reader) error { return puts[i](r) }); err != nil {
 		return err
 	}
+	src.Notices = append(src.Notices, lfs.notices()...)
 	return errors.Join(
 		a.ws.SetTimes(c.path("src"), src.Commit.Committed), a.ws.SetTimes(c.path("scripts"), src.Commit.Committed),
 	)

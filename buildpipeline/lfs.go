@@ -1,0 +1,50 @@
+package buildpipeline
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/daeploy/daeploy"
+)
+
+// A Git LFS pointer is a small file that begins with this line; what it stands
+// for is not in the repository (S4).
+const (
+	pointerHead  = "version https://git-lfs.github.com/spec/v1\n"
+	pointerBytes = 1024 // the most that a pointer may have
+)
+
+// pointers notes the Git LFS pointers among files that are delivered. It may be
+// used by several goroutines at once.
+type pointers struct {
+	mu    sync.Mutex
+	paths []string
+}
+
+// watch gives the reader that the file's bytes are to be read from.
+func (p *pointers) watch(e daeploy.TreeEntry, r io.Reader) io.Reader {
+	if e.Size > pointerBytes || e.Size < int64(len(pointerHead)) {
+		return r
+	}
+	buffered := bufio.NewReaderSize(r, pointerBytes)
+	// An error of the source comes again when the bytes are read.
+	if head, _ := buffered.Peek(len(pointerHead)); bytes.Equal(head, []byte(pointerHead)) {
+		p.mu.Lock()
+		p.paths = append(p.paths, e.Path)
+		p.mu.Unlock()
+	}
+	return buffered
+}
+
+// notices are lines about the pointers, in order of their paths.
+func (p *pointers) notices() []string {
+	slices.Sort(p.paths)
+	var lines []string
+	for _, path := range p.paths {
+		lines = append(lines, notice("%q is a Git LFS pointer; what it points to is not fetched", path))
+	}
+	return lines
+}
