@@ -32,6 +32,7 @@ type story struct {
 	containerd     *containertest.Daemon
 	private        bool // containerd is this story's own
 	daemon         *exec.Cmd
+	gone           chan error // how it ended
 	port           string
 	builders       bool // the fixture images are there, or not wanted
 	defaultBuilder string
@@ -110,8 +111,17 @@ func (s *story) serve(more string) error {
 	if err := s.daemon.Start(); err != nil {
 		return err
 	}
+	s.gone = make(chan error, 1)
+	go func(d *exec.Cmd, gone chan<- error) { gone <- d.Wait() }(s.daemon, s.gone)
 	var text []byte
 	err = within(20*time.Second, func() error {
+		select {
+		case ended := <-s.gone:
+			text, err = os.ReadFile(log.Name())
+			s.daemon = nil
+			return final{fmt.Errorf("the daemon ended: %w\n%s", errors.Join(ended, err), text[from:])}
+		default:
+		}
 		if text, err = os.ReadFile(log.Name()); err != nil {
 			return err
 		}
@@ -128,11 +138,14 @@ func (s *story) serve(more string) error {
 	return s.importFixtures()
 }
 
+// final is an error that another try cannot mend.
+type final struct{ error }
+
 // within tries do until it succeeds, or gives its last error.
 func within(most time.Duration, do func() error) error {
 	for end := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
 		err := do()
-		if err == nil || time.Now().After(end) {
+		if err == nil || time.Now().After(end) || errors.As(err, new(final)) {
 			return err
 		}
 	}
@@ -197,10 +210,8 @@ func (s *story) end(sig syscall.Signal) error {
 	if err := d.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	gone := make(chan error, 1)
-	go func() { gone <- d.Wait() }()
 	select {
-	case err := <-gone:
+	case err := <-s.gone:
 		if sig == syscall.SIGTERM && err != nil {
 			return fmt.Errorf("the daemon did not end in good order: %w", err)
 		}
