@@ -67,6 +67,9 @@ type Config struct {
 type Engine struct {
 	cfg Config
 
+	// checking has a place for the one call that looks at what costs something.
+	checking chan struct{}
+
 	mu     sync.Mutex
 	client *containerd.Client
 	usable bool // the slow part of Check has passed since containerd last was away
@@ -102,7 +105,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.MaxImage == 0 {
 		cfg.MaxImage = 20 << 30
 	}
-	return &Engine{cfg: cfg}, nil
+	return &Engine{cfg: cfg, checking: make(chan struct{}, 1)}, nil
 }
 
 // Close ends the connection. Running tasks run on.
@@ -152,10 +155,17 @@ func (e *Engine) Check(ctx context.Context) error {
 		}
 		return silent(err)
 	}
-	e.mu.Lock()
-	usable := e.usable
-	e.mu.Unlock()
-	if usable {
+	if e.isUsable() {
+		return nil
+	}
+	// All calls would make the same snapshot: one looks, the others wait for it.
+	select {
+	case e.checking <- struct{}{}:
+		defer func() { <-e.checking }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if e.isUsable() {
 		return nil
 	}
 	if err := checkVersion(v.Version); err != nil {
@@ -169,6 +179,12 @@ func (e *Engine) Check(ctx context.Context) error {
 	}
 	e.setUsable(true)
 	return nil
+}
+
+func (e *Engine) isUsable() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.usable
 }
 
 func (e *Engine) setUsable(is bool) {

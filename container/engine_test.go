@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container"
@@ -94,6 +95,16 @@ func TestInit(t *testing.T) {
 			t.Errorf("Check with init %s: %v", init, err)
 		}
 	}
+}
+
+// The first pushes after a start may come at the same time.
+func TestCheckAtOnce(t *testing.T) {
+	e := newEngine(t)
+	var g errgroup.Group
+	for range 16 {
+		g.Go(func() error { return e.Check(t.Context()) })
+	}
+	must(t, g.Wait())
 }
 
 // S13, S133, S134, F114.
