@@ -25,11 +25,7 @@ func pythonStory(t *testing.T) *story {
 	if err := s.serve(""); err != nil {
 		t.Fatal(err)
 	}
-	cache := os.Getenv("DAEPLOY_TEST_CACHE")
-	if cache == "" {
-		cache = s.path("cache")
-	}
-	if out, err := s.ask("builders", "build", "--cache", filepath.Join(cache, "builders"), "../builders/python"); err != nil {
+	if out, err := s.ask("builders", "build", "--cache", buildersCache(s), "../builders/python"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if err := s.makeKey("anna"); err != nil {
@@ -39,6 +35,14 @@ func pythonStory(t *testing.T) *story {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// buildersCache is where base systems are kept between stories, if anywhere.
+func buildersCache(s *story) string {
+	if cache := os.Getenv("DAEPLOY_TEST_CACHE"); cache != "" {
+		return filepath.Join(cache, "builders")
+	}
+	return s.path("cache", "builders")
 }
 
 // pushExample makes a repository of an example and pushes it.
