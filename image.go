@@ -50,6 +50,19 @@ type File struct {
 	Time  time.Time // modification time; zero = now
 }
 
+// Artifact is what assemble leaves and the runtime image gets: From in the
+// builder's rootfs, To in the other one, both absolute and clean (S105).
+type Artifact struct {
+	From, To string
+}
+
+// Carried tells how much was copied from one rootfs into another.
+type Carried struct {
+	Bytes   int64 // lengths of the regular files
+	Entries int64
+	Skipped int64 // devices, fifos and sockets, which are not carried
+}
+
 // Process is a script to run in a build's rootfs, or a command in an image.
 type Process struct {
 	Args     []string

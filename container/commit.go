@@ -96,8 +96,8 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 
 // sameBoot makes sure that the host has not gone down since the process was
 // started: files may be empty then that were full.
-func (w *Workspace) sameBoot(ctx context.Context) error {
-	c, err := w.client.LoadContainer(ctx, w.name)
+func (b *box) sameBoot(ctx context.Context) error {
+	c, err := b.client.LoadContainer(ctx, b.name)
 	if errdefs.IsNotFound(err) {
 		return nil // nothing was started, or an earlier Commit has synced it all
 	}
@@ -106,11 +106,11 @@ func (w *Workspace) sameBoot(ctx context.Context) error {
 		labels, err = c.Labels(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("load container %s: %w", w.name, away(err))
+		return fmt.Errorf("load container %s: %w", b.name, away(err))
 	}
 	boot, err := bootID()
 	if err == nil && labels[labelBoot] != boot {
-		err = vanished(fmt.Errorf("the host has booted since %s was started", w.name))
+		err = vanished(fmt.Errorf("the host has booted since %s was started", b.name))
 	}
 	return err
 }

@@ -27,6 +27,10 @@ func (a actual) Scratch(ctx context.Context, id daeploy.BuildID) (containertest.
 	return a.Engine.Scratch(ctx, id)
 }
 
+func (a actual) OpenRuntime(ctx context.Context, id daeploy.BuildID) (containertest.Workspace, error) {
+	return a.Engine.OpenRuntime(ctx, id)
+}
+
 func TestContract(t *testing.T) {
 	containertest.TestEngine(t, func(t *testing.T) containertest.Subject {
 		dir := t.TempDir()

@@ -31,7 +31,11 @@ type Workspace struct {
 // Open gives the build's workspace. It creates the lease that holds all the
 // build makes, or finds what an earlier daemon left.
 func (e *Engine) Open(ctx context.Context, id daeploy.BuildID) (*Workspace, error) {
-	b, err := e.box(id.Host(), labelBuild, id.String())
+	return e.workspace(ctx, id, id.Host())
+}
+
+func (e *Engine) workspace(ctx context.Context, id daeploy.BuildID, name string) (*Workspace, error) {
+	b, err := e.box(name, labelBuild, id.String())
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +92,9 @@ func (e *Engine) Leftovers(ctx context.Context) ([]daeploy.BuildID, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		if i := strings.LastIndexByte(entry.Name(), '-'); i > 0 {
-			labels = append(labels, entry.Name()[:i]+"/"+entry.Name()[i+1:])
+		name := strings.TrimSuffix(entry.Name(), secondSuffix)
+		if i := strings.LastIndexByte(name, '-'); i > 0 {
+			labels = append(labels, name[:i]+"/"+name[i+1:])
 		}
 	}
 	var ids []daeploy.BuildID
@@ -278,14 +283,19 @@ func (w *Workspace) Restore(path string, owner daeploy.Owner, stream io.Reader, 
 }
 
 // Close removes task, container, rootfs, output file and lease, of the build's
-// second container too, and the files of package caches that were dropped. Named
+// other containers too, and the files of package caches that were dropped. Named
 // images stay. It can be repeated, and needs nothing but the build's id.
 func (w *Workspace) Close(ctx context.Context) error {
 	if err := w.drop(); err != nil {
 		return err
 	}
-	if w.host != nil {
+	if w.host != nil || w.name != w.id.Host() {
 		return w.remove(ctx)
+	}
+	second := *w.box
+	second.name += secondSuffix
+	if err := second.remove(ctx); err != nil {
+		return err
 	}
 	// Its directory may be lost in a power cut, its snapshot not.
 	if err := w.scratch().remove(ctx); err != nil {

@@ -21,6 +21,7 @@ type Engine interface {
 	Check(ctx context.Context) error
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	Scratch(ctx context.Context, id daeploy.BuildID) (Workspace, error)
+	OpenRuntime(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	Leftovers(ctx context.Context) ([]daeploy.BuildID, error)
 	Tag(ctx context.Context, from, name daeploy.ImageRef) error
 	Untag(ctx context.Context, name daeploy.ImageRef) error
@@ -45,6 +46,7 @@ type Workspace interface {
 	SetTimes(path string, t time.Time) error
 	Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
 	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)
+	Carry(ctx context.Context, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (daeploy.Carried, error)
 	Start(ctx context.Context, p daeploy.Process) error
 	Started(ctx context.Context) (bool, error)
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
@@ -67,7 +69,7 @@ type Subject struct {
 func TestEngine(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, *contract){
 		"images": testImages, "files": testFiles, "process": testProcess, "ends": testEnds, "commit": testCommit, "life": testLife,
-		"cache": testCache, "scratch": testScratch,
+		"cache": testCache, "scratch": testScratch, "runtime": testRuntime, "carry": testCarry,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)

@@ -66,6 +66,9 @@ type fakeBox struct {
 	proc  *fakeProcess
 
 	scratch *fakeBox // the second workspace, if it was asked for
+	synced  bool     // committed: nothing can be lost
+	lost    bool     // the host went down after the process was started
+	runtime *fakeBox // of the runtime image; nil if it was not opened
 }
 
 type fakeProcess struct {
@@ -147,12 +150,18 @@ func (f *Fake) Open(_ context.Context, id daeploy.BuildID) (Workspace, error) {
 	if f.Down != nil {
 		return nil, f.Down
 	}
+	box := f.box(id)
+	return &fakeWorkspace{fake: f, id: id, fakeBox: box, Tree: box.tree}, nil
+}
+
+// box finds or makes what a build has.
+func (f *Fake) box(id daeploy.BuildID) *fakeBox {
 	box, ok := f.boxes[id]
 	if !ok {
 		box = &fakeBox{}
 		f.boxes[id] = box
 	}
-	return &fakeWorkspace{fake: f, id: id, fakeBox: box, Tree: box.tree}, nil
+	return box
 }
 
 // Scratch gives the second workspace of a build that is open.
@@ -247,7 +256,7 @@ func (w *fakeWorkspace) Prepare(_ context.Context, base daeploy.Image) error {
 	if err != nil {
 		return err
 	}
-	w.base, w.upper = layers, upper
+	w.base, w.upper, w.lost, w.synced = layers, upper, false, false
 	if w.tree, err = rootfs.Open(upper, layers...); err != nil {
 		return err
 	}
@@ -361,6 +370,9 @@ func (w *fakeWorkspace) Wait(ctx context.Context, _ daeploy.Limits, from int64, 
 }
 
 func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
+	if w.lost {
+		return daeploy.Image{}, daeploy.Layer{}, daeploy.Errorf(daeploy.NotFound, "process_vanished", "the host has booted")
+	}
 	if err := w.tree.CheckShape(); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, daeploy.Errorf(daeploy.BuildFailed, "commit_failed", "the image could not be stored: %v", err)
 	}
@@ -391,6 +403,7 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 	w.fake.mu.Lock()
 	defer w.fake.mu.Unlock()
 	w.fake.images[out.Name] = image
+	w.synced = true
 	return image.Image, layer, nil
 }
 
@@ -424,7 +437,15 @@ func (w *fakeWorkspace) Close(context.Context) error {
 		w.end()
 		return w.fake.Down
 	}
-	if box, ok := w.fake.boxes[w.id]; ok {
+	box, ok := w.fake.boxes[w.id]
+	if !ok {
+		return w.fake.Down
+	}
+	if box.runtime != nil {
+		box.runtime.end()
+		box.runtime = nil
+	}
+	if w.fakeBox == box {
 		box.end()
 		delete(w.fake.boxes, w.id)
 	}
