@@ -97,9 +97,12 @@ type StepName string
 const (
 	StepConfig    StepName = "config"
 	StepBuilder   StepName = "builder"
+	StepRuntime   StepName = "runtime"   // the runtime image, if there is one
 	StepArtifacts StepName = "artifacts" // of an incremental build only
 	StepCheckout  StepName = "checkout"
 	StepAssemble  StepName = "assemble"
+	StepCarry     StepName = "carry" // what assemble left, into the runtime image
+	StepFinish    StepName = "assemble-runtime"
 	StepCommit    StepName = "commit"
 	StepRecord    StepName = "record"
 )

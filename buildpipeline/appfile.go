@@ -33,6 +33,13 @@ type AppFile struct {
 	Timeout     time.Duration
 	Memory      int64 // bytes
 	CPUs        float64
+	Runtime     RuntimeFile
+}
+
+// RuntimeFile is the table [runtime]: Image is empty without one (S103).
+type RuntimeFile struct {
+	Image     daeploy.ImageRef
+	Artifacts []string // items of S104, as written
 }
 
 // appFileKeys is the file as TOML has it: these keys and no others (S163), as
@@ -44,6 +51,12 @@ type appFileKeys struct {
 	Branch      string         `toml:"branch"`
 	Env         map[string]any `toml:"env"`
 	Build       buildKeys      `toml:"build"`
+	Runtime     *runtimeKeys   `toml:"runtime"`
+}
+
+type runtimeKeys struct {
+	Image     string   `toml:"image"`
+	Artifacts []string `toml:"artifacts"`
 }
 
 type buildKeys struct {
@@ -113,7 +126,33 @@ func (k appFileKeys) values() (AppFile, *badValue) {
 	if f.Env, bad = envTable(k.Env); bad != nil {
 		return f, bad
 	}
+	if bad := k.Runtime.into(&f); bad != nil {
+		return f, bad
+	}
+	if k.Runtime != nil && k.Incremental != nil && *k.Incremental {
+		return f, &badValue{ // S111
+			[]string{"incremental"},
+			"incremental = true and [runtime] exclude each other",
+			"a build with a runtime image is always a clean one; take one of the two out",
+		}
+	}
 	return f, k.Build.into(&f)
+}
+
+func (k *runtimeKeys) into(f *AppFile) *badValue {
+	const example = `write it as in image = "registry.example/team/run:1"`
+	switch {
+	case k == nil:
+		return nil
+	case k.Image == "":
+		return &badValue{[]string{"runtime"}, "[runtime] has no image", example}
+	}
+	ref, err := daeploy.ParseImageRef(k.Image)
+	if err != nil {
+		return &badValue{[]string{"runtime", "image"}, err.Error(), example}
+	}
+	f.Runtime = RuntimeFile{Image: ref, Artifacts: k.Artifacts}
+	return nil
 }
 
 func contextDir(dir string) (string, *badValue) {

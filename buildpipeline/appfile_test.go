@@ -42,6 +42,14 @@ cpus = 1.5
 			},
 		},
 		{"S165 the root", `context_dir = "."`, buildpipeline.AppFile{}},
+		{
+			"S163 runtime", "[runtime]\nimage = \"run:1\"\nartifacts = [\"/a\", \"/b:c\"]\n",
+			buildpipeline.AppFile{Runtime: buildpipeline.RuntimeFile{Image: "docker.io/library/run:1", Artifacts: []string{"/a", "/b:c"}}},
+		},
+		{
+			"S111 a clean build", "incremental = false\n[runtime]\nimage = \"run:1\"\n",
+			buildpipeline.AppFile{Incremental: new(bool), Runtime: buildpipeline.RuntimeFile{Image: "docker.io/library/run:1"}},
+		},
 		{"S26 short name", `builder = "daeploy/s2i-python"`, buildpipeline.AppFile{Builder: "docker.io/daeploy/s2i-python:latest", Written: "daeploy/s2i-python"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -85,6 +93,11 @@ func TestParseAppFileFaults(t *testing.T) {
 		{"cpus below zero", "[build]\ncpus = -1\n", ".daeploy:2:1: cpus"},
 		{"cpus as text", "[build]\ncpus = \"2\"\n", ".daeploy:2:1: cpus"},
 		{"host paths, F75", "[mounts]\n\"/\" = \"/host\"\n", `.daeploy:1:2: unknown table "mounts"`},
+		{"runtime without an image, C51", "\n[runtime]\nartifacts = [\"/a\"]\n", ".daeploy:2:2: [runtime] has no image"},
+		{"runtime image that is no name", "[runtime]\nimage = \"A B\"\n", ".daeploy:2:1: image name"},
+		{"unknown key of runtime", "[runtime]\nimages = \"x\"\n", `.daeploy:2:1: unknown key "images"; did you mean "image"?`},
+		{"artifacts that are no list", "[runtime]\nimage = \"x\"\nartifacts = \"/a\"\n", `"runtime.artifacts"`},
+		{"S111", "branch = \"main\"\nincremental = true\n[runtime]\nimage = \"x\"\n", ".daeploy:2:1: incremental = true and [runtime]"},
 		{"nested brackets, F73", strings.Repeat("[", 60_000), ".daeploy:1:1: tables are nested"},
 		{"nested tables, F73", "x = " + strings.Repeat("{a=", 20_000), ".daeploy:1:1: tables are nested"},
 		{"deep dotted key, F73", "\n" + strings.Repeat("a.", 32_000) + "a = 1\n", ".daeploy:2:1: tables are nested"},
@@ -119,6 +132,7 @@ func TestParseAppFileFaults(t *testing.T) {
 func FuzzParseAppFile(f *testing.F) {
 	f.Add("builder = \"x\"\n[env]\nA = 1\n[build]\ncpus = 0.5\n")
 	f.Add("bulder = \"x\"")
+	f.Add("[runtime]\nimage = \"x\"\nartifacts = [\"/a:b\", 3]\n")
 	f.Add("a.b.c.d = 1")
 	f.Add("[[env]]\n")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -21,6 +21,11 @@ const (
 	stageStarted   stage = "started"   // the script runs, or ran
 	stageAssembled stage = "assembled" // the script has ended with Exit
 	stageStored    stage = "stored"    // the image is there; refs may have moved
+
+	// With a runtime image, between assembled and stored (runtime.go).
+	stageCarried  stage = "carried"           // the second rootfs is complete, assemble-runtime is about to start
+	stageFinishes stage = "runtime-started"   // assemble-runtime runs, or ran
+	stageFinished stage = "runtime-assembled" // assemble-runtime has ended with Exit
 )
 
 // note is what a later daemon needs to go on with a build (Build.Resume).
@@ -31,6 +36,7 @@ type note struct {
 	Timeout time.Duration  `json:"timeout"` // the wall time, in nanoseconds
 	Exit    daeploy.Exit   `json:"exit"`
 	Output  outputNote     `json:"output"`
+	Runtime *runtimeNote   `json:"runtime,omitempty"` // nil without a runtime image
 }
 
 // outputNote is daeploy.Output as the journal keeps it.
@@ -52,6 +58,8 @@ type attempt struct {
 	note  note
 	left  bool // the build is not over: the next daemon takes it up
 	told  bool // the log has its end
+
+	runtime Workspace // of the runtime image; nil without one
 }
 
 // run waits for the build's turn and takes its steps. A nil error is success.
@@ -64,8 +72,14 @@ func (a *attempt) run(ctx context.Context, j *job) error {
 			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
 		}
 	}
-	if err := a.open(ctx); err != nil {
+	var err error
+	if a.ws, err = a.open(ctx, a.Engine.Open); err != nil {
 		return err
+	}
+	if a.note.Runtime != nil {
+		if a.runtime, err = a.open(ctx, a.Engine.OpenRuntime); err != nil {
+			return err
+		}
 	}
 	if a.Build.Status == daeploy.StatusQueued {
 		return a.fromStart(ctx)
@@ -101,27 +115,26 @@ func (a *attempt) wait(ctx context.Context, j *job) error {
 	}
 }
 
-// open gets the workspace. A containerd that is away for a moment is waited
-// for (F104).
-func (a *attempt) open(ctx context.Context) error {
+// open gets a workspace. A containerd that is away for a moment is waited for
+// (F104).
+func (a *attempt) open(ctx context.Context, from func(context.Context, daeploy.BuildID) (Workspace, error)) (Workspace, error) {
 	const patience = 10 * time.Minute
 	deadline := time.Now().Add(patience)
 	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
-		ws, err := a.Engine.Open(ctx, a.Build.ID)
+		ws, err := from(ctx, a.Build.ID)
 		if err == nil {
-			a.ws = ws
-			return nil
+			return ws, nil
 		}
 		if daeploy.KindOf(err) != daeploy.Unavailable {
-			return err
+			return nil, err
 		}
 		if time.Now().After(deadline) {
-			return vanished(err)
+			return nil, vanished(err)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -129,24 +142,26 @@ func (a *attempt) open(ctx context.Context) error {
 // resume goes on with a build that an earlier daemon began.
 func (a *attempt) resume(ctx context.Context) error {
 	a.Log.Info("build taken up again", "build", a.Build.ID, "stage", a.note.Stage)
+	// What has ended long ago ended in time: there must be time to hear of it, and
+	// to carry what it left.
+	const hearing = 5 * time.Second
+	if least := time.Now().Add(hearing); a.note.Until.Before(least) {
+		a.note.Until = least
+	}
 	switch a.note.Stage {
 	case stageStored:
 		return a.record(ctx)
 	case stageAssembled:
 		return a.fromAssembled(ctx)
+	case stageCarried, stageFinishes, stageFinished:
+		return a.resumeRuntime(ctx)
 	}
 	started, err := a.ws.Started(ctx)
 	switch {
 	case err != nil:
 		return err
 	case started:
-		// A script that has ended long ago ended in time: there must be time to
-		// hear of it.
-		const hearing = 5 * time.Second
-		if least := time.Now().Add(hearing); a.note.Until.Before(least) {
-			a.note.Until = least
-		}
-		return a.fromStarted(ctx)
+		return a.fromStarted(ctx, a.assembling())
 	case a.note.Stage == stageStarted:
 		return errInterrupted
 	}
@@ -289,8 +304,9 @@ func (a *attempt) insist(what string, do func() error) bool {
 
 // unname takes the name off the image of a build that has not succeeded.
 func (a *attempt) unname() {
-	if a.note.Stage != stageAssembled && a.note.Stage != stageStored {
-		return
+	switch a.note.Stage {
+	case stageNew, stageStarting, stageStarted:
+		return // there is none
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -342,6 +358,7 @@ type verdict struct {
 const (
 	codeInternal = "internal_error"
 	codeAssemble = "assemble_failed"
+	codeFinish   = "assemble_runtime_failed"
 
 	codeLayerChanged = "layer_changed" // of Workspace.StoreLayer
 )
@@ -382,7 +399,7 @@ func (a *attempt) farewell(v verdict) []string {
 		}
 	}
 	message := v.message
-	if v.reason == codeAssemble {
+	if v.reason == codeAssemble || v.reason == codeFinish {
 		message += " after " + seconds(total)
 	}
 	lines := complaint(&daeploy.Error{Message: message, Hint: v.hint})

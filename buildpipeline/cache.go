@@ -61,6 +61,11 @@ func (c *contract) findCache() {
 	c.cache = at
 }
 
+// packageCache asks for the cache in assemble's container; assemble-runtime has none.
+func (c *contract) packageCache(a *attempt) daeploy.Cache {
+	return daeploy.Cache{Path: c.cache, For: c.image.Digest, Clean: a.Build.Options.Clean}
+}
+
 // trimTime bounds the count of a package cache: a build's end does not wait
 // for it for ever.
 const trimTime = time.Minute

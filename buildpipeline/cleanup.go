@@ -76,6 +76,11 @@ const closeTime = time.Minute
 func (a *attempt) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
+	if a.runtime != nil {
+		if err := a.runtime.Close(ctx); err != nil {
+			return err
+		}
+	}
 	if err := a.reopen(ctx); err != nil {
 		return err
 	}

@@ -25,13 +25,17 @@ type contract struct {
 	facts   builderFacts
 	layout  layout
 
-	assemble, run script
+	assemble, run script // assemble-runtime, for a runtime image
 	user          daeploy.User
-	owner         daeploy.Owner // of everything delivered (S34)
-	env           envList       // of assemble
-	kept          envList       // of the image
-	cache         string        // where the package cache is mounted; "" for none
-	spoken        []string      // lines for the log, in order
+	owner         daeploy.Owner     // of everything delivered (S34)
+	base          envList           // of assemble, below E4
+	set           map[string]string // of assemble, above E4
+	kept          envList           // of the image
+	cache         string            // where the package cache is mounted; "" for none
+	spoken        []string          // lines for the log, in order
+
+	runtime   *contract          // of the runtime image; nil without one
+	artifacts []daeploy.Artifact // of a runtime image: what it gets
 }
 
 // passwdBytes bounds /etc/passwd and /etc/group of an image.
@@ -40,10 +44,31 @@ const passwdBytes = 1 << 20
 // contract prepares the rootfs, looks up scripts and user in it, and works
 // out the environment (S1, steps 3 and 4).
 func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image) (*contract, error) {
-	c := &contract{src: src, image: image, written: string(image.Ref)}
+	c, err := newContract(src, image)
+	if err != nil {
+		return nil, err
+	}
 	if a.Build.Options.Builder == "" && src.File.Written != "" {
 		c.written = src.File.Written
 	}
+	if err := a.ws.Prepare(ctx, image); err != nil {
+		return nil, err
+	}
+	if err := c.findScripts(a.ws); err != nil {
+		return nil, err
+	}
+	if err := c.findUser(a.ws, labelAssembleUser); err != nil {
+		return nil, err
+	}
+	c.findCache()
+	c.spoken = slices.Concat(src.Notices, c.layout.Notices, c.spoken)
+	src.Notices = nil
+	return c, c.environment(a, a.ws)
+}
+
+// newContract reads what the image says of itself.
+func newContract(src *source, image daeploy.Image) (*contract, error) {
+	c := &contract{src: src, image: image, written: string(image.Ref)}
 	var err error
 	if c.config, err = parseImageConfig(image.Config); err != nil {
 		return nil, builderInvalid(image.Ref, "its config cannot be read", "build the image again")
@@ -55,57 +80,56 @@ func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image
 		return nil, buildFailed("builder_onbuild", "use the variant without ONBUILD",
 			"%s has ONBUILD instructions; they are not run here", image.Ref)
 	}
-	if c.layout, err = readLayout(image.Ref, c.facts); err != nil {
-		return nil, err
-	}
-	if err := a.ws.Prepare(ctx, image); err != nil {
-		return nil, err
-	}
-	if err := c.findScripts(a.ws); err != nil {
-		return nil, err
-	}
-	if err := c.findUser(a.ws); err != nil {
-		return nil, err
-	}
-	c.findCache()
-	c.spoken = slices.Concat(src.Notices, c.layout.Notices, c.spoken)
-	src.Notices = nil
-	scripts, err := c.imageScripts(a.ws)
-	if err != nil {
-		return nil, err
-	}
-	c.environment(a, scripts)
-	return c, nil
+	c.layout, err = readLayout(image.Ref, c.facts)
+	return c, err
 }
 
 // path is a place below the destination: src, scripts or artifacts (S31-S33).
 func (c *contract) path(name string) string { return path.Join(c.layout.Dest, name) }
 
-// findScripts looks for assemble and run (S42, S43).
+// findScripts looks for assemble and run (S42, S43). With a runtime image, run
+// is no matter of the builder's (S102).
 func (c *contract) findScripts(root Workspace) (err error) {
-	f := &finder{image: c.image.Ref, layout: c.layout, hooks: c.src.Hooks, root: root}
+	f := c.finder("builder", root)
 	if c.assemble, err = f.find("assemble"); err != nil {
 		return err
 	}
-	if c.run, err = f.find("run"); err != nil {
-		return err
+	if c.src.File.Runtime.Image == "" {
+		if c.run, err = f.find("run"); err != nil {
+			return err
+		}
 	}
 	if err := f.err(); err != nil {
 		return err
 	}
-	if c.layout.Refused != nil {
-		c.spoken = append(c.spoken, notice("%s", c.layout.Refused.Message))
-	}
-	c.spoken = append(append(c.spoken, f.notices...), begin(daeploy.StepName(c.run.Name), c.run.told()))
-	if len(c.facts.Entrypoint) > 1 && c.facts.Entrypoint[0] == "/bin/sh" && c.facts.Entrypoint[1] == "-c" {
-		c.spoken = append(c.spoken, notice("the ENTRYPOINT of %s is a shell form; the run script will have no effect", c.image.Ref))
-	}
+	c.remark(f)
 	return nil
 }
 
-// findUser resolves the user of assemble by the image's own files (S13, S133).
-func (c *contract) findUser(root Workspace) error {
-	spec := c.facts.label(labelAssembleUser)
+func (c *contract) finder(kind string, root Workspace) *finder {
+	return &finder{image: c.image.Ref, kind: kind, layout: c.layout, hooks: c.src.Hooks, root: root}
+}
+
+// remark notes what is odd about the scripts found and about how run will be
+// started.
+func (c *contract) remark(f *finder) {
+	if c.layout.Refused != nil {
+		c.spoken = append(c.spoken, notice("%s", c.layout.Refused.Message))
+	}
+	c.spoken = append(c.spoken, f.notices...)
+	if c.run.Path == "" {
+		return
+	}
+	c.spoken = append(c.spoken, begin(daeploy.StepName(c.run.Name), c.run.told()))
+	if len(c.facts.Entrypoint) > 1 && c.facts.Entrypoint[0] == "/bin/sh" && c.facts.Entrypoint[1] == "-c" {
+		c.spoken = append(c.spoken, notice("the ENTRYPOINT of %s is a shell form; the run script will have no effect", c.image.Ref))
+	}
+}
+
+// findUser resolves the user that the label names, else the image's, by the
+// image's own files (S13, S14, S133).
+func (c *contract) findUser(root Workspace, label string) error {
+	spec := c.facts.label(label)
 	if spec == "" {
 		spec = strings.TrimSpace(c.facts.User)
 	}
@@ -121,7 +145,7 @@ func (c *contract) findUser(root Workspace) error {
 	if err != nil {
 		return &daeploy.Error{
 			Kind: daeploy.BuildFailed, Code: "user_unknown", Message: fmt.Sprintf("%s: %v", c.image.Ref, err),
-			Hint: "correct USER or the assemble-user label of the image",
+			Hint: "correct USER or the label " + label + " of the image",
 		}
 	}
 	c.user, c.owner = user, daeploy.Owner{UID: user.UID, GID: user.GID}
@@ -145,9 +169,13 @@ func (c *contract) imageScripts(root Workspace) (string, error) {
 	return c.layout.Scripts, nil
 }
 
-// environment merges E1 to E9 (S61) for the script, and those that stay for
-// the image.
-func (c *contract) environment(a *attempt, scripts string) {
+// environment gathers E1 to E9 (S61) for the script, but for E4, and those that
+// stay for the image.
+func (c *contract) environment(a *attempt, root Workspace) error {
+	scripts, err := c.imageScripts(root)
+	if err != nil {
+		return err
+	}
 	set := map[string]string{} // E2, E6, E7: as one, so that new names are sorted
 	if scripts != "" && c.facts.env(envScriptsPath) == "" {
 		set[envScriptsPath] = scripts
@@ -156,11 +184,12 @@ func (c *contract) environment(a *attempt, scripts string) {
 	maps.Copy(set, c.src.Env)
 	maps.Copy(set, c.src.File.Env)
 	c.kept = c.facts.Env.with(set)
-	c.env = base.missing(baseVariables(c.user)).with(a.Env).with(a.AppEnv[a.Build.ID.App]).with(a.facts(c.src.Commit)).
-		with(c.src.Env).with(c.src.File.Env).with(a.Build.Options.Env)
-	if a.CABundle != "" {
-		c.env = c.env.missing(caVariables())
+	c.base = base.missing(baseVariables(c.user))
+	c.set = map[string]string{}
+	for _, layer := range []map[string]string{a.facts(c.src.Commit), c.src.Env, c.src.File.Env, a.Build.Options.Env} {
+		maps.Copy(c.set, layer)
 	}
+	return nil
 }
 
 // baseVariables are E3 of S61.
@@ -204,15 +233,39 @@ func (p *Pipeline) cloneURL(app daeploy.AppName) string {
 	return p.PublicURL + "/" + string(app)
 }
 
-// delivered lists the hooks that go to the scripts directory.
-func (c *contract) delivered() []string { return slices.Sorted(maps.Keys(c.src.Hooks)) }
+// delivered lists the hooks that go to the scripts directory (S44, S108).
+func (c *contract) delivered() []string {
+	names := slices.Sorted(maps.Keys(c.src.Hooks))
+	if c.runtime == nil {
+		return names
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(carriedHooks, name) })
+}
 
-// process is how assemble is started (S48, S50).
-func (c *contract) process(a *attempt) daeploy.Process {
+// processNote says how a script is started (S48, S50), but for what the
+// server's configuration says: E4 may hold credentials, which are not for the
+// journal.
+type processNote struct {
+	Args   []string          `json:"args"`
+	Env    []string          `json:"env"` // below E4
+	Set    map[string]string `json:"set"` // above E4
+	Dir    string            `json:"dir"`
+	User   daeploy.Owner     `json:"user"`
+	Groups []uint32          `json:"groups"`
+}
+
+func (c *contract) start() processNote {
+	return processNote{Args: c.assemble.Args, Env: c.base, Set: c.set, Dir: c.layout.Workdir, User: c.owner, Groups: c.user.Groups}
+}
+
+func (n processNote) process(a *attempt) daeploy.Process {
+	env := envList(n.Env).with(a.Env).with(a.AppEnv[a.Build.ID.App]).with(n.Set)
+	if a.CABundle != "" {
+		env = env.missing(caVariables())
+	}
 	return daeploy.Process{
-		Args: c.assemble.Args, Env: c.env, Dir: c.layout.Workdir, User: c.owner, Groups: c.user.Groups,
+		Args: n.Args, Env: env, Dir: n.Dir, User: n.User, Groups: n.Groups,
 		Hostname: a.Build.ID.Host(), Network: true, Limits: a.note.Limits, CABundle: a.CABundle,
-		Cache: daeploy.Cache{Path: c.cache, For: c.image.Digest, Clean: a.Build.Options.Clean},
 	}
 }
 
@@ -322,4 +375,11 @@ func (n outputNote) output(id daeploy.BuildID) daeploy.Output {
 		Name: id.Image(), Base: n.Base, Config: n.Config, CreatedBy: "daeploy: assemble", Created: n.Created, Annotations: n.Annotations,
 		Cache: n.Cache,
 	}
+}
+
+// base is the image to build on, with as much of its config as Prepare reads.
+func (n outputNote) base() daeploy.Image {
+	image := n.Base
+	image.Config = n.Config
+	return image
 }

@@ -93,6 +93,8 @@ func (a *attempt) previousBuild(c *contract) (last daeploy.Build, why *cleanReas
 		why = &cleanReason{"-o clean", tellPlain}
 	case wish != nil && !*wish:
 		why = &cleanReason{"incremental = false", tellPlain}
+	case c.runtime != nil:
+		why = &cleanReason{"a runtime image is used", tellPlain}
 	case nameOf(last.Builder) != nameOf(a.Build.Builder):
 		why = &cleanReason{fmt.Sprintf("another builder, %s was made with %s", last.ID, last.Builder), tellWarning}
 	}

@@ -107,6 +107,11 @@ type Engine interface {
 	// used by one goroutine. Prepare and Close of the build's own workspace remove
 	// what it has.
 	Scratch(ctx context.Context, id daeploy.BuildID) (Workspace, error)
+	// OpenRuntime gives the build's second workspace, for its runtime image; it
+	// makes it or finds what an earlier daemon left. It has a lease, a rootfs and
+	// a container of its own. Its Close removes these and no more, that of the
+	// first workspace removes both.
+	OpenRuntime(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	// Leftovers lists the builds that have anything in containerd.
 	Leftovers(ctx context.Context) ([]daeploy.BuildID, error)
 	// Tag lets name point to the image that from points to.
@@ -175,6 +180,15 @@ type Workspace interface {
 	// the error is ctx's cause; a limit passed is one of kind Failure. Writers
 	// must fail, not hang, once nobody reads them; a failed one is not told.
 	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)
+
+	// Carry copies artifacts from the rootfs of the build's first workspace, whose
+	// process has ended, into this one, the second (S106, S107). What it left out
+	// is in the answer. Errors: *fs.PathError of fs.ErrNotExist with the From that
+	// is not there, of syscall.ENOTDIR with the To that cannot be reached,
+	// syscall.EDQUOT for more than the limits of disk and inodes allow; NotFound
+	// after a crash of the host, as for Commit. An error leaves part of it done:
+	// Prepare, then Carry again.
+	Carry(ctx context.Context, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (daeploy.Carried, error)
 
 	// Start starts the process in the rootfs. Its output goes to a file the shim
 	// owns, so that it runs on without this daemon.

@@ -19,6 +19,8 @@ const (
 	labelDest         = "io.openshift.s2i.destination"
 	labelDestOld      = "io.s2i.destination"
 	labelAssembleUser = "io.openshift.s2i.assemble-user"
+	labelRuntimeUser  = "io.openshift.s2i.assemble-runtime-user"
+	labelArtifacts    = "io.openshift.s2i.assemble-input-files"
 	envScriptsPath    = "STI_SCRIPTS_PATH"
 	envScriptsURL     = "STI_SCRIPTS_URL"
 	envDest           = "STI_LOCATION"
@@ -147,6 +149,7 @@ type rootfs interface {
 // finder looks scripts up in the source and in the image (S42, S43).
 type finder struct {
 	image  daeploy.ImageRef
+	kind   string // "builder" or "runtime image"
 	layout layout
 	hooks  map[string]hook
 	root   rootfs
@@ -187,7 +190,7 @@ func (f *finder) find(name string) (script, error) {
 		f.places = append(f.places, fmt.Sprintf("%s of the image, by %s (not a file)", at, f.layout.Input))
 		return script{}, nil
 	}
-	s := script{Name: name, Path: at, From: at + " (builder)"}
+	s := script{Name: name, Path: at, From: at + " (" + f.kind + ")"}
 	head, err := f.root.ReadHead(at, headBytes)
 	if err != nil {
 		return s, fmt.Errorf("read %s of %s: %w", at, f.image, err)

@@ -15,6 +15,8 @@ import (
 var (
 	hookDirs  = []string{".s2i/bin", ".sti/bin"}
 	hookNames = []string{"assemble", "run", "save-artifacts"}
+	// With a runtime image there is one more (S108).
+	runtimeHookNames = []string{"assemble", "run", "save-artifacts", "assemble-runtime"}
 )
 
 const (
@@ -164,8 +166,12 @@ func unsafe(e daeploy.TreeEntry) error {
 
 // readHooks finds the app's scripts and takes them out of the files (S44).
 func (s *source) readHooks(ctx context.Context, git Source) error {
+	names := hookNames
+	if s.File.Runtime.Image != "" {
+		names = runtimeHookNames
+	}
 	for _, dir := range hookDirs {
-		for _, name := range hookNames {
+		for _, name := range names {
 			entry, found, err := control(s.Files, dir+"/"+name)
 			if err != nil {
 				return err
@@ -184,7 +190,7 @@ func (s *source) readHooks(ctx context.Context, git Source) error {
 		}
 	}
 	s.Files = slices.DeleteFunc(slices.Clone(s.Files), func(e daeploy.TreeEntry) bool {
-		return slices.Contains(hookNames, path.Base(e.Path)) && slices.Contains(hookDirs, path.Dir(e.Path))
+		return slices.Contains(names, path.Base(e.Path)) && slices.Contains(hookDirs, path.Dir(e.Path))
 	})
 	return nil
 }

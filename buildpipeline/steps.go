@@ -26,12 +26,19 @@ func (a *attempt) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	second, err := a.runtimeImage(ctx, src)
+	if err != nil {
+		return err
+	}
 	a.note.Limits, a.note.Timeout = a.limits(src.File)
 	a.note.Until = time.Now().Add(a.note.Timeout)
 	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
 	defer cancel()
 	c, err := a.contract(limited, src, image)
 	if err != nil {
+		return a.because(limited, err)
+	}
+	if err := a.runtimeContract(limited, c, second); err != nil {
 		return a.because(limited, err)
 	}
 	if err := a.directories(c); err != nil {
@@ -63,31 +70,36 @@ func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image
 		}
 	}
 	a.Build.Builder = ref
-	if app, ok := ref.App(); ok && app != a.Build.ID.App {
-		// Another app's image holds that app's source: it is none of ours to read,
-		// nor to tell whether it exists (F63).
-		return image, buildFailed("builder_missing", "check name and tag in .daeploy", "builder image %s was not found", ref)
-	}
-	err = a.step(daeploy.StepBuilder, func() (string, error) {
-		ctx, cancel := context.WithTimeoutCause(ctx, pullTime, errPull)
-		defer cancel()
-		image, err = a.ws.Image(ctx, ref, a.PullPolicy, a.pulling(ref))
-		if err != nil {
-			return "", a.because(ctx, err)
-		}
-		how := "present"
-		if image.Pulled {
-			how = "pulled, " + size(image.Size)
-		}
-		return shorten(string(ref), detailWidth-len(how)-3) + " (" + how + ")", nil
-	})
-	if err != nil {
+	if err := a.step(daeploy.StepBuilder, func() (detail string, err error) {
+		image, detail, err = a.obtain(ctx, a.ws, ref)
+		return detail, err
+	}); err != nil {
 		return image, err
 	}
 	if err := a.update(func(b *daeploy.Build) { b.BuilderDigest = image.Digest }); err != nil {
 		return image, err
 	}
 	return image, a.log.Say(a.lastLine())
+}
+
+// obtain finds or pulls an image; detail is for the step's line.
+func (a *attempt) obtain(ctx context.Context, ws Workspace, ref daeploy.ImageRef) (image daeploy.Image, detail string, err error) {
+	if app, ok := ref.App(); ok && app != a.Build.ID.App {
+		// Another app's image holds that app's source: it is none of ours to read,
+		// nor to tell whether it exists (F63).
+		return image, "", buildFailed("builder_missing", "check name and tag in .daeploy", "builder image %s was not found", ref)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, pullTime, buildFailed("builder_unreachable",
+		"push again later, or ask the operator to pull it: builders pull "+string(ref), "%s could not be pulled within %s", ref, pullTime))
+	defer cancel()
+	if image, err = ws.Image(ctx, ref, a.PullPolicy, a.pulling(ref)); err != nil {
+		return image, "", a.because(ctx, err)
+	}
+	how := "present"
+	if image.Pulled {
+		how = "pulled, " + size(image.Size)
+	}
+	return image, shorten(string(ref), detailWidth-len(how)-3) + " (" + how + ")", nil
 }
 
 // pulling tells the log how far a pull is, as often as that has changed.
@@ -237,89 +249,35 @@ func (a *attempt) assemble(ctx context.Context, c *contract) error {
 	if err := a.log.Say(begin(daeploy.StepAssemble, c.assemble.told())); err != nil {
 		return err
 	}
-	output, err := c.output(a)
+	result := c
+	if c.runtime != nil {
+		result = c.runtime
+		a.note.Runtime = result.runtimeNote()
+	}
+	output, err := result.output(a)
 	if err != nil {
 		return err
 	}
+	output.Cache = c.cache // assemble's, whichever image the output is built on
 	a.note.Output = output
 	if err := a.reach(stageStarting); err != nil {
 		return err
 	}
 	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepAssemble, Started: time.Now().UTC()})
-	if err := a.ws.Start(ctx, c.process(a)); err != nil {
+	process := c.start().process(a)
+	process.Cache = c.packageCache(a)
+	if err := a.ws.Start(ctx, process); err != nil {
 		return err
 	}
 	if err := a.reach(stageStarted); err != nil {
 		return err
 	}
-	return a.fromStarted(ctx)
+	return a.fromStarted(ctx, a.assembling())
 }
 
-var (
-	errSilence = errors.New("silent for too long")
-	errPull    = errors.New("the pull takes too long")
-)
-
-// pullTime bounds how long a build waits for its builder image: a registry that
+// pullTime bounds how long a build waits for one of its images: a registry that
 // trickles must not hold a slot for ever (F82).
 const pullTime = 10 * time.Minute
-
-// fromStarted waits for the script, which this or an earlier daemon started.
-func (a *attempt) fromStarted(ctx context.Context) error {
-	exit, err := a.follow(ctx)
-	if err != nil {
-		return vanished(err)
-	}
-	a.note.Exit = exit
-	step := a.lastStep()
-	step.Duration = time.Since(step.Started)
-	step.Detail = fmt.Sprintf("exit %d", exit.Code)
-	// First the journal, then the line: a restart in between repeats nothing.
-	if err := a.reach(stageAssembled); err != nil {
-		return err
-	}
-	if err := a.log.Say(a.lastLine()); err != nil {
-		return err
-	}
-	return a.fromAssembled(ctx)
-}
-
-func (a *attempt) lastStep() *daeploy.Step {
-	if n := len(a.Build.Steps); n > 0 && a.Build.Steps[n-1].Name == daeploy.StepAssemble {
-		return &a.Build.Steps[n-1]
-	}
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepAssemble, Started: time.Now().UTC()})
-	return &a.Build.Steps[len(a.Build.Steps)-1]
-}
-
-// follow copies the script's output into the log until it ends, within the
-// limits of time and log.
-func (a *attempt) follow(ctx context.Context) (daeploy.Exit, error) {
-	ctx, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
-	defer cancel()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	silence := time.AfterFunc(a.Limits.Silence, func() { stop(errSilence) })
-	defer silence.Stop()
-	left := a.Limits.LogBytes - a.log.OutputBytes()
-	return a.ws.Wait(ctx, a.note.Limits, a.log.OutputEnd(), func(p []byte, end int64) error {
-		silence.Reset(a.Limits.Silence)
-		if left -= int64(len(p)); left < 0 {
-			return buildFailed("log_limit", "make the build less talkative", "stopped: the build printed more than %s", size(a.Limits.LogBytes))
-		}
-		return a.log.Output(p, end)
-	})
-}
-
-// vanished says in words that the script's end will never be known.
-func vanished(err error) error {
-	if kind := daeploy.KindOf(err); kind != daeploy.NotFound && kind != daeploy.Unavailable {
-		return err
-	}
-	gone := *errInterrupted
-	gone.Err = err
-	return &gone
-}
 
 // because gives the cause of ctx's end for an error that says no more than
 // that it ended, with the limits of time in words.
@@ -333,9 +291,6 @@ func (a *attempt) because(ctx context.Context, err error) error {
 	case errors.Is(err, daeploy.ErrTimeout):
 		return buildFailed("build_timeout", fmt.Sprintf("[build] timeout can go up to %s", a.Limits.MaxTimeout),
 			"stopped after %s, the time limit of this build", a.note.Timeout)
-	case errors.Is(err, errPull):
-		return buildFailed("builder_unreachable", "push again later, or ask the operator to pull it: builders pull "+string(a.Build.Builder),
-			"%s could not be pulled within %s", a.Build.Builder, pullTime)
 	case errors.Is(err, errSilence):
 		return buildFailed("build_timeout", "print something now and then, or do less",
 			"stopped: the build printed nothing for %s", a.Limits.Silence)
@@ -343,21 +298,33 @@ func (a *attempt) because(ctx context.Context, err error) error {
 	return err
 }
 
-// fromAssembled looks at how the script ended, and commits.
+// fromAssembled looks at how assemble ended, and goes on with what it left.
 func (a *attempt) fromAssembled(ctx context.Context) error {
-	exit := a.note.Exit
-	switch {
-	case exit.OOM && exit.Code != 0:
-		return buildFailed("out_of_memory", fmt.Sprintf("[build] memory can go up to %s", size(a.Limits.MaxMemory)),
-			"stopped: the build needed more than %s of memory", size(a.note.Limits.Memory))
-	case exit.Limit != "":
-		return buildFailed("disk_limit", "clean caches in assemble, or ask the operator",
-			"stopped: the build wrote more than %s of files (%s)", size(a.note.Limits.Disk), exit.Detail)
-	case exit.Code != 0:
-		return buildFailed(codeAssemble, "the lines above are its own output", "assemble failed (exit %d)", exit.Code)
+	if err := a.judge(daeploy.StepAssemble, codeAssemble); err != nil {
+		return err
 	}
+	if a.note.Runtime != nil {
+		return a.carry(ctx)
+	}
+	return a.commit(ctx)
+}
+
+// result is the workspace whose rootfs becomes the image.
+func (a *attempt) result() Workspace {
+	if a.note.Runtime != nil {
+		return a.runtime
+	}
+	return a.ws
+}
+
+// commit makes the image.
+func (a *attempt) commit(ctx context.Context) error {
 	err := a.step(daeploy.StepCommit, func() (string, error) {
-		image, layer, err := a.ws.Commit(ctx, a.note.Output.output(a.Build.ID))
+		out := a.note.Output.output(a.Build.ID)
+		if a.note.Runtime != nil {
+			out.Cache = "" // it was mounted in the builder's rootfs
+		}
+		image, layer, err := a.result().Commit(ctx, out)
 		if err != nil {
 			return "", lost(commitFailed(err))
 		}

@@ -17,12 +17,13 @@ const (
 
 // phase is the line of a finished step: name, what came of it, how long it took.
 func phase(name daeploy.StepName, detail string, took time.Duration) string {
-	return fmt.Sprintf("> %-10s %-*s %6s", name, detailWidth, shorten(detail, detailWidth), seconds(took))
+	room := detailWidth - max(0, len(name)-10) // a long name takes from the detail
+	return fmt.Sprintf("> %-10s %-*s %6s", name, room, shorten(detail, room), seconds(took))
 }
 
 // begin is the line of a step that starts and will talk before it ends.
 func begin(name daeploy.StepName, detail string) string {
-	return fmt.Sprintf("> %-10s %s", name, shorten(detail, width-13))
+	return fmt.Sprintf("> %-10s %s", name, shorten(detail, width-3-max(10, len(name))))
 }
 
 // notice is a line that the build goes on after.

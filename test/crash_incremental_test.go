@@ -41,7 +41,7 @@ func TestCrashInIncrementalBuild(t *testing.T) {
 // savingBench is a bench whose builder has a save-artifacts.
 func savingBench(t *testing.T) *bench {
 	t.Helper()
-	b := newBench(t)
+	b := newBench(t, "")
 	b.fake.Add(t, containertest.Image{
 		Name: "daeploy.local/builders/test:1", Shell: true,
 		Layers: [][]containertest.File{{

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,16 +28,35 @@ import (
 // call by which a build changes anything: in the journal, the log, git or
 // containerd. The next daemon always comes to the same end.
 func TestCrashAtEachStep(t *testing.T) {
-	for _, after := range []bool{false, true} {
-		for n, done := 1, false; !done; n++ {
-			c := &crash{at: n, after: after, dead: make(chan struct{})}
-			t.Run(fmt.Sprintf("after=%v/%d", after, n), func(t *testing.T) {
-				done = crashAndGoOn(t, c)
-				t.Logf("died at %s", c.step)
-			})
-			if n > 500 {
-				t.Fatal("a build has no end of steps")
+	for name, file := range map[string]string{"one image": "", "runtime image": runtimeFile} {
+		for _, after := range []bool{false, true} {
+			for n, done := 1, false; !done; n++ {
+				c := &crash{at: n, after: after, dead: make(chan struct{})}
+				t.Run(fmt.Sprintf("%s/after=%v/%d", name, after, n), func(t *testing.T) {
+					done = crashAndGoOn(t, c, file)
+					t.Logf("died at %s", c.step)
+				})
+				if n > 500 {
+					t.Fatal("a build has no end of steps")
+				}
 			}
+		}
+	}
+}
+
+// TestRebootAtEachStep: F101. The host goes down with the daemon, and with it
+// each script that runs and what it wrote. Before assemble is known to run the
+// build begins again, once its image is made it succeeds; in between it is
+// interrupted, and nothing has moved.
+func TestRebootAtEachStep(t *testing.T) {
+	for n, done := 1, false; !done; n++ {
+		c := &crash{at: n, after: true, dead: make(chan struct{})}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			done = rebootAndGoOn(t, c)
+			t.Logf("went down at %s", c.step)
+		})
+		if n > 500 {
+			t.Fatal("a build has no end of steps")
 		}
 	}
 }
@@ -45,17 +65,28 @@ func TestCrashAtEachStep(t *testing.T) {
 // containerd away for a moment, makes the build succeed or fail; what the
 // pusher, the record, the branch, the image and the log say is the same.
 func TestFailAtEachStep(t *testing.T) {
-	for n, done := 1, false; !done; n++ {
-		c := &crash{at: n, fail: errors.New("this step failed"), dead: make(chan struct{})}
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			done = failAndAgree(t, c)
-			t.Logf("failed at %s", c.step)
-		})
-		if n > 500 {
-			t.Fatal("a build has no end of steps")
+	for name, file := range map[string]string{"one image": "", "runtime image": runtimeFile} {
+		for n, done := 1, false; !done; n++ {
+			c := &crash{at: n, fail: errors.New("this step failed"), dead: make(chan struct{})}
+			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
+				done = failAndAgree(t, c, file)
+				t.Logf("failed at %s", c.step)
+			})
+			if n > 500 {
+				t.Fatal("a build has no end of steps")
+			}
 		}
 	}
 }
+
+// runtimeFile is the .daeploy of a build with a runtime image (section 8 of the
+// contract): what assemble makes is carried into it, and tick 6 to 10 come from
+// assemble-runtime.
+const runtimeFile = `
+[runtime]
+image = "daeploy.local/runtimes/test:1"
+artifacts = ["/app/made"]
+`
 
 // crash counts steps and ends the "daemon" at one of them: from then on nothing
 // it does has an effect.
@@ -65,10 +96,11 @@ type crash struct {
 	after bool   // the step itself still has its effect
 	fail  error  // the step fails with this, and the daemon lives
 
-	mu   sync.Mutex
-	n    int
-	step string
-	dead chan struct{}
+	mu    sync.Mutex
+	n     int
+	step  string
+	steps []string // all that were come to
+	dead  chan struct{}
 }
 
 // step does one step, or dies before or after it.
@@ -78,6 +110,7 @@ func (c *crash) do(name string, step func() error) error {
 	if c.isDead() {
 		return daeploy.ErrShutdown
 	}
+	c.steps = append(c.steps, name)
 	if c.at > 0 {
 		c.n++
 	}
@@ -118,11 +151,15 @@ type bench struct {
 	dir    string
 	commit daeploy.Revision
 	fake   *containertest.Fake
+	ticks  int // that a whole build prints
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T, appFile string) *bench {
 	t.Helper()
-	b := &bench{dir: t.TempDir(), fake: containertest.NewFake(t)}
+	b := &bench{dir: t.TempDir(), fake: containertest.NewFake(t), ticks: 5}
+	if appFile != "" {
+		b.addRuntime(t)
+	}
 	b.fake.Add(t, containertest.Image{
 		Name: "daeploy.local/builders/test:1", Shell: true,
 		Config: map[string]any{"Labels": map[string]string{"io.daeploy.cache": "/var/cache/app"}},
@@ -146,8 +183,16 @@ func newBench(t *testing.T) *bench {
 		return 0
 	}
 	work := filepath.Join(b.dir, "work")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if appFile != "" {
+		if err := os.WriteFile(filepath.Join(work, ".daeploy"), []byte(appFile), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, words := range [][]string{
-		{"init", "-q", "-b", "main", work}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "empty"},
+		{"init", "-q", "-b", "main", work}, {"-C", work, "add", "-A"}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "first"},
 	} {
 		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -162,6 +207,38 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// addRuntime makes the runtime image. Its script wants the artifact to be there,
+// and its own work not to: it has run once at most on this rootfs.
+func (b *bench) addRuntime(t *testing.T) {
+	t.Helper()
+	b.ticks = 10
+	b.fake.Add(t, containertest.Image{
+		Name: "daeploy.local/runtimes/test:1", Shell: true, Config: map[string]any{"WorkingDir": "/srv"},
+		Layers: [][]containertest.File{{
+			containertest.Script("usr/libexec/s2i/assemble-runtime", stockAssemble), containertest.Script("usr/libexec/s2i/run", stockRun),
+			containertest.Script("bin/sh", "\x7fELF"),
+		}},
+	})
+	b.fake.Programs["/usr/libexec/s2i/assemble-runtime"] = func(_ context.Context, _ *containertest.Fake, r containertest.Run) int {
+		if text, err := r.Root.ReadFile("/srv/made", 10); err != nil || string(text) != "made" {
+			fmt.Fprintf(r.Out, "artifact %q, %v\n", text, err)
+			return 1
+		}
+		if _, err := r.Root.Stat("/srv/finished"); !errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(r.Out, "this rootfs is used: %v\n", err)
+			return 1
+		}
+		if err := r.Root.Put("/srv/finished", daeploy.File{Mode: 0o644}, strings.NewReader("yes")); err != nil {
+			fmt.Fprintln(r.Out, err)
+			return 1
+		}
+		for i := range 5 {
+			fmt.Fprintf(r.Out, "tick %d\n", i+6)
+		}
+		return 0
+	}
 }
 
 // daemon is one life of the pipeline on the bench.
@@ -211,8 +288,8 @@ func (d *daemon) end(t *testing.T) {
 
 // crashAndGoOn pushes, dies at the step of c, goes on with the next daemon,
 // and looks at what it came to. It tells whether c's step was never reached.
-func crashAndGoOn(t *testing.T, c *crash) (done bool) {
-	b := newBench(t)
+func crashAndGoOn(t *testing.T, c *crash, appFile string) (done bool) {
+	b := newBench(t, appFile)
 	first, push := b.firstPush(t, c)
 	answered := make(chan []error, 1)
 	go func() { answered <- first.pipeline.Receive(first.ctx, push, io.Discard) }()
@@ -234,10 +311,51 @@ func crashAndGoOn(t *testing.T, c *crash) (done bool) {
 	return !reached
 }
 
+// rebootAndGoOn is crashAndGoOn on a host that loses its processes.
+func rebootAndGoOn(t *testing.T, c *crash) (done bool) {
+	b := newBench(t, runtimeFile)
+	first, push := b.firstPush(t, c)
+	answered := make(chan []error, 1)
+	go func() { answered <- first.pipeline.Receive(first.ctx, push, io.Discard) }()
+	select {
+	case <-answered:
+		quiet(t, first, c)
+	case <-c.dead:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first daemon neither answered nor died")
+	}
+	reached := c.isDead()
+	first.end(t)
+	b.fake.Reboot()
+
+	second := b.start(t, &crash{dead: make(chan struct{})})
+	defer second.end(t)
+	quiet(t, second, &crash{})
+	builds, err := second.store.Builds(daeploy.BuildFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := slices.Index(c.steps, "start")
+	if started < 0 || started == len(c.steps)-1 || slices.Contains(c.steps, "commit") {
+		b.check(t, second, !reached)
+		return !reached
+	}
+	if len(builds) != 1 || builds[0].Status != daeploy.StatusInterrupted {
+		t.Errorf("builds after the crash: %+v, want one that was interrupted", builds)
+	}
+	if branch, err := second.repos.Ref(t.Context(), "blog", "refs/heads/main"); err != nil || branch != "" {
+		t.Errorf("the build was interrupted, and the branch is at %q (%v)", branch, err)
+	}
+	if _, err := b.fake.Find(t.Context(), "daeploy.local/blog:1"); daeploy.KindOf(err) != daeploy.NotFound {
+		t.Errorf("the build was interrupted, and there is an image (%v)", err)
+	}
+	return false
+}
+
 // failAndAgree pushes with one step that fails. It tells whether that step was
 // never reached.
-func failAndAgree(t *testing.T, c *crash) (done bool) {
-	b := newBench(t)
+func failAndAgree(t *testing.T, c *crash, appFile string) (done bool) {
+	b := newBench(t, appFile)
 	d, push := b.firstPush(t, c)
 	defer func() { d.end(t) }()
 	ctx, cancel := context.WithTimeout(d.ctx, 20*time.Second)
@@ -360,7 +478,7 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 	if n := strings.Count(text.String(), "success: "); n != 1 {
 		t.Errorf("the log says %d times that the build succeeded:\n%s", n, &text)
 	}
-	for i := range 5 {
+	for i := range b.ticks {
 		if n := strings.Count(text.String(), fmt.Sprintf("| tick %d\n", i+1)); n != 1 {
 			t.Errorf("the log has %d times tick %d:\n%s", n, i+1, &text)
 		}
@@ -506,6 +624,15 @@ func (e crashEngine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipe
 	return crashWorkspace{w, e.c}, err
 }
 
+func (e crashEngine) OpenRuntime(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
+	var w containertest.Workspace
+	err := e.c.do("open runtime workspace", func() (err error) {
+		w, err = e.Fake.OpenRuntime(ctx, id)
+		return err
+	})
+	return crashWorkspace{w, e.c}, err
+}
+
 func (e crashEngine) Tag(ctx context.Context, from, name daeploy.ImageRef) error {
 	return e.c.do("tag", func() error { return e.Fake.Tag(ctx, from, name) })
 }
@@ -559,6 +686,14 @@ func (w crashWorkspace) around(name string, do func() error) error {
 	}
 	err := do()
 	return errors.Join(w.c.do("end "+name, nothing), err)
+}
+
+func (w crashWorkspace) Carry(ctx context.Context, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (done daeploy.Carried, err error) {
+	err = w.c.do("carry", func() error {
+		done, err = w.Workspace.Carry(ctx, artifacts, owner, limits)
+		return err
+	})
+	return done, err
 }
 
 func (w crashWorkspace) Start(ctx context.Context, p daeploy.Process) error {

@@ -10,7 +10,7 @@ import (
 // The host went down between the script's end and the commit: what the script
 // wrote may not have reached the disk, and the build is interrupted.
 func TestHostDownBeforeCommit(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, "")
 	c := &crash{
 		named: "commit", dead: make(chan struct{}),
 		fail: daeploy.Errorf(daeploy.NotFound, "process_vanished", "the host has booted since"),

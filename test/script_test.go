@@ -44,6 +44,7 @@ import (
 //	builderof IMAGE DIR     bring in a builder whose S2I scripts are the files of DIR
 //	dropimage IMAGE         remove an image past the daemon
 //	killtask BUILD          kill the build's task past the daemon
+//	runtimes                import the runtime images full, bare and full-onbuild
 //	imageconfig IMAGE       print the image's config and manifest, as containerd has them
 //	registry start|stop|password|add|slow ...  a private registry: see doRegistry
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
@@ -72,7 +73,7 @@ func TestScript(t *testing.T) {
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
 			"registry":  told((*teller).doRegistry),
-			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage),
+			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),
 		},
 	})
 }

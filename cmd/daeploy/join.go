@@ -52,6 +52,15 @@ func (e engine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipeline.
 	return ws, nil
 }
 
+// OpenRuntime gives the second workspace as the pipeline's interface.
+func (e engine) OpenRuntime(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
+	ws, err := e.Engine.OpenRuntime(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return ws, nil
+}
+
 // apps joins what an app has in each room.
 type apps struct {
 	*store.Store

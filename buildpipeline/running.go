@@ -1,0 +1,102 @@
+package buildpipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// running is the script that a build has started.
+type running struct {
+	ws    Workspace
+	step  daeploy.StepName
+	ended stage // when it has
+	next  func(context.Context) error
+	// before is how much of the log's count of output is not this script's: each
+	// one's file begins at 0.
+	before int64
+}
+
+func (a *attempt) assembling() running {
+	return running{ws: a.ws, step: daeploy.StepAssemble, ended: stageAssembled, next: a.fromAssembled}
+}
+
+var errSilence = errors.New("silent for too long")
+
+// fromStarted waits for the script, which this or an earlier daemon started.
+func (a *attempt) fromStarted(ctx context.Context, r running) error {
+	exit, err := a.follow(ctx, r)
+	if err != nil {
+		return vanished(err)
+	}
+	a.note.Exit = exit
+	step := a.lastStep(r.step)
+	step.Duration = time.Since(step.Started)
+	step.Detail = fmt.Sprintf("exit %d", exit.Code)
+	// First the journal, then the line: a restart in between repeats nothing.
+	if err := a.reach(r.ended); err != nil {
+		return err
+	}
+	if err := a.log.Say(a.lastLine()); err != nil {
+		return err
+	}
+	return r.next(ctx)
+}
+
+func (a *attempt) lastStep(name daeploy.StepName) *daeploy.Step {
+	if n := len(a.Build.Steps); n > 0 && a.Build.Steps[n-1].Name == name {
+		return &a.Build.Steps[n-1]
+	}
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: time.Now().UTC()})
+	return &a.Build.Steps[len(a.Build.Steps)-1]
+}
+
+// follow copies the script's output into the log until it ends, within the
+// limits of time and log.
+func (a *attempt) follow(ctx context.Context, r running) (daeploy.Exit, error) {
+	ctx, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	silence := time.AfterFunc(a.Limits.Silence, func() { stop(errSilence) })
+	defer silence.Stop()
+	left := a.Limits.LogBytes - a.log.OutputBytes()
+	// A power cut may have taken the end of the log: what is lost is read again.
+	from := max(0, a.log.OutputEnd()-r.before)
+	return r.ws.Wait(ctx, a.note.Limits, from, func(p []byte, end int64) error {
+		silence.Reset(a.Limits.Silence)
+		if left -= int64(len(p)); left < 0 {
+			return buildFailed("log_limit", "make the build less talkative", "stopped: the build printed more than %s", size(a.Limits.LogBytes))
+		}
+		return a.log.Output(p, r.before+end)
+	})
+}
+
+// vanished says in words that the script's end will never be known.
+func vanished(err error) error {
+	if kind := daeploy.KindOf(err); kind != daeploy.NotFound && kind != daeploy.Unavailable {
+		return err
+	}
+	gone := *errInterrupted
+	gone.Err = err
+	return &gone
+}
+
+// judge turns a script's end that is no success into an error.
+func (a *attempt) judge(script daeploy.StepName, code string) error {
+	exit := a.note.Exit
+	switch {
+	case exit.OOM && exit.Code != 0:
+		return buildFailed("out_of_memory", fmt.Sprintf("[build] memory can go up to %s", size(a.Limits.MaxMemory)),
+			"stopped: the build needed more than %s of memory", size(a.note.Limits.Memory))
+	case exit.Limit != "":
+		return buildFailed("disk_limit", "clean caches in assemble, or ask the operator",
+			"stopped: the build wrote more than %s of files (%s)", size(a.note.Limits.Disk), exit.Detail)
+	case exit.Code != 0:
+		return buildFailed(code, "the lines above are its own output", "%s failed (exit %d)", script, exit.Code)
+	}
+	return nil
+}
