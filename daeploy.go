@@ -10,7 +10,9 @@
 //	build     one attempt to turn a commit into an image; a record, numbered per app from 1
 //	builder   an image that holds S2I scripts (assemble, run)
 //	image     the OCI image a build makes, named daeploy.local/<app>:<n>
-//	step      a named, timed part of a build: config, builder, artifacts, checkout, assemble, commit, record
+//	step      a named, timed part of a build: config, builder, artifacts, checkout, assemble, commit, record;
+//	          with a runtime image also runtime, carry, assemble-runtime
+//	runtime image  what the app's image is built on, if it is not the builder
 //	commit    a git commit; writing the layer is the step "commit"
 //	deploy branch  the branch of an app whose pushes build
 //	pin       the hidden ref refs/daeploy/builds/<n> that keeps a build's commit

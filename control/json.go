@@ -47,7 +47,7 @@ type buildJSON struct {
 
 // stepJSON is a timed part of a build.
 type stepJSON struct {
-	Name     daeploy.StepName `json:"name" doc:"config, builder, artifacts, checkout, assemble, commit or record"`
+	Name     daeploy.StepName `json:"name" doc:"config, builder, runtime, artifacts, checkout, assemble, carry, assemble-runtime, commit or record"`
 	Started  *time.Time       `json:"started" doc:"when it began"`
 	Duration float64          `json:"duration" doc:"seconds; 0 while it goes on"`
 	Detail   string           `json:"detail" doc:"a few words for people"`
