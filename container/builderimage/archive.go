@@ -27,9 +27,14 @@ const (
 	labelTitle   = "io.k8s.display-name"
 	labelText    = "io.k8s.description"
 
-	// LabelDetect lists, comma-separated, the files that tell that a source is
-	// for this builder (S167). It is our own; output images inherit it.
-	LabelDetect = "daeploy.io/detect"
+	// Our own; output images inherit them.
+
+	// LabelDetect lists, separated by blanks, the files that tell that a source
+	// is for this builder (S167).
+	LabelDetect = "io.daeploy.detect"
+	// LabelCache is the absolute path at which a builder's package managers keep
+	// their downloads. Nothing need be there.
+	LabelCache = "io.daeploy.cache"
 )
 
 const (
@@ -52,7 +57,10 @@ func (r Recipe) labels() map[string]string {
 		all[labelExpose] = fmt.Sprintf("%d:http", r.Port)
 	}
 	if len(r.Detect) > 0 {
-		all[LabelDetect] = strings.Join(r.Detect, ",")
+		all[LabelDetect] = strings.Join(r.Detect, " ")
+	}
+	if r.Cache != "" {
+		all[LabelCache] = r.Cache
 	}
 	maps.Copy(all, r.Labels)
 	return all

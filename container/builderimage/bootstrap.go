@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +25,8 @@ type Base struct {
 	Components []string
 	Packages   []string
 	Hooks      []string // of mmdebstrap, by name
+	Extra      []string `json:",omitempty"` // further suites of the same archive
+	Unpacked   bool     `json:",omitempty"` // unpack the packages, install nothing
 	Sources    []string // see Options
 	Arch       string   // Debian's name
 	Epoch      int64    // Unix time; no file is younger
@@ -37,6 +40,9 @@ type Bootstrapper func(ctx context.Context, b Base, log, out io.Writer) error
 const (
 	hookDir   = "/usr/share/mmdebstrap/hooks"
 	listInApt = "/etc/apt/sources.list"
+
+	// bundleHook does what ca-certificates does when it is installed.
+	bundleHook = `cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1"/etc/ssl/certs/ca-certificates.crt`
 
 	// Names in mmdebstrap's working directory.
 	ourList     = "build.list"
@@ -104,18 +110,29 @@ func Mmdebstrap(ctx context.Context, b Base, log, out io.Writer) (err error) {
 }
 
 // args are mmdebstrap's. All values were checked by Validate and base; none can
-// be taken for an option. The three hooks are mmdebstrap's own copying, no
-// shell: our sources serve the build, Debian's go into the image.
+// be taken for an option, or for more than a word by a hook's shell. Our sources
+// serve the build, Debian's go into the image.
 func (b Base) args() []string {
 	args := []string{
 		"--mode=unshare", "--variant=minbase", "--format=tar",
 		"--architectures=" + b.Arch, "--components=" + strings.Join(b.Components, ","),
 	}
+	ready := "--setup-hook=" // when sources.list is Debian's
 	if len(b.Sources) > 0 {
+		ready = "--customize-hook="
 		args = append(args,
 			"--setup-hook=download "+listInApt+" "+debiansList,
 			"--setup-hook=upload "+ourList+" "+listInApt,
-			"--customize-hook=upload "+debiansList+" "+listInApt)
+			ready+"upload "+debiansList+" "+listInApt)
+	}
+	for _, suite := range b.Extra {
+		args = append(args, ready+fmt.Sprintf(`sed -n 's/ %s / %s /p' "$1%s" >"$1%s.d/%s.list"`, b.Suite, suite, listInApt, listInApt, suite))
+	}
+	if b.Unpacked {
+		args[1] = "--variant=extract"
+		if slices.Contains(b.Packages, "ca-certificates") {
+			args = append(args, "--customize-hook="+bundleHook)
+		}
 	}
 	for _, h := range b.Hooks {
 		args = append(args, "--hook-dir="+filepath.Join(hookDir, h))

@@ -37,9 +37,9 @@ type layer struct {
 }
 
 // writeLayer copies the base system from tree to out, without what is to be
-// left out, and adds the recipe's user, directories and scripts. The order is
-// the tree's, which Mmdebstrap sorts, then the recipe's.
-func writeLayer(ctx context.Context, tree io.Reader, r Recipe, scripts []script, out io.Writer) error {
+// left out, and adds the recipe's user, files, directories and scripts. The
+// order is the tree's, which Mmdebstrap sorts, then the recipe's.
+func writeLayer(ctx context.Context, tree io.Reader, r Recipe, files *recipeFiles, scripts []script, out io.Writer) error {
 	l := &layer{recipe: r, out: tar.NewWriter(out), seen: map[string]byte{}, gone: map[string]bool{}}
 	in := tar.NewReader(tree)
 	for {
@@ -56,6 +56,9 @@ func writeLayer(ctx context.Context, tree io.Reader, r Recipe, scripts []script,
 		if err := l.copy(h, in); err != nil {
 			return err
 		}
+	}
+	if err := files.each(l.addFile); err != nil {
+		return err
 	}
 	for _, name := range []string{"etc/passwd", "etc/group"} {
 		if l.seen[name] != tar.TypeReg {
@@ -90,6 +93,15 @@ func (l *layer) copy(h *tar.Header, content io.Reader) error {
 		l.gone[name] = true
 		return nil
 	}
+	if only := l.recipe.Only; len(only) > 0 {
+		if h.Typeflag == tar.TypeDir || !matchPath(only, name) {
+			l.gone[name] = true
+			return nil
+		}
+		if err := l.parents("/" + name); err != nil {
+			return err
+		}
+	}
 	if dir := path.Dir(name); dir != "." && l.seen[dir] != tar.TypeDir {
 		return treeError(nil, "entry %q comes without its directory%s", name, because(l.gone[dir], ": the recipe removes it"))
 	}
@@ -111,11 +123,16 @@ func (l *layer) copy(h *tar.Header, content io.Reader) error {
 	default:
 		return treeError(nil, "entry %q has type %q", name, h.Typeflag)
 	}
-	switch name {
+	return l.put(n, content)
+}
+
+// put writes an entry of the base system or of the recipe's files.
+func (l *layer) put(h tar.Header, content io.Reader) error {
+	switch h.Name {
 	case "etc/passwd", "etc/group", "etc/shadow":
-		return l.accounts(n, content)
+		return l.accounts(h, content)
 	}
-	return l.write(n, content)
+	return l.write(h, content)
 }
 
 func because(b bool, s string) string {
@@ -187,6 +204,15 @@ func hasField(text []byte, n int, value string) bool {
 	return false
 }
 
+// addFile writes one of the recipe's files, root's as all that is not the app's.
+func (l *layer) addFile(h tar.Header, content io.Reader) error {
+	if err := l.parents("/" + h.Name); err != nil {
+		return err
+	}
+	h.ModTime = l.recipe.Epoch
+	return l.put(h, content)
+}
+
 // add writes what only the recipe knows.
 func (l *layer) add(scripts []script) error {
 	for _, d := range l.recipe.Directories {
@@ -232,7 +258,7 @@ func (l *layer) parents(p string) error {
 
 func (l *layer) write(h tar.Header, content io.Reader) error {
 	if l.seen[h.Name] != 0 {
-		return recipeError("directories", "/%s is in the base system already", h.Name)
+		return recipeError("directories", "/%s is in the image already", h.Name)
 	}
 	l.seen[h.Name] = h.Typeflag
 	if h.Typeflag == tar.TypeDir {

@@ -35,8 +35,8 @@ type Options struct {
 	Bootstrap Bootstrapper
 }
 
-// Make writes the builder image of recipe r, whose scripts are in dir/s2i/bin,
-// to out: a tar archive of an OCI image layout with one image of r's name. The
+// Make writes the builder image of recipe r, whose scripts are in dir/s2i/bin
+// and whose further files are in dir/files, to out: a tar archive of an OCI image layout with one image of r's name. The
 // digest is that of the image's manifest. Temporary files, the size of the base
 // system twice, are below os.TempDir. When Make returns an error, out holds an
 // unusable part of an archive, or nothing.
@@ -60,10 +60,15 @@ func Make(ctx context.Context, dir string, r Recipe, o Options, out io.Writer) (
 	if err != nil {
 		return "", err
 	}
-	scripts, err := readScripts(dir)
+	scripts, err := readScripts(dir, r.Runtime)
 	if err != nil {
 		return "", err
 	}
+	files, err := openFiles(dir)
+	if err != nil {
+		return "", err
+	}
+	defer files.Close()
 	layer, err := scratchFile()
 	if err != nil {
 		return "", fmt.Errorf("make a temporary file: %w", err)
@@ -78,7 +83,7 @@ func Make(ctx context.Context, dir string, r Recipe, o Options, out io.Writer) (
 		}
 		id.Hash().Reset()
 		n := &counter{w: io.MultiWriter(layer, id.Hash())}
-		if err := writeLayer(ctx, tree, r, scripts, n); err != nil {
+		if err := writeLayer(ctx, tree, r, files, scripts, n); err != nil {
 			return err
 		}
 		size = n.n
@@ -110,6 +115,7 @@ func (r Recipe) base(o Options) (platform, Base, error) {
 	}
 	b := Base{
 		Suite: r.Suite, Components: r.Components, Packages: r.Packages, Hooks: r.BaseHooks,
+		Extra: r.ExtraSuites, Unpacked: len(r.Only) > 0,
 		Sources: o.Sources, Arch: plat.debian, Epoch: r.Epoch.Unix(),
 	}
 	if len(b.Components) == 0 {

@@ -49,7 +49,7 @@ func TestArchive(t *testing.T) {
 				"io.openshift.s2i.scripts-url": "image:///usr/libexec/s2i", "io.openshift.s2i.assemble-user": "0",
 				"io.openshift.expose-services": "8080:http", "io.openshift.tags": "builder,tiny",
 				"io.k8s.display-name": "Tiny", "io.k8s.description": "A builder for tests",
-				builderimage.LabelDetect: "requirements.txt,setup.py",
+				builderimage.LabelDetect: "requirements.txt setup.py", builderimage.LabelCache: "/opt/app-root/cache",
 			},
 		},
 		RootFS:  img.config.RootFS,
@@ -58,8 +58,11 @@ func TestArchive(t *testing.T) {
 	if diff := cmp.Diff(want, img.config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"aa", "bb"}, b.base.Packages); diff != "" {
-		t.Errorf("packages asked for (-want +got):\n%s", diff)
+	wantBase := builderimage.Base{
+		Suite: "bookworm", Components: []string{"main"}, Packages: []string{"aa", "bb"}, Arch: "arm64", Epoch: epoch.Unix(),
+	}
+	if diff := cmp.Diff(wantBase, b.base); diff != "" {
+		t.Errorf("base system asked for (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,6 +1,7 @@
 package builderimage
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -12,7 +13,8 @@ import (
 )
 
 // Recipe says what a builder image is made of. It is read from builder.toml,
-// beside which the directory s2i/bin holds the scripts. The operator wrote it
+// beside which the directory s2i/bin holds the scripts, and the directory files,
+// if there is one, further files of the image. The operator wrote it
 // and is trusted; Validate catches slips, and keeps values apart from syntax
 // (options of commands, lines of files) that they could be taken for.
 type Recipe struct {
@@ -20,12 +22,20 @@ type Recipe struct {
 	DisplayName string           `toml:"display_name"` // one line
 	Description string           `toml:"description"`  // one line
 	Tags        []string         `toml:"tags"`         // words for io.openshift.tags
+	Runtime     bool             `toml:"runtime"`      // for [runtime] of .daeploy: there is no assemble (S102)
 
-	Suite      string    `toml:"suite"`      // Debian's code name, "bookworm"
-	Components []string  `toml:"components"` // of the archive; empty = main
-	Packages   []string  `toml:"packages"`   // on top of the smallest system that has apt
-	BaseHooks  []string  `toml:"base_hooks"` // mmdebstrap's own hook directories, by name
-	Epoch      time.Time `toml:"epoch"`      // no file is younger; also the image's creation time
+	Suite       string    `toml:"suite"`        // Debian's code name, "bookworm"
+	ExtraSuites []string  `toml:"extra_suites"` // of the same archive, "bookworm-backports"
+	Components  []string  `toml:"components"`   // of the archive; empty = main
+	Packages    []string  `toml:"packages"`     // on top of the smallest system that has apt
+	BaseHooks   []string  `toml:"base_hooks"`   // mmdebstrap's own hook directories, by name
+	Epoch       time.Time `toml:"epoch"`        // no file is younger; also the image's creation time
+
+	// Only, if not empty, makes an image of no system at all: the packages are
+	// unpacked, none is installed, and of their files those are taken that match.
+	// Directories are made as needed. The bundle etc/ssl/certs/ca-certificates.crt
+	// is made if ca-certificates is among the packages.
+	Only []string `toml:"only"`
 
 	User        User              `toml:"user"`
 	Workdir     string            `toml:"workdir"`     // absolute; it must be one of Directories
@@ -36,6 +46,7 @@ type Recipe struct {
 	Remove      []string          `toml:"remove"`      // patterns of files to leave out, see matchPath
 	Keep        []string          `toml:"keep"`        // exceptions from Remove
 	Detect      []string          `toml:"detect"`      // files that tell that a source is for this builder (S167)
+	Cache       string            `toml:"cache"`       // absolute: where its package managers keep downloads; "" = nowhere
 }
 
 // User is the account an app runs by.
@@ -113,6 +124,11 @@ func (r Recipe) checkWords() error {
 	if err := each("detect", detectName, "a file name", r.Detect...); err != nil {
 		return err
 	}
+	if r.Cache != "" {
+		if err := checkPath("cache", r.Cache); err != nil {
+			return err
+		}
+	}
 	return each("tags", plainWord, "a tag", r.Tags...)
 }
 
@@ -121,6 +137,9 @@ func (r Recipe) checkBase() error {
 		return recipeError("epoch", "a time since 1970 in whole seconds is needed, such as 2026-01-01T00:00:00Z")
 	}
 	if err := each("suite", suiteName, "a suite's code name", r.Suite); err != nil {
+		return err
+	}
+	if err := each("extra_suites", suiteName, "a suite's code name", r.ExtraSuites...); err != nil {
 		return err
 	}
 	if err := each("components", plainWord, "a component", r.Components...); err != nil {
@@ -203,9 +222,13 @@ func (r Recipe) checkPaths() error {
 	if !slices.Contains(made, r.Workdir) {
 		return recipeError("workdir", "%q is not one of the directories", r.Workdir)
 	}
-	for _, p := range slices.Concat(r.Remove, r.Keep) {
+	return cmp.Or(checkPatterns("remove", r.Remove), checkPatterns("keep", r.Keep), checkPatterns("only", r.Only))
+}
+
+func checkPatterns(key string, patterns []string) error {
+	for _, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" || p[0] == '/' || path.Clean(p) != p || strings.HasPrefix(p, "..") {
-			return recipeError("remove", "%q is not a clean pattern relative to the root, such as usr/share/man/*/*", p)
+			return recipeError(key, "%q is not a clean pattern relative to the root, such as usr/share/man/*/*", p)
 		}
 	}
 	return nil

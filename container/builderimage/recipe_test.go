@@ -27,6 +27,7 @@ func small() builderimage.Recipe {
 		Remove: []string{"usr/share/doc/*/*"},
 		Keep:   []string{"usr/share/doc/*/copyright"},
 		Detect: []string{"requirements.txt", "setup.py"},
+		Cache:  "/opt/app-root/cache",
 	}
 }
 
@@ -48,6 +49,9 @@ func TestValidate(t *testing.T) {
 		"tag with comma":        {func(r *R) { r.Tags = []string{"a,b"} }, `tags: "a,b"`},
 		"port":                  {func(r *R) { r.Port = 65536 }, "port: 65536"},
 		"detect outside":        {func(r *R) { r.Detect = []string{"../x"} }, "detect: "},
+		"relative cache":        {func(r *R) { r.Cache = "cache" }, `cache: "cache"`},
+		"unclean cache":         {func(r *R) { r.Cache = "/opt/../etc" }, "cache: "},
+		"extra suite as script": {func(r *R) { r.ExtraSuites = []string{"a'; b"} }, "extra_suites: "},
 		"no epoch":              {func(r *R) { r.Epoch = time.Time{} }, "epoch: "},
 		"epoch with parts":      {func(r *R) { r.Epoch = r.Epoch.Add(1) }, "epoch: "},
 		"suite as option":       {func(r *R) { r.Suite = "--help" }, `suite: "--help"`},
@@ -84,7 +88,8 @@ func TestValidate(t *testing.T) {
 		"directory twice":       {func(r *R) { r.Directories = append(r.Directories, r.Directories[0]) }, "given twice"},
 		"workdir not made":      {func(r *R) { r.Workdir = "/srv" }, `workdir: "/srv"`},
 		"absolute pattern":      {func(r *R) { r.Remove = []string{"/usr"} }, "remove: "},
-		"pattern outside":       {func(r *R) { r.Keep = []string{"../x"} }, "remove: "},
+		"pattern outside":       {func(r *R) { r.Keep = []string{"../x"} }, "keep: "},
+		"only outside":          {func(r *R) { r.Only = []string{"bin/sh", "../x"} }, "only: "},
 		"broken pattern":        {func(r *R) { r.Remove = []string{"a["} }, "remove: "},
 	} {
 		t.Run(name, func(t *testing.T) {

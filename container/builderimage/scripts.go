@@ -33,8 +33,8 @@ var scriptNames = map[string]bool{
 
 // readScripts reads dir/s2i/bin, sorted by name. It is strict where the image
 // would fail only in a build: a missing script, one no kernel can start (S49), a
-// file of another name.
-func readScripts(dir string) ([]script, error) {
+// file of another name. A runtime image needs no assemble (S102).
+func readScripts(dir string, runtime bool) ([]script, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, scriptError(err, "the recipe's directory cannot be opened")
@@ -58,7 +58,7 @@ func readScripts(dir string) ([]script, error) {
 		found[e.Name()] = true
 	}
 	for _, name := range []string{"assemble", "run"} {
-		if !found[name] {
+		if !found[name] && (name == "run" || !runtime) {
 			return nil, scriptError(nil, "s2i/bin/%s is missing", name)
 		}
 	}
