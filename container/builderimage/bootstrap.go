@@ -117,9 +117,14 @@ func (b Base) args() []string {
 		"--mode=unshare", "--variant=minbase", "--format=tar",
 		"--architectures=" + b.Arch, "--components=" + strings.Join(b.Components, ","),
 	}
+	last := "--customize-hook="
+	if b.Unpacked {
+		args[1] = "--variant=extract" // which ends with the hooks of that name
+		last = "--extract-hook="
+	}
 	ready := "--setup-hook=" // when sources.list is Debian's
 	if len(b.Sources) > 0 {
-		ready = "--customize-hook="
+		ready = last
 		args = append(args,
 			"--setup-hook=download "+listInApt+" "+debiansList,
 			"--setup-hook=upload "+ourList+" "+listInApt,
@@ -128,11 +133,8 @@ func (b Base) args() []string {
 	for _, suite := range b.Extra {
 		args = append(args, ready+fmt.Sprintf(`sed -n 's/ %s / %s /p' "$1%s" >"$1%s.d/%s.list"`, b.Suite, suite, listInApt, listInApt, suite))
 	}
-	if b.Unpacked {
-		args[1] = "--variant=extract"
-		if slices.Contains(b.Packages, "ca-certificates") {
-			args = append(args, "--customize-hook="+bundleHook)
-		}
+	if b.Unpacked && slices.Contains(b.Packages, "ca-certificates") {
+		args = append(args, last+bundleHook)
 	}
 	for _, h := range b.Hooks {
 		args = append(args, "--hook-dir="+filepath.Join(hookDir, h))

@@ -84,13 +84,13 @@ func TestBadFiles(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"no directory":          {map[string]string{"files": "text"}, "files is no directory"},
-		"directory is a link":   {map[string]string{"files": "->/etc"}, "files is no directory"},
-		"file of the base":      {map[string]string{"files/usr/bin/old": "new"}, "/usr/bin/old is in the image already"},
-		"below a link":          {map[string]string{"files/bin/new": "new"}, "/bin, which is no directory"},
-		"script of S2I":         {map[string]string{"files/usr/libexec/s2i/run": "#!/bin/sh\n"}, "/usr/libexec/s2i/run is in the image already"},
-		"passwd of the base":    {map[string]string{"files/etc/passwd": passwd}, "/etc/passwd is in the image already"},
-		"shadow of the base":    {map[string]string{"files/etc/shadow": "x:x\n"}, "/etc/shadow is in the image already"},
+		"no directory":        {map[string]string{"files": "text"}, "files is no directory"},
+		"directory is a link": {map[string]string{"files": "->/etc"}, "files is no directory"},
+		"file of the base":    {map[string]string{"files/usr/bin/old": "new"}, "/usr/bin/old is in the image already"},
+		"below a link":        {map[string]string{"files/bin/new": "new"}, "/bin, which is no directory"},
+		"script of S2I":       {map[string]string{"files/usr/libexec/s2i/run": "#!/bin/sh\n"}, "/usr/libexec/s2i/run is in the image already"},
+		"passwd of the base":  {map[string]string{"files/etc/passwd": passwd}, "/etc/passwd is in the image already"},
+		"shadow of the base":  {map[string]string{"files/etc/shadow": "x:x\n"}, "/etc/shadow is in the image already"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := recipeDir(t, goodScripts)

@@ -21,15 +21,15 @@ import (
 
 const pythonDir = "../../builders/python"
 
-func pythonRecipe(t *testing.T) builderimage.Recipe {
+func recipeOf(t *testing.T, dir string) builderimage.Recipe {
 	t.Helper()
 	var r builderimage.Recipe
-	meta, err := toml.DecodeFile(filepath.Join(pythonDir, "builder.toml"), &r)
+	meta, err := toml.DecodeFile(filepath.Join(dir, "builder.toml"), &r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		t.Fatalf("builder.toml has unknown keys: %v", unknown)
+		t.Fatalf("%s/builder.toml has unknown keys: %v", dir, unknown)
 	}
 	return r
 }
@@ -70,7 +70,7 @@ func TestPython(t *testing.T) {
 	if dir := os.Getenv("DAEPLOY_TEST_CACHE"); dir != "" {
 		caches = []string{dir, dir}
 	}
-	r := pythonRecipe(t)
+	r := recipeOf(t, pythonDir)
 	var ids []string
 	var archive bytes.Buffer
 	var img image
@@ -213,13 +213,87 @@ func TestMmdebstrapMissing(t *testing.T) {
 	wantError(t, err, "mmdebstrap_missing", "not installed")
 }
 
-func TestPythonScripts(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), filepath.Join(pythonDir, "test/run"))
-	// Debian's own python3, as in the image. The script removes its directory
-	// itself; t.TempDir lies where uid 1001 cannot go.
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+// TestBuilderScripts runs the scripts' own tests, by the interpreters of this
+// machine.
+func TestBuilderScripts(t *testing.T) {
+	tests, err := filepath.Glob("../../builders/*/test/run")
+	if err != nil || len(tests) < 4 {
+		t.Fatalf("%d tests, error %v", len(tests), err)
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "PATH=/usr/sbin:/usr/bin:/sbin:/bin:" + filepath.Dir(goTool)
+	for _, name := range tests {
+		t.Run(strings.Split(name, "/")[3], func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), name)
+			// Debian's own python3, as in the image. The script removes its directory
+			// itself; t.TempDir lies where uid 1001 cannot go.
+			cmd.Env = []string{path, "LANG=C.UTF-8"}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestRecipes reads every recipe of ours.
+func TestRecipes(t *testing.T) {
+	recipes, err := filepath.Glob("../../builders/*/builder.toml")
+	if err != nil || len(recipes) < 5 {
+		t.Fatalf("%d recipes, error %v", len(recipes), err)
+	}
+	for _, name := range recipes {
+		if err := recipeOf(t, filepath.Dir(name)).Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRuntime makes the real runtime image twice, under two umasks: a few files
+// of unpacked packages.
+func TestRuntime(t *testing.T) {
+	needMmdebstrap(t)
+	const dir = "../../builders/go-runtime"
+	r := recipeOf(t, dir)
+	var ids []string
+	var archive bytes.Buffer
+	for _, mask := range []int{0o022, 0o077} {
+		umask := syscall.Umask(mask)
+		t.Cleanup(func() { syscall.Umask(umask) })
+		tmp := t.TempDir()
+		t.Setenv("TMPDIR", tmp)
+		archive.Reset()
+		log := new(bytes.Buffer)
+		id, err := builderimage.Make(t.Context(), dir, r, builderimage.Options{Log: log}, &archive)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, log)
+		}
+		ids = append(ids, id)
+		hostLeft(t, tmp)
+	}
+	if ids[0] != ids[1] {
+		t.Errorf("same inputs, other digests: %s, %s", ids[0], ids[1])
+	}
+	if archive.Len() > 5<<20 {
+		t.Errorf("the archive has %d MiB; 5 are enough", archive.Len()>>20)
+	}
+	img := readImage(t, archive.Bytes())
+	modes := map[string]int64{}
+	for _, h := range img.layer {
+		modes[h.Name] = h.Mode
+	}
+	for name, mode := range map[string]int64{
+		"bin/busybox": 0o755, "bin/sh": 0o777, "etc/passwd": 0o644, "etc/ssl/certs/ca-certificates.crt": 0o644, "tmp/": 0o1777,
+		"usr/libexec/s2i/run": 0o755, "usr/share/doc/busybox-static/copyright": 0o644, "usr/share/zoneinfo/Europe/Stockholm": 0o644,
+	} {
+		if modes[name] != mode {
+			t.Errorf("/%s has mode %#o, not %#o; 0 is a file that is not there", name, modes[name], mode)
+		}
+	}
+	if n := strings.Count(img.content["etc/ssl/certs/ca-certificates.crt"], "BEGIN CERTIFICATE"); n < 100 {
+		t.Errorf("the bundle has %d certificates", n)
 	}
 }
 
