@@ -66,3 +66,14 @@ func (q Queue) Add(id daeploy.BuildID) (turn func() bool, remove func()) {
 
 // Place is the queue's place.
 func (q Queue) Place(id daeploy.BuildID) (int, daeploy.BuildID) { return q.place(id) }
+
+// KeyPlaces gives line and column of every key of a file.
+func KeyPlaces(data []byte) map[string][2]int {
+	places := map[string][2]int{}
+	for _, p := range keyPlaces(data) {
+		if _, have := places[p.key.String()]; !have {
+			places[p.key.String()] = [2]int{p.line, p.column}
+		}
+	}
+	return places
+}

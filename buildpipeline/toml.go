@@ -2,10 +2,13 @@ package buildpipeline
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -31,36 +34,53 @@ func (e *FileError) Error() string {
 // the struct's toml tags and no others: an unknown one is a *FileError that
 // names the nearest (S162), and so is each other fault.
 func DecodeTOML(file string, data []byte, into any) error {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	if !utf8.Valid(data) {
-		return &FileError{File: file, Line: 1, Column: 1, Problem: "the file is not UTF-8", Hint: "save it as UTF-8"}
-	}
-	if line := tooDeep(data); line > 0 {
-		return &FileError{
-			File: file, Line: line, Column: 1, Problem: fmt.Sprintf("tables are nested more than %d deep", maxNesting),
-			Hint: "no key of this file lies that deep",
-		}
-	}
-	meta, err := toml.Decode(string(data), into)
+	meta, data, err := decodeTOML(file, data, into)
 	if err != nil {
-		return decodeError(file, data, err)
+		return err
 	}
 	unknown := meta.Undecoded()
 	if len(unknown) == 0 {
 		return nil
 	}
 	key := unknown[0]
-	line, column := place(data, key)
 	what, known := "key", keysAt(reflect.TypeOf(into), key[:len(key)-1])
 	if meta.Type(key...) == "Hash" {
 		what = "table"
 	}
+	fault := unknownKey(what, key[len(key)-1], known)
+	fault.File = file
+	fault.Line, fault.Column = place(data, key)
+	return fault
+}
+
+// decodeTOML decodes data, and gives it back as the parser has seen it. It
+// lets keys pass that into has no place for.
+func decodeTOML(file string, data []byte, into any) (toml.MetaData, []byte, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if !utf8.Valid(data) {
+		return toml.MetaData{}, data, &FileError{File: file, Line: 1, Column: 1, Problem: "the file is not UTF-8", Hint: "save it as UTF-8"}
+	}
+	if line := tooDeep(data); line > 0 {
+		return toml.MetaData{}, data, &FileError{
+			File: file, Line: line, Column: 1, Problem: fmt.Sprintf("tables are nested more than %d deep", maxNesting),
+			Hint: "no key of this file lies that deep",
+		}
+	}
+	meta, err := toml.Decode(string(data), into)
+	if err != nil {
+		err = decodeError(file, data, err)
+	}
+	return meta, data, err
+}
+
+// unknownKey says that a key, or table, is none of the known ones. Its place
+// is for the caller to fill in.
+func unknownKey(what, name string, known []string) *FileError {
 	fault := &FileError{
-		File: file, Line: line, Column: column,
-		Problem: fmt.Sprintf("unknown %s %q", what, key[len(key)-1]),
+		Problem: fmt.Sprintf("unknown %s %q", what, shorten(name, 60)),
 		Hint:    "known here: " + strings.Join(known, ", "),
 	}
-	if near := daeploy.Nearest(key[len(key)-1], known); near != "" {
+	if near := daeploy.Nearest(name, known); near != "" {
 		fault.Problem += fmt.Sprintf("; did you mean %q?", near)
 	}
 	return fault
@@ -128,6 +148,28 @@ func endOfString(data []byte, i int) int {
 	return len(data)
 }
 
+// wrongType is how the parser says that a value has another type than its key;
+// such errors have no place in them.
+var wrongType = regexp.MustCompile(`^toml: (?:line \d+ )?\(last key (".*")\): ` +
+	`(?:incompatible types: TOML value has type (\S+); destination has type (\S+)|type mismatch for \S+: expected table but found (\S+))$`)
+
+// typeNames are the types of values, in the words of Go and of people.
+var typeNames = map[string]string{
+	"string": "a string", "bool": "a boolean", "boolean": "a boolean", "int64": "an integer", "integer": "an integer",
+	"float64": "a float", "float": "a float", "time.Time": "a date", "map": "a table", "map[string]any": "a table",
+	"slice": "an array", "[]any": "an array", "[]map[string]any": "an array of tables", "array of strings": "an array of strings",
+}
+
+// wrongTypeOf says that a value has another type than its key. Its place is
+// for the caller to fill in.
+func wrongTypeOf(key toml.Key, want string, value any) *FileError {
+	is := strings.ReplaceAll(fmt.Sprintf("%T", value), "interface {}", "any")
+	return &FileError{
+		Problem: fmt.Sprintf("%s is not %s but %s", shorten(key[len(key)-1], 60), want, typeNames[is]),
+		Hint:    "give it a value of that type",
+	}
+}
+
 func decodeError(file string, data []byte, err error) error {
 	fault := &FileError{File: file, Line: 1, Column: 1, Problem: err.Error(), Hint: "the file is TOML: NAME = \"value\", one per line"}
 	if parse, ok := errors.AsType[toml.ParseError](err); ok {
@@ -139,6 +181,15 @@ func decodeError(file string, data []byte, err error) error {
 		if fault.Problem == "" {
 			fault.Problem = strings.TrimPrefix(err.Error(), "toml: ")
 		}
+	}
+	if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
+		key, quoteErr := strconv.Unquote(m[1])
+		if quoteErr != nil {
+			key = m[1]
+		}
+		fault.Line, fault.Column = placeOf(data, key)
+		fault.Problem = fmt.Sprintf("%s is not %s but %s", shorten(key, 60), typeNames[cmp.Or(m[3], "map")], typeNames[m[2]+m[4]])
+		fault.Hint = "give it a value of that type"
 	}
 	const most = 200 // bytes; a problem may quote the file
 	if len(fault.Problem) > most {
@@ -157,31 +208,6 @@ func lineStart(data []byte, line int) int {
 		at += next + 1
 	}
 	return at
-}
-
-// place finds where a key is written. The parser keeps no positions of keys it
-// read, so this looks for the last part of the key at the start of a line, or
-// after the dot or bracket that a table name has before it, inside its table.
-func place(data []byte, key toml.Key) (line, column int) {
-	name := key[len(key)-1]
-	table := strings.Join(key[:len(key)-1], ".")
-	current := ""
-	for i, raw := range strings.Split(string(data), "\n") {
-		text := strings.TrimLeft(raw, " \t")
-		if strings.HasPrefix(text, "[") {
-			current = strings.Trim(strings.TrimRight(text, " \t\r"), "[]")
-			if current == strings.Join(key, ".") {
-				return i + 1, 1 + strings.Index(raw, name)
-			}
-		}
-		head, _, _ := strings.Cut(text, "=")
-		head = strings.TrimSpace(head)
-		full := strings.Trim(strings.TrimPrefix(current+"."+head, "."), ".")
-		if current == table && strings.Trim(head, `"'`) == name || full == strings.Join(key, ".") {
-			return i + 1, 1 + utf8.RuneCountInString(raw[:len(raw)-len(text)])
-		}
-	}
-	return 1, 1
 }
 
 // keysAt lists the toml names a struct has below path.

@@ -35,6 +35,7 @@ type Config struct {
 	// repeats a private key (F65).
 	ParseKey func(text []byte) (daeploy.Key, error)
 
+	Schema  []byte           // JSON Schema of .daeploy
 	Version string           // of the daemon, "0.1.0"
 	Now     func() time.Time // nil = time.Now
 	Log     *slog.Logger     // the audit trail, and faults of ours
@@ -49,7 +50,7 @@ type Tree struct {
 // New checks the configuration and touches nothing.
 func New(c Config) (*Tree, error) {
 	if c.Keys == nil || c.Apps == nil || c.History == nil || c.Builds == nil || c.Images == nil ||
-		c.Runner == nil || c.Host == nil || c.ParseKey == nil || c.Log == nil || c.Version == "" {
+		c.Runner == nil || c.Host == nil || c.ParseKey == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
 		return nil, errors.New("control: the configuration is not complete")
 	}
 	if c.Now == nil {

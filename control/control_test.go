@@ -124,6 +124,7 @@ func TestWords(t *testing.T) {
 
 		{name: "status", line: "status", actor: admin},
 		{name: "status-json", line: "status --json", actor: admin},
+		{name: "schema", line: "schema", actor: eve},
 		{name: "version", line: "version", actor: eve},
 		{name: "completion", line: "completion bash", actor: eve},
 

@@ -302,7 +302,7 @@ func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	t.Helper()
 	tree, err := control.New(control.Config{
 		Keys: h, Apps: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
-		ParseKey: parseKey, Version: "0.1.0", Now: func() time.Time { return now },
+		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {

@@ -10,9 +10,10 @@ import (
 )
 
 // Offline is a tree without a daemon behind it, for a program on the host that
-// is asked for help or for its version. Its other commands must not be called.
-func Offline(version string) *Tree {
-	return &Tree{config: Config{Version: version, Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
+// is asked for help, its version or the schema. Its other commands must not be
+// called.
+func Offline(version string, schema []byte) *Tree {
+	return &Tree{config: Config{Version: version, Schema: schema, Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
 }
 
 // Completion writes the script that lets a shell complete our commands.

@@ -40,6 +40,7 @@ var rightRows = map[string]struct {
 	"builders build":  {"admin", "builders build DIR", 2},
 	"builders init":   {"admin", "builders init NAME DIR", 2},
 	"status":          {"admin", "status", 0},
+	"schema":          {"any", "schema", 0},
 	"version":         {"any", "version", 0},
 	"help":            {"any", "help", 0},
 	"completion":      {"any", "completion bash", 2},

@@ -83,7 +83,7 @@ func local(words []string) bool {
 		return true
 	}
 	switch words[0] {
-	case "help", "version", "completion", "__complete", "--version", "--help", "-h":
+	case "help", "version", "schema", "completion", "__complete", "--version", "--help", "-h":
 		return true
 	}
 	for _, w := range words {

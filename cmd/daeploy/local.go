@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container/network"
 	"github.com/daeploy/daeploy/control"
 	"github.com/daeploy/daeploy/store"
@@ -30,8 +31,12 @@ func localTree(ctx context.Context, words []string, std streams) int {
 		return fail(std.err, control.Complete(std.out, words[1:]))
 	}
 	operator := daeploy.Actor{Name: "operator", Admin: true, Remote: "local"}
+	schema, err := buildpipeline.AppFileSchema()
+	if err != nil {
+		return fail(std.err, err)
+	}
 	call := control.Call{Actor: operator, Words: words, Stdin: std.in, Stdout: std.out, Stderr: std.err}
-	return control.Offline(versionText()).Run(ctx, call)
+	return control.Offline(versionText(), schema).Run(ctx, call)
 }
 
 // networkHook is what runc calls around a build's container, outside of the

@@ -78,11 +78,15 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 
 	// Who asks.
+	schema, err := buildpipeline.AppFileSchema()
+	if err != nil {
+		return err
+	}
 	apps := apps{records, repositories, containers, pipeline}
 	commands, err := control.New(control.Config{
 		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: containers,
 		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
-		ParseKey: gitreceive.ParseKey, Version: versionText(), Log: log,
+		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {
 		return err
