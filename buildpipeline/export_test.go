@@ -77,3 +77,9 @@ func KeyPlaces(data []byte) map[string][2]int {
 	}
 	return places
 }
+
+// Detect is detect, with the choice taken apart.
+func Detect(images []daeploy.Image, files []daeploy.TreeEntry, order []daeploy.ImageRef) (ref daeploy.ImageRef, has string, err error) {
+	c, err := detect(images, files, order)
+	return c.ref, c.has, err
+}

@@ -23,7 +23,8 @@ type Config struct {
 
 	MaxBuilds      int // builds at once, in all
 	Limits         Limits
-	DefaultBuilder daeploy.ImageRef // "" = none: .daeploy must name one
+	DefaultBuilder daeploy.ImageRef   // "" = none: the files of the source choose
+	BuilderOrder   []daeploy.ImageRef // whom they choose first, where several fit
 	PullPolicy     daeploy.PullPolicy
 
 	MaxQueued, MaxQueuedPerApp int // builds waiting, in all and of one app; 0 = no limit

@@ -123,6 +123,9 @@ type Engine interface {
 	// SweepCaches removes the package caches of all apps that keep denies, and
 	// what removals that were cut off have left.
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
+	// Images lists the images whose names begin with prefix, by name. One that
+	// cannot be read is left out.
+	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
 }
 
 // Workspace is what one build has in containerd. It is used by one goroutine,

@@ -53,26 +53,20 @@ func (a *attempt) prepare(ctx context.Context) error {
 	return a.assemble(ctx, c)
 }
 
-// builder chooses the builder image (S167) and gets it.
+// builder gets the builder image.
 func (a *attempt) builder(ctx context.Context, src *source) (image daeploy.Image, err error) {
-	ref := src.File.Builder
-	switch {
-	case a.Build.Options.Builder != "":
-		ref = a.Build.Options.Builder
-	case ref == "":
-		ref = a.DefaultBuilder
+	chosen, err := a.choose(ctx, src)
+	if err != nil {
+		return image, err
 	}
-	if ref == "" {
-		return image, &daeploy.Error{
-			Kind: daeploy.BuildFailed, Code: "no_builder",
-			Message: "no builder is named, and this server has no default",
-			Hint:    "add a .daeploy file with builder = \"<image>\"; `builders` lists what the server has",
-		}
-	}
+	ref := chosen.ref
 	a.Build.Builder = ref
 	if err := a.step(daeploy.StepBuilder, func() (detail string, err error) {
 		image, detail, err = a.obtain(ctx, a.ws, ref)
-		return detail, err
+		if chosen.has != "" {
+			detail = imageDetail(ref, "has "+shorten(chosen.has, 20))
+		}
+		return detail, a.missingDefault(ctx, chosen, err)
 	}); err != nil {
 		return image, err
 	}
@@ -99,7 +93,12 @@ func (a *attempt) obtain(ctx context.Context, ws Workspace, ref daeploy.ImageRef
 	if image.Pulled {
 		how = "pulled, " + size(image.Size)
 	}
-	return image, shorten(string(ref), detailWidth-len(how)-3) + " (" + how + ")", nil
+	return image, imageDetail(ref, how), nil
+}
+
+// imageDetail is an image with what there is to say of it, for a step's line.
+func imageDetail(ref daeploy.ImageRef, how string) string {
+	return shorten(string(ref), detailWidth-len(how)-3) + " (" + how + ")"
 }
 
 // pulling tells the log how far a pull is, as often as that has changed.

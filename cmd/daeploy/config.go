@@ -35,6 +35,7 @@ type config struct {
 	PublicAddress string `toml:"public_address"`
 
 	DefaultBuilder     string             `toml:"default_builder"`
+	BuilderOrder       []daeploy.ImageRef `toml:"builder_order"` // who builds where several fit (S167)
 	PullPolicy         daeploy.PullPolicy `toml:"pull_policy"`
 	AllowBuilderOption bool               `toml:"allow_builder_option"`
 	MaxBuilds          int                `toml:"max_builds"`
@@ -101,8 +102,8 @@ func defaultConfig() config {
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
 		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", Init: "/usr/bin/tini-static",
-		DefaultBuilder: "daeploy.local/builders/python:3.11", PullPolicy: daeploy.PullIfMissing,
-		MaxBuilds: runtime.NumCPU(), MaxQueued: 100, MaxQueuedPerApp: 10,
+		PullPolicy: daeploy.PullIfMissing,
+		MaxBuilds:  runtime.NumCPU(), MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
 			Memory: bytes(limits.Build.Memory), MaxMemory: bytes(limits.MaxMemory), CPUs: limits.Build.CPUs, MaxCPUs: limits.MaxCPUs,
 			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
@@ -159,6 +160,16 @@ func (c *config) check() error {
 			return badValue("default_builder", err.Error())
 		}
 		c.DefaultBuilder = string(ref)
+	}
+	for i, name := range c.BuilderOrder {
+		ref, err := daeploy.ParseImageRef(string(name))
+		if err != nil {
+			return badValue("builder_order", err.Error())
+		}
+		if prefix := daeploy.ImageDomain + "/builders/"; !strings.HasPrefix(string(ref), prefix) {
+			return badValue("builder_order", fmt.Sprintf("%s does not begin with %s", ref, prefix))
+		}
+		c.BuilderOrder[i] = ref
 	}
 	for _, n := range []struct {
 		key   string

@@ -70,7 +70,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
-		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), PullPolicy: c.PullPolicy,
+		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 	})
 	if err != nil {

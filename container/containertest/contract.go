@@ -28,6 +28,7 @@ type Engine interface {
 	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
 	DropCache(ctx context.Context, app daeploy.AppName) error
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
+	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
 }
 
 // Workspace is what one build has.
@@ -171,6 +172,21 @@ func testImages(t *testing.T, c *contract) {
 	must(t, c.Engine.Tag(t.Context(), ref, name))
 	if again, err := c.Engine.Find(t.Context(), name); err != nil || again.Digest != found.Digest || again.Ref != name {
 		t.Errorf("Find by a tag = %+v, %v", again, err)
+	}
+	for prefix, want := range map[string][]daeploy.ImageRef{
+		"daeploy.local/builders/contr": {ref}, "daeploy.local/contract:l": {name}, "daeploy.local/builders/contract:11": nil,
+	} {
+		images, err := c.Engine.Images(t.Context(), prefix)
+		var names []daeploy.ImageRef
+		for _, image := range images {
+			names = append(names, image.Ref)
+			if image.Digest != found.Digest || !bytes.Equal(image.Config, found.Config) {
+				t.Errorf("Images(%q) has another %s than Find", prefix, image.Ref)
+			}
+		}
+		if diff := cmp.Diff(want, names); diff != "" || err != nil {
+			t.Errorf("Images(%q): %v (-want +got):\n%s", prefix, err, diff)
+		}
 	}
 	must(t, c.Engine.Untag(t.Context(), name))
 	must(t, c.Engine.Untag(t.Context(), name))

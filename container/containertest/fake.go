@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -223,6 +224,18 @@ func (f *Fake) Find(_ context.Context, name daeploy.ImageRef) (daeploy.Image, er
 		return daeploy.Image{}, daeploy.Errorf(daeploy.NotFound, "image_missing", "there is no image %s", name)
 	}
 	return image.Image, nil
+}
+
+// Images lists the images whose names begin with prefix, by name.
+func (f *Fake) Images(_ context.Context, prefix string) (list []daeploy.Image, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, ref := range slices.Sorted(maps.Keys(f.images)) {
+		if strings.HasPrefix(string(ref), prefix) {
+			list = append(list, f.images[ref].Image)
+		}
+	}
+	return list, f.Down
 }
 
 // fakeWorkspace gets the file methods from the tree itself.
