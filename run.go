@@ -7,6 +7,15 @@ type WindowSize struct {
 	Cols, Rows int
 }
 
+// ImageFiles are the files of an image. Paths are absolute; links are followed
+// inside the image and never lead out of it.
+type ImageFiles interface {
+	// Stat is fs.ErrNotExist if there is nothing.
+	Stat(path string) (FileInfo, error)
+	// ReadHead reads the first n bytes of a regular file, or all if it is shorter.
+	ReadHead(path string, n int) ([]byte, error)
+}
+
 // RunSpec asks for an image to be started in the foreground. The container is
 // gone when the run has ended, or soon after its ctx has.
 type RunSpec struct {
@@ -14,6 +23,12 @@ type RunSpec struct {
 	Image ImageRef
 	Args  []string // nil = the image's own entrypoint and command
 	Env   []string // NAME=value, on top of the image's
+
+	// Command, if not nil, gives Args once the image's files can be looked at.
+	// They must not be used after it has returned.
+	Command func(ImageFiles) ([]string, error)
+
+	Offline bool // without network
 
 	// Terminal gives the process a terminal: all output comes on Stdout then, and
 	// Size and the values of Resize set its size. Resize may be nil, and is

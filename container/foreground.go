@@ -65,7 +65,7 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 		return 0, err
 	}
 	s.limits = e.cfg.RunLimits
-	if err := b.furnish(&s, tree, len(e.cfg.Hook) > 0, ""); err != nil {
+	if err := b.furnish(&s, tree, len(e.cfg.Hook) > 0 && !spec.Offline, ""); err != nil {
 		return 0, err
 	}
 	end, err := b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
@@ -98,6 +98,11 @@ func runSandbox(tree *rootfs.Tree, config imageConfig, spec daeploy.RunSpec) (sa
 	s := sandbox{
 		args: spec.Args, dir: path.Join("/", config.Config.WorkingDir), hostname: string(spec.App),
 		user: daeploy.Owner{UID: user.UID, GID: user.GID}, groups: user.Groups,
+	}
+	if spec.Command != nil {
+		if s.args, err = spec.Command(tree); err != nil {
+			return s, err
+		}
 	}
 	if s.args == nil {
 		s.args = slices.Concat(config.Config.Entrypoint, config.Config.Cmd)

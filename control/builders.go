@@ -11,7 +11,7 @@ import (
 
 func (s *session) builders() *cobra.Command {
 	return s.group("builders", "builder images on this host",
-		s.buildersList(), s.buildersPull(), s.buildersImport(),
+		s.buildersList(), s.buildersPull(), s.buildersImport(), s.buildersUsage(),
 		s.onHost(admins, &cobra.Command{
 			Use: "build DIR", Short: "make a builder image from its recipe", Example: "daeploy builders build builders/python",
 		}),

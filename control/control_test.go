@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -119,6 +121,9 @@ func TestWords(t *testing.T) {
 		{name: "builders-import", line: "builders import -", actor: admin, stdin: "archive"},
 		{name: "builders-import-as", line: "builders import - --as daeploy.local/builders/perl:5", actor: admin, stdin: "archive"},
 		{name: "builders-import-file", line: "builders import python.tar", actor: admin},
+		{name: "builders-usage", line: "builders usage python:3.11", actor: admin},
+		{name: "builders-usage-none", line: "builders usage silent:1", actor: admin},
+		{name: "builders-usage-bad", line: "builders usage Python:", actor: admin},
 		{name: "builders-build", line: "builders build builders/python --no-cache", actor: admin},
 		{name: "builders-init-help", line: "builders init --help", actor: admin},
 
@@ -239,4 +244,31 @@ func TestNoColour(t *testing.T) {
 			plain(t, got.out)
 		})
 	}
+}
+
+// TestUsageBounds: what an image's usage script prints is cut, and its failure
+// is one (S57).
+func TestUsageBounds(t *testing.T) {
+	h := newHost()
+	h.usage, h.exit = 1<<20, 3
+	got := run(t, h, control.Call{Actor: admin}, "builders usage python:3.11")
+	if got.code != 0 || len(got.out) > 64<<10+1 || !strings.Contains(got.err, "the rest is left out") {
+		t.Errorf("exit %d, %d bytes, stderr %q", got.code, len(got.out), got.err)
+	}
+	h.usage = 0
+	got = run(t, h, control.Call{Actor: admin}, "builders usage python:3.11")
+	if got.code != 1 || !strings.Contains(got.err, "failed (exit 3)") {
+		t.Errorf("exit %d, stderr %q", got.code, got.err)
+	}
+}
+
+// TestUsageTime: a usage script that does not end is stopped (S57).
+func TestUsageTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		got := run(t, newHost(), control.Call{Actor: admin}, "builders usage sleeps:1")
+		if got.code != 1 || !strings.Contains(got.err, "did not end within 30s") || time.Since(begin) != 30*time.Second {
+			t.Errorf("after %s: exit %d, stderr %q", time.Since(begin), got.code, got.err)
+		}
+	})
 }

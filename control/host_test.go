@@ -31,7 +31,8 @@ type host struct {
 	builds []daeploy.Build // oldest first
 	images []daeploy.Image
 	status control.Status
-	exit   int                // of what RunImage runs
+	exit   int                // of what RunImage and RunUsage run
+	usage  int                // bytes that RunUsage prints more
 	spec   *daeploy.RunSpec   // of the last RunImage
 	pulled []daeploy.Progress // what Pull reports
 	follow chan struct{}      // a follower waits for its end
@@ -210,6 +211,23 @@ func (h *host) RunImage(ctx context.Context, spec daeploy.RunSpec) (int, error) 
 		return 0, err
 	}
 	return h.exit, ctx.Err()
+}
+
+func (h *host) RunUsage(ctx context.Context, ref daeploy.ImageRef, out io.Writer) (int, error) {
+	if err := h.ask("RunUsage", string(ref)); err != nil {
+		return 0, err
+	}
+	if strings.Contains(string(ref), "silent") {
+		return 0, daeploy.Errorf(daeploy.Failure, "usage_missing", "%s has no usage script; looked at /usr/libexec/s2i/usage", ref)
+	}
+	if strings.Contains(string(ref), "sleeps") {
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	}
+	if _, err := io.WriteString(out, "This is a builder.\r\n\n  It \x1b[2Jbuilds\n"+strings.Repeat("x", h.usage)); err != nil {
+		return 0, err
+	}
+	return h.exit, nil
 }
 
 func (h *host) Status(context.Context) (control.Status, error) {

@@ -74,6 +74,11 @@ type Runner interface {
 	// RunImage returns the process's exit status when it has ended and its
 	// container is gone. The end of ctx ends the container.
 	RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, err error)
+	// RunUsage runs the usage script of a builder image of this host, without
+	// network. What it prints, on both of its outputs, goes to out, which several
+	// goroutines may call. An image without the script is an error of kind
+	// Failure.
+	RunUsage(ctx context.Context, ref daeploy.ImageRef, out io.Writer) (exit int, err error)
 }
 
 // Host is the daemon as a whole.

@@ -37,6 +37,7 @@ var rightRows = map[string]struct {
 	"builders list":   {"admin", "builders list", 0},
 	"builders pull":   {"admin", "builders pull python", 0},
 	"builders import": {"admin", "builders import -", 0},
+	"builders usage":  {"admin", "builders usage python:3.11", 0},
 	"builders build":  {"admin", "builders build DIR", 2},
 	"builders init":   {"admin", "builders init NAME DIR", 2},
 	"status":          {"admin", "status", 0},

@@ -117,6 +117,27 @@ func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 	return a.Store.DeleteApp(name)
 }
 
+// runner starts images in the foreground.
+type runner struct{ *container.Engine }
+
+// RunUsage finds the script by the S2I contract (S57).
+func (r runner) RunUsage(ctx context.Context, ref daeploy.ImageRef, out io.Writer) (int, error) {
+	image, err := r.Find(ctx, ref)
+	if daeploy.KindOf(err) == daeploy.NotFound {
+		return 0, &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "image_missing", Message: "there is no image " + string(ref) + " on this host",
+			Hint: "bring it here:  builders pull " + string(ref), Err: err,
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return r.RunImage(ctx, daeploy.RunSpec{
+		App: "usage", Image: ref, Offline: true, Stdout: out, Stderr: out,
+		Command: func(files daeploy.ImageFiles) ([]string, error) { return buildpipeline.UsageScript(image, files) },
+	})
+}
+
 // tree is the command tree as the doors see it.
 type tree struct{ *control.Tree }
 

@@ -84,7 +84,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	apps := apps{records, repositories, containers, pipeline}
 	commands, err := control.New(control.Config{
-		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: containers,
+		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: runner{containers},
 		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
