@@ -15,8 +15,12 @@ func (s *session) builders() *cobra.Command {
 		s.onHost(admins, &cobra.Command{
 			Use: "build DIR", Short: "make a builder image from its recipe", Example: "daeploy builders build builders/python",
 		}),
-		s.onHost(admins, &cobra.Command{
-			Use: "init NAME DIR", Short: "begin a recipe for a builder image", Example: "daeploy builders init perl ./perl",
+		s.inPlace(admins, &cobra.Command{
+			Use: "init NAME DIR", Short: "begin a builder image of your own",
+			Long: "Writes a recipe, a Dockerfile, scripts, a test and an app to try into DIR, or\n" +
+				"nothing if one of the files is there. NAME is as in perl, which stands for\n" +
+				"daeploy.local/builders/perl:1. No daemon is needed.",
+			Example: "daeploy builders init perl ./perl",
 		}),
 	)
 }

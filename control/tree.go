@@ -59,6 +59,17 @@ func (s *session) onHost(r right, cmd *cobra.Command) *cobra.Command {
 	})
 }
 
+// inPlace declares a command that the program itself does on the machine where
+// it is typed, with files of that machine.
+func (s *session) inPlace(r right, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.FParseErrWhitelist.UnknownFlags = true
+	return s.declare(r, cmd, func(context.Context, daeploy.BuildID, []string) error {
+		return usageError("with the program daeploy installed there, type: daeploy "+synopsis(cmd),
+			"%s works with files of your machine, which cannot be reached from here", path(cmd))
+	})
+}
+
 func (s *session) completion() *cobra.Command {
 	return s.onHost(anyone, &cobra.Command{
 		Use:     "completion SHELL",

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -56,6 +57,50 @@ func buildBuilder(ctx context.Context, socket string, words []string, std stream
 		return err
 	}
 	return daeploy.Errorf(daeploy.Failure, "import_failed", "the daemon did not take the image (exit %d)", code)
+}
+
+// initBuilder is `builders init NAME DIR`: it writes the beginning of a builder
+// on the machine where it is typed, and needs no daemon.
+func initBuilder(words []string, std streams) error {
+	if len(words) != 2 || strings.HasPrefix(words[0], "-") {
+		return &daeploy.Error{
+			Kind: daeploy.Usage, Code: "usage", Message: "builders init wants a name and a directory",
+			Hint: "daeploy builders init perl ./perl",
+		}
+	}
+	name, err := builderName(words[0])
+	if err != nil {
+		return err
+	}
+	files, err := builderimage.Scaffold(words[1], name)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		fmt.Fprintln(std.out, filepath.Join(words[1], file))
+	}
+	fmt.Fprintf(std.err, "hint: make the image:  daeploy builders build %s\n", words[1])
+	return nil
+}
+
+// builderName completes the name of a new builder: "perl" is
+// daeploy.local/builders/perl:1.
+func builderName(word string) (daeploy.ImageRef, error) {
+	full := word
+	if !strings.Contains(word, "/") {
+		full = daeploy.ImageDomain + "/builders/" + word
+	}
+	if !strings.Contains(full[strings.LastIndexByte(full, '/'):], ":") {
+		full += ":1"
+	}
+	ref, err := daeploy.ParseImageRef(full)
+	if err != nil || ref.Digest() != "" {
+		return "", &daeploy.Error{
+			Kind: daeploy.Invalid, Code: "image_ref_invalid", Err: err,
+			Message: fmt.Sprintf("%q cannot be the name of a builder", word), Hint: "as in perl, perl:5 or registry.example.com/team/perl:5",
+		}
+	}
+	return ref, nil
 }
 
 // errTaken ends the making of an archive that the daemon reads no further.

@@ -29,14 +29,11 @@ func client(ctx context.Context, words []string, std streams) int {
 	if len(words) > 1 && words[0] == "builders" && words[1] == "build" {
 		return fail(std.err, buildBuilder(ctx, socket, words[2:], std))
 	}
-	if len(words) > 1 && words[0] == "builders" && words[1] == "init" {
-		return fail(std.err, &daeploy.Error{
-			Kind: daeploy.Failure, Code: "not_yet", Message: "builders init is not there yet",
-			Hint: "copy a recipe, as in builders/python, and change it",
-		})
-	}
 	if local(words) {
 		return localTree(ctx, words, std)
+	}
+	if len(words) > 1 && words[0] == "builders" && words[1] == "init" {
+		return fail(std.err, initBuilder(words[2:], std))
 	}
 	input := io.Reader(std.in)
 	if i, ok := control.FileArg(words); ok && words[i] != "-" {
