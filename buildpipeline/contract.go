@@ -274,6 +274,7 @@ const (
 	labelBuild   = "io.openshift.s2i.build."
 	labelOCI     = "org.opencontainers.image."
 	labelVersion = labelOCI + "version"
+	labelTime    = "Mon Jan 2 15:04:05 2006 -0700" // as git prints dates
 )
 
 // output is the image the build makes (section 9 of the contract).
@@ -317,7 +318,7 @@ func (c *contract) commitLabels(a *attempt) map[string]string {
 	commit := c.src.Commit
 	return filled(labelBuild, map[string]string{
 		"image": c.written, "commit.id": string(a.Build.Commit), "commit.ref": daeploy.BranchName(a.Build.Ref),
-		"commit.author": commit.Author, "commit.date": commit.Authored.Format("Mon Jan 2 15:04:05 2006 -0700"),
+		"commit.author": commit.Author, "commit.date": commit.Authored.Format(labelTime),
 		"commit.message": subject(commit.Subject), "source-location": a.cloneURL(a.Build.ID.App),
 		"source-context-dir": c.src.File.ContextDir,
 	})

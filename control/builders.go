@@ -1,7 +1,11 @@
 package control
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,7 +15,7 @@ import (
 
 func (s *session) builders() *cobra.Command {
 	return s.group("builders", "builder images on this host",
-		s.buildersList(), s.buildersPull(), s.buildersImport(), s.buildersUsage(),
+		s.buildersList(), s.buildersPull(), s.buildersImport(), s.buildersUsage(), s.buildersShow(),
 		s.onHost(admins, &cobra.Command{
 			Use: "build DIR", Short: "make a builder image from its recipe", Example: "daeploy builders build builders/python",
 		}),
@@ -49,6 +53,52 @@ func (s *session) buildersList() *cobra.Command {
 func isAppImage(ref daeploy.ImageRef) bool {
 	rest, ok := strings.CutPrefix(string(ref), daeploy.ImageDomain+"/")
 	return ok && !strings.Contains(rest, "/")
+}
+
+func (s *session) buildersShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show REF", Short: "one image on this host, with its configuration", Args: words(1, 1),
+		Example: "daeploy builders show daeploy.local/builders/python:3.11 --json",
+	}
+	return s.declare(admins, s.answers(cmd, "builder"), func(ctx context.Context, _ daeploy.BuildID, args []string) error {
+		ref, err := imageRef(args[0])
+		if err != nil {
+			return err
+		}
+		images, err := s.Images.Images(ctx, string(ref))
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(images, func(i daeploy.Image) bool { return i.Ref == ref })
+		if i < 0 {
+			return &daeploy.Error{
+				Kind: daeploy.NotFound, Code: "image_missing", Message: fmt.Sprintf("there is no image %s on this host", ref),
+				Hint: "builders lists what is here",
+			}
+		}
+		b := newBuilderJSON(images[i])
+		if s.json {
+			return s.printJSON(b)
+		}
+		s.fields([2]string{"image", string(b.Image)}, [2]string{"digest", b.Digest}, [2]string{"size", size(b.Size)})
+		fmt.Fprintln(s.out)
+		var config bytes.Buffer
+		if err := json.Indent(&config, b.Config, "", "  "); err != nil {
+			return fmt.Errorf("show the config of %s: %w", ref, err)
+		}
+		for line := range strings.Lines(config.String()) {
+			s.print("%s", strings.TrimSuffix(line, "\n"))
+		}
+		return nil
+	})
+}
+
+func newBuilderJSON(i daeploy.Image) builderJSON {
+	b := builderJSON{Image: i.Ref, Digest: i.Digest, Size: i.Size, Created: stamp(i.Created), Config: i.Config}
+	if len(b.Config) == 0 {
+		b.Config = json.RawMessage("{}")
+	}
+	return b
 }
 
 func (s *session) buildersPull() *cobra.Command {

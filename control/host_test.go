@@ -291,7 +291,10 @@ func newHost() *host {
 			{Ref: "daeploy.local/blog:17", Digest: digest("i"), Size: 39 << 20, Created: ago(time.Hour)},
 			{Ref: "daeploy.local/blog:9", Digest: digest("h"), Size: 1234567, Created: ago(90 * time.Hour)},
 			{Ref: "daeploy.local/blog:latest", Digest: digest("i"), Size: 39 << 20, Created: ago(time.Hour)},
-			{Ref: "daeploy.local/builders/python:3.11", Digest: digest("b"), Size: 120 << 20},
+			{
+				Ref: "daeploy.local/builders/python:3.11", Digest: digest("b"), Size: 120 << 20,
+				Config: []byte(`{"config":{"User":"1001","Labels":{"a":"\u001b[2J\u202e"}}}`),
+			},
 			{Ref: "daeploy.local/shop:latest", Digest: digest("s"), Size: 512, Created: ago(90 * time.Hour)},
 			{Ref: "docker.io/library/python:3.11", Digest: digest("d"), Size: 2 << 30, Created: ago(time.Minute)},
 		},

@@ -83,6 +83,15 @@ type imageJSON struct {
 	Latest  bool             `json:"latest" doc:"it is what the name :latest of its app stands for"`
 }
 
+// builderJSON is an image on this host with its configuration.
+type builderJSON struct {
+	Image   daeploy.ImageRef `json:"image" doc:"its full name"`
+	Digest  string           `json:"digest" doc:"of its manifest, \"sha256:...\""`
+	Size    int64            `json:"size" doc:"bytes of its layers as stored"`
+	Created *time.Time       `json:"created" doc:"when it came to this host, or null if that is not known"`
+	Config  json.RawMessage  `json:"config" doc:"the OCI image config, an object"`
+}
+
 // Status is the daemon as a whole. Its fields are what `status --json` prints.
 type Status struct {
 	Version    string  `json:"version" doc:"of the daemon"`

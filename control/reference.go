@@ -49,6 +49,7 @@ func objects() []object {
 		{"app", appJSON{}},
 		{"key", keyJSON{}},
 		{"image", imageJSON{}},
+		{"builder", builderJSON{}},
 		{"status", Status{}},
 		{"version", versionJSON{}},
 		{"error", errorBody{}},

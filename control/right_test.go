@@ -38,6 +38,8 @@ var rightRows = map[string]struct {
 	"builders pull":   {"admin", "builders pull python", 0},
 	"builders import": {"admin", "builders import -", 0},
 	"builders usage":  {"admin", "builders usage python:3.11", 0},
+	"builders show":   {"admin", "builders show daeploy.local/builders/python:3.11", 0},
+	"dockerfile":      {"any", "dockerfile", 2},
 	"builders build":  {"admin", "builders build DIR", 2},
 	"builders init":   {"admin", "builders init NAME DIR", 2},
 	"status":          {"admin", "status", 0},

@@ -23,7 +23,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.keys(), s.apps(),
 		s.builds(), s.build(), s.logs(), s.cancel(), s.images(), s.run(),
-		s.builders(), s.schema(), s.status(), s.version(), s.completion(), s.helpCommand(root),
+		s.builders(), s.dockerfile(), s.schema(), s.status(), s.version(), s.completion(), s.helpCommand(root),
 	)
 	return root
 }
@@ -68,6 +68,28 @@ func (s *session) inPlace(r right, cmd *cobra.Command) *cobra.Command {
 		return usageError("with the program daeploy installed there, type: daeploy "+synopsis(cmd),
 			"%s works with files of your machine, which cannot be reached from here", path(cmd))
 	})
+}
+
+func (s *session) dockerfile() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "dockerfile [DIR]", Short: "print a Dockerfile that makes the app's image elsewhere",
+		Long: "Reads the checkout in DIR, or here. Of the builder it needs to know user and\n" +
+			"scripts: the daemon of this host says, if it has the image; else the flags, or\n" +
+			"scripts in /usr/libexec/s2i and the user 1001 of group 0.",
+		Example: "daeploy dockerfile > Dockerfile\ndaeploy dockerfile --builder example.org/python:3.12 --user 0 services/api",
+	}
+	for _, f := range DockerfileFlags {
+		cmd.Flags().String(f.Name, "", f.Usage)
+	}
+	return s.inPlace(anyone, cmd)
+}
+
+// DockerfileFlags are the flags of the command dockerfile, all with a value.
+var DockerfileFlags = []struct{ Name, Usage string }{
+	{"builder", "builder `REF` in place of the one of .daeploy"},
+	{"scripts", "`DIR` of the builder with its scripts"},
+	{"user", "`USER` of assemble"},
+	{"owner", "`U:G`, numbers of user and group, that is to own what is copied"},
 }
 
 func (s *session) completion() *cobra.Command {

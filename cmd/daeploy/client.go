@@ -32,6 +32,9 @@ func client(ctx context.Context, words []string, std streams) int {
 	if local(words) {
 		return localTree(ctx, words, std)
 	}
+	if words[0] == "dockerfile" {
+		return fail(std.err, printDockerfile(ctx, socket, words[1:], std))
+	}
 	if len(words) > 1 && words[0] == "builders" && words[1] == "init" {
 		return fail(std.err, initBuilder(words[2:], std))
 	}
