@@ -7,20 +7,19 @@ var pending = map[string]string{
 	"C15/404 for run": noFetching,
 	"C15/redirect":    noFetching,
 
-	"C17/runtime":                 noRuntime,
-	"C47/by label":                noRuntime,
-	"C47/by .daeploy":             noRuntime,
-	"C47/dot":                     noRuntime,
-	"C48/hook":                    noRuntime,
-	"C48/no run":                  noRuntime,
-	"C48/missing":                 noRuntime,
-	"C48/no list":                 noRuntime,
-	"C48/relative":                noRuntime,
-	"C48/outside":                 noRuntime,
-	"C48/wildcard":                noRuntime,
-	"C48/twice":                   noRuntime,
-	"C48/symlink":                 noRuntime,
-	"C51/runtime and incremental": noRuntime,
+	"C17/runtime":     noRuntime,
+	"C47/by label":    noRuntime,
+	"C47/by .daeploy": noRuntime,
+	"C47/dot":         noRuntime,
+	"C48/hook":        noRuntime,
+	"C48/no run":      noRuntime,
+	"C48/missing":     noRuntime,
+	"C48/no list":     noRuntime,
+	"C48/relative":    noRuntime,
+	"C48/outside":     noRuntime,
+	"C48/wildcard":    noRuntime,
+	"C48/twice":       noRuntime,
+	"C48/symlink":     noRuntime,
 
 	"C26/variables of the app": "an app has no variables of the operator yet",
 
@@ -51,12 +50,6 @@ var pending = map[string]string{
 	"C44/faulty ranges": noPolicy,
 
 	"C46/none": "the operator cannot choose a build without network yet",
-
-	"C49/usage":    noScaffold,
-	"C49/no usage": noScaffold,
-	"C49/scaffold": noScaffold,
-
-	"C51/wrong type": "a wrong type is reported without its line",
 }
 
 // Reasons that hold for several parts.
@@ -66,5 +59,4 @@ const (
 	noIgnoring = ".s2iignore has no effect yet"
 	noMetadata = "image_metadata.json is not read yet"
 	noPolicy   = "allowed_uids is not there yet"
-	noScaffold = "builders usage and init are not there yet"
 )
