@@ -7,19 +7,6 @@ var pending = map[string]string{
 	"C15/404 for run": noFetching,
 	"C15/redirect":    noFetching,
 
-	"C17/runtime":     noRuntime,
-	"C47/by label":    noRuntime,
-	"C47/by .daeploy": noRuntime,
-	"C47/dot":         noRuntime,
-	"C48/hook":        noRuntime,
-	"C48/no run":      noRuntime,
-	"C48/missing":     noRuntime,
-	"C48/no list":     noRuntime,
-	"C48/relative":    noRuntime,
-	"C48/outside":     noRuntime,
-	"C48/wildcard":    noRuntime,
-	"C48/twice":       noRuntime,
-	"C48/symlink":     noRuntime,
 
 	"C26/variables of the app": "an app has no variables of the operator yet",
 
@@ -55,7 +42,6 @@ var pending = map[string]string{
 // Reasons that hold for several parts.
 const (
 	noFetching = "scripts by http(s) are not fetched yet"
-	noRuntime  = "runtime images are not there yet"
 	noIgnoring = ".s2iignore has no effect yet"
 	noMetadata = "image_metadata.json is not read yet"
 	noPolicy   = "allowed_uids is not there yet"

@@ -47,7 +47,8 @@ func (c *trial) app(builder string, files ...containertest.File) *repository {
 	r := &repository{c: c, s: c.suite, app: fmt.Sprintf("%s-%d", c.name, c.apps)}
 	r.dir = c.suite.path("apps", r.app)
 	if builder != "" {
-		files = append(files, r.daeploy(builder, ""))
+		// First, so that a case that brings a file of its own wins.
+		files = slices.Insert(files, 0, r.daeploy(builder, ""))
 	}
 	c.must(os.MkdirAll(r.dir, 0o755))
 	r.git("init", "-q")
