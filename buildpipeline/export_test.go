@@ -1,6 +1,10 @@
 package buildpipeline
 
-import "github.com/daeploy/daeploy"
+import (
+	"context"
+
+	"github.com/daeploy/daeploy"
+)
 
 // What the tests of this room look at from outside the package.
 var (
@@ -82,4 +86,21 @@ func KeyPlaces(data []byte) map[string][2]int {
 func Detect(images []daeploy.Image, files []daeploy.TreeEntry, order []daeploy.ImageRef) (ref daeploy.ImageRef, has string, err error) {
 	c, err := detect(images, files, order)
 	return c.ref, c.has, err
+}
+
+// Ignore applies the text of a .s2iignore to files and gives those that are left.
+func Ignore(ctx context.Context, text []byte, files []string) (left, notices []string, err error) {
+	rules, notices, err := parseIgnore(text)
+	if err != nil {
+		return nil, notices, err
+	}
+	var entries []daeploy.TreeEntry
+	for _, f := range files {
+		entries = append(entries, daeploy.TreeEntry{Path: f, Mode: daeploy.ModeFile})
+	}
+	entries, err = rules.apply(ctx, entries)
+	for _, e := range entries {
+		left = append(left, e.Path)
+	}
+	return left, notices, err
 }

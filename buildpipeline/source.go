@@ -44,7 +44,7 @@ type source struct {
 }
 
 // readSource does steps 1 and 2 of S1: .daeploy, the source root, the hooks,
-// .s2i/environment. All of it comes from git objects; nothing is on a disk yet.
+// .s2i/environment, .s2iignore. All of it comes from git objects; nothing is on a disk yet.
 func readSource(ctx context.Context, git Source, app daeploy.AppName, rev daeploy.Revision, most daeploy.TreeLimits) (*source, error) {
 	commit, err := git.Commit(ctx, app, rev)
 	if err != nil {
@@ -64,12 +64,10 @@ func readSource(ctx context.Context, git Source, app daeploy.AppName, rev daeplo
 	if err := s.readHooks(ctx, git); err != nil {
 		return nil, err
 	}
-	if _, found, err := control(s.Files, ignoreFile); err != nil {
+	if err := s.readEnvironment(ctx, git); err != nil {
 		return nil, err
-	} else if found {
-		s.Notices = append(s.Notices, notice("%s has no effect yet: all files are delivered", ignoreFile))
 	}
-	return s, s.readEnvironment(ctx, git)
+	return s, s.ignore(ctx, git)
 }
 
 // readAppFile reads .daeploy at the root of the commit (S161).
