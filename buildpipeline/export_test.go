@@ -12,6 +12,8 @@ var (
 	Shorten = shorten
 	Wrap    = wrap
 	Size    = size
+
+	ParseMetadata = parseMetadata
 )
 
 // Layout is readLayout on an image config.

@@ -145,6 +145,8 @@ type Workspace interface {
 
 	// Stat follows links, also the last one. fs.ErrNotExist if there is nothing.
 	Stat(path string) (daeploy.FileInfo, error)
+	// Lstat follows links, but for the last one. fs.ErrNotExist if there is nothing.
+	Lstat(path string) (daeploy.FileInfo, error)
 	// ReadFile reads a regular file of at most most bytes, following links.
 	ReadFile(path string, most int64) ([]byte, error)
 	// ReadHead reads the first n bytes of a regular file, or all if it is shorter.

@@ -36,11 +36,20 @@ func (a *attempt) fromStarted(ctx context.Context, r running) error {
 	step := a.lastStep(r.step)
 	step.Duration = time.Since(step.Started)
 	step.Detail = fmt.Sprintf("exit %d", exit.Code)
+	lines := []string{a.lastLine()}
+	if last := r.step == daeploy.StepFinish || a.note.Runtime == nil; last && exit.Code == 0 && exit.Limit == "" {
+		// Into the journal with the stage: a later Commit may find no rootfs to read.
+		notices, err := a.describe(r.ws)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, notices...)
+	}
 	// First the journal, then the line: a restart in between repeats nothing.
 	if err := a.reach(r.ended); err != nil {
 		return err
 	}
-	if err := a.log.Say(a.lastLine()); err != nil {
+	if err := a.log.Say(lines...); err != nil {
 		return err
 	}
 	return r.next(ctx)

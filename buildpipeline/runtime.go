@@ -163,6 +163,13 @@ func (a *attempt) carry(ctx context.Context) error {
 		return err
 	}
 	if a.note.Runtime.Script == nil {
+		notices, err := a.describe(a.runtime)
+		if err != nil {
+			return err
+		}
+		if err := a.log.Say(notices...); err != nil {
+			return err
+		}
 		return a.commit(ctx)
 	}
 	a.note.Runtime.Before = a.log.OutputEnd()

@@ -206,6 +206,15 @@ func (w *Workspace) Stat(path string) (daeploy.FileInfo, error) {
 	return t.Stat(path)
 }
 
+// Lstat follows links, but for the last one. fs.ErrNotExist if there is nothing.
+func (w *Workspace) Lstat(path string) (daeploy.FileInfo, error) {
+	t, err := w.files()
+	if err != nil {
+		return daeploy.FileInfo{}, err
+	}
+	return t.Lstat(path)
+}
+
 // ReadFile reads a regular file of at most most bytes, following links.
 func (w *Workspace) ReadFile(path string, most int64) ([]byte, error) {
 	t, err := w.files()

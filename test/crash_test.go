@@ -172,11 +172,12 @@ func newBench(t *testing.T, appFile string) *bench {
 		for i := range 5 {
 			fmt.Fprintf(r.Out, "tick %d\n", i+1)
 		}
-		if err := os.WriteFile(filepath.Join(r.Cache, "package"), []byte("fetched"), 0o644); err != nil {
-			fmt.Fprintln(r.Out, err)
-			return 1
-		}
-		if err := r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader("made")); err != nil {
+		err := errors.Join(
+			os.WriteFile(filepath.Join(r.Cache, "package"), []byte("fetched"), 0o644),
+			r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader("made")),
+			r.Root.Put("/tmp/.s2i/image_metadata.json", daeploy.File{Mode: 0o644}, strings.NewReader(`{"labels":[{"made.by":"assemble"}]}`)),
+		)
+		if err != nil {
 			fmt.Fprintln(r.Out, err)
 			return 1
 		}
@@ -466,6 +467,9 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 	made, err := b.fake.Find(t.Context(), "daeploy.local/blog:1")
 	if err != nil || made.Digest != builds[0].ImageDigest {
 		t.Errorf("image %q (%v), the record says %q", made.Digest, err, builds[0].ImageDigest)
+	}
+	if !bytes.Contains(made.Config, []byte(`"made.by":"assemble"`)) { // S120
+		t.Errorf("the label that assemble named is not in %s", made.Config)
 	}
 	if latest, err := b.fake.Find(t.Context(), "daeploy.local/blog:latest"); err != nil || latest.Digest != made.Digest {
 		t.Errorf("latest is %q (%v), want %q", latest.Digest, err, made.Digest)

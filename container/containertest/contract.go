@@ -36,6 +36,7 @@ type Workspace interface {
 	Image(ctx context.Context, ref daeploy.ImageRef, policy daeploy.PullPolicy, progress func(daeploy.Progress)) (daeploy.Image, error)
 	Prepare(ctx context.Context, base daeploy.Image) error
 	Stat(path string) (daeploy.FileInfo, error)
+	Lstat(path string) (daeploy.FileInfo, error)
 	ReadFile(path string, most int64) ([]byte, error)
 	ReadHead(path string, n int) ([]byte, error)
 	Mkdir(path string, f daeploy.File) error
@@ -231,6 +232,15 @@ func testFiles(t *testing.T, c *contract) {
 	}
 	if _, err := w.Stat("/base/gone"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Stat of what was removed: %v", err)
+	}
+	if got, err := w.Lstat("/tmp/src/link"); err != nil || got.Mode.Type() != fs.ModeSymlink || got.Owner != f.Owner {
+		t.Errorf("Lstat of a link = %+v, %v", got, err)
+	}
+	if got, err := w.Lstat("/to-base/stays"); err != nil || !got.Mode.IsRegular() || got.Size != 1 {
+		t.Errorf("Lstat through a link = %+v, %v", got, err)
+	}
+	if _, err := w.Lstat("/base/gone"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Lstat of what was removed: %v", err)
 	}
 	if got, err := w.ReadFile("/tmp/src/link", 7); err != nil || string(got) != "content" {
 		t.Errorf("ReadFile = %q, %v", got, err)

@@ -12,8 +12,14 @@ import (
 
 // Stat describes what path is, links followed. fs.ErrNotExist if there is
 // nothing.
-func (t *Tree) Stat(path string) (daeploy.FileInfo, error) {
-	n, err := t.walk(path, true, nil)
+func (t *Tree) Stat(path string) (daeploy.FileInfo, error) { return t.describe(path, true) }
+
+// Lstat describes what path is, links followed but for the last one.
+// fs.ErrNotExist if there is nothing.
+func (t *Tree) Lstat(path string) (daeploy.FileInfo, error) { return t.describe(path, false) }
+
+func (t *Tree) describe(path string, follow bool) (daeploy.FileInfo, error) {
+	n, err := t.walk(path, follow, nil)
 	if err != nil {
 		return daeploy.FileInfo{}, err
 	}
