@@ -25,11 +25,11 @@ import (
 //
 //	serve [-c FILE]         start the daemon; FILE, with $NAMEs filled in, is added to its configuration
 //	daemon WORD...          run the program itself, in the foreground
-//	stop, kill9             end it politely, or at once
+//	halt, kill9             end it politely, or at once ("stop" is testscript's own: it ends the story)
 //	containerd own|stop|start
 //	admin, key, stranger NAME [FLAG...]   make a key pair; add it, or not
 //	as NAME COMMAND...      use that key; the default is the first one made
-//	builder IMAGE CONFIG    bring in a builder with the stock scripts; CONFIG is JSON
+//	builder IMAGE CONFIG [DIR]  bring in a builder with the stock scripts, or the files of DIR; CONFIG is JSON
 //	app DIR                 make a git repository of the files there
 //	write DIR FILE LINE...  write a file; commit DIR MESSAGE commits all
 //	git DIR ARG...          run git there
@@ -62,7 +62,7 @@ func TestScript(t *testing.T) {
 			return os.WriteFile(config, []byte("[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n[protocol \"file\"]\nallow = always\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": told((*teller).doServe), "stop": told((*teller).doStop), "kill9": told((*teller).doKill9),
+			"serve": told((*teller).doServe), "halt": told((*teller).doHalt), "kill9": told((*teller).doKill9),
 			"containerd": told((*teller).doContainerd), "builder": told((*teller).doBuilder), "daemon": told((*teller).doDaemon),
 			"admin": told((*teller).doAdmin), "key": told((*teller).doKey), "stranger": told((*teller).doStranger),
 			"as": told((*teller).doAs), "app": told((*teller).doApp), "write": told((*teller).doWrite), "commit": told((*teller).doCommit),
@@ -122,7 +122,7 @@ func (t *teller) doServe(args []string) error {
 	return t.serve(more)
 }
 
-func (t *teller) doStop([]string) error  { return t.end(syscall.SIGTERM) }
+func (t *teller) doHalt([]string) error  { return t.end(syscall.SIGTERM) }
 func (t *teller) doKill9([]string) error { return t.end(syscall.SIGKILL) }
 
 func (t *teller) doContainerd(args []string) (err error) {
@@ -140,14 +140,6 @@ func (t *teller) doContainerd(args []string) (err error) {
 }
 
 func (t *teller) doDaemon(args []string) error { return t.exec(program, args...) }
-
-func (t *teller) doBuilder(args []string) error {
-	image := containertest.Image{Name: args[0], Shell: true, Layers: stockBuilder().Layers}
-	if err := json.Unmarshal([]byte(args[1]), &image.Config); err != nil {
-		return fmt.Errorf("config of %s: %w", image.Name, err)
-	}
-	return t.importImage(image)
-}
 
 func (t *teller) doStranger(args []string) error {
 	if t.who == "" {
