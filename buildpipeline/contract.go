@@ -57,7 +57,7 @@ func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image
 	if err := c.findScripts(a.ws); err != nil {
 		return nil, err
 	}
-	if err := c.findUser(a.ws, labelAssembleUser); err != nil {
+	if err := c.findUser(a.ws, labelAssembleUser, a.AllowedUIDs); err != nil {
 		return nil, err
 	}
 	c.findCache()
@@ -128,10 +128,10 @@ func (c *contract) remark(f *finder) {
 
 // findUser resolves the user that the label names, else the image's, by the
 // image's own files (S13, S14, S133).
-func (c *contract) findUser(root Workspace, label string) error {
-	spec := c.facts.label(label)
-	if spec == "" {
-		spec = strings.TrimSpace(c.facts.User)
+func (c *contract) findUser(root Workspace, label string, allowed UIDRanges) error {
+	spec := c.facts.user(label)
+	if err := allowed.check(c.image.Ref, spec); err != nil {
+		return err
 	}
 	var files [2][]byte
 	for i, name := range []string{"/etc/passwd", "/etc/group"} {

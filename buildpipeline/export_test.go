@@ -106,3 +106,14 @@ func Ignore(ctx context.Context, text []byte, files []string) (left, notices []s
 	}
 	return left, notices, err
 }
+
+// CheckUser tells whether an image with this USER and assemble-user label may
+// build under these ranges.
+func CheckUser(ranges, user, label string) error {
+	allowed, err := ParseUIDRanges(ranges)
+	if err != nil {
+		return err
+	}
+	f := builderFacts{User: user, Labels: map[string]string{labelAssembleUser: label}}
+	return allowed.check("example.org/b:1", f.user(labelAssembleUser))
+}

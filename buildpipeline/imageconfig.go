@@ -89,3 +89,12 @@ func (f builderFacts) env(name string) string {
 }
 
 func (f builderFacts) label(name string) string { return strings.TrimSpace(f.Labels[name]) }
+
+// user is who a script of the image runs as: the one that label names, or USER
+// (S13, S14).
+func (f builderFacts) user(label string) string {
+	if user := f.label(label); user != "" {
+		return user
+	}
+	return strings.TrimSpace(f.User)
+}

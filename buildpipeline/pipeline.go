@@ -29,6 +29,7 @@ type Config struct {
 
 	MaxQueued, MaxQueuedPerApp int // builds waiting, in all and of one app; 0 = no limit
 
+	AllowedUIDs  UIDRanges         // who builds may run as (S131)
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image

@@ -93,7 +93,7 @@ func (a *attempt) runtimeContract(ctx context.Context, c *contract, image daeplo
 	if err := r.findRuntimeScripts(a.runtime); err != nil {
 		return asRuntime(err)
 	}
-	if err := r.findUser(a.runtime, labelRuntimeUser); err != nil {
+	if err := r.findUser(a.runtime, labelRuntimeUser, a.AllowedUIDs); err != nil {
 		return err
 	}
 	items := c.src.File.Runtime.Artifacts

@@ -42,6 +42,7 @@ type config struct {
 	MaxQueued          int                `toml:"max_queued"`
 	MaxQueuedPerApp    int                `toml:"max_queued_per_app"`
 	CABundle           string             `toml:"ca_bundle"`
+	AllowedUIDs        uids               `toml:"allowed_uids"` // S131
 
 	Build    buildConfig       `toml:"build"`
 	Env      map[string]string `toml:"env"` // set in every build, never in an image (E4)
@@ -272,4 +273,19 @@ func (b *bytes) UnmarshalText(text []byte) error {
 		}
 	}
 	return fmt.Errorf("%q is not a size such as 512MiB or 2GiB", text)
+}
+
+// uids are written "1000-1999, 30000-" in the file.
+type uids struct{ buildpipeline.UIDRanges }
+
+// UnmarshalText reads a list of ranges. An empty list is a slip: it would allow
+// everybody.
+func (u *uids) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		return errors.New("allowed_uids is empty, which would allow every user; leave the key out for that")
+	}
+	if u.UIDRanges, err = buildpipeline.ParseUIDRanges(string(text)); err != nil {
+		return fmt.Errorf("allowed_uids: %w", err)
+	}
+	return nil
 }
