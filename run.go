@@ -16,6 +16,10 @@ type ImageFiles interface {
 	ReadHead(path string, n int) ([]byte, error)
 }
 
+// OutputKept is how many bytes of a script's output stay to be read again when
+// they were handed over: as much as a reader may hold back.
+const OutputKept = 64 << 10
+
 // RunSpec asks for an image to be started in the foreground. The container is
 // gone when the run has ended, or soon after its ctx has.
 type RunSpec struct {

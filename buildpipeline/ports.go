@@ -206,7 +206,8 @@ type Workspace interface {
 	// else in the container is killed then (S51). If out fails, or ctx ends, the
 	// process gets SIGTERM, and after the grace the whole container is killed;
 	// the error is out's, or ctx's cause. With the cause daeploy.ErrShutdown the
-	// process is left alone. An error of kind Unavailable means containerd was
+	// process is left alone. The last daeploy.OutputKept bytes handed over can be
+	// asked for again, by a later from. An error of kind Unavailable means containerd was
 	// away for too long, NotFound that the process vanished.
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
 

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
 )
 
 const (
@@ -39,7 +41,7 @@ func follow(name string, from int64) (*follower, error) {
 	}
 	f := &follower{
 		file: file, events: os.NewFile(uintptr(fd), "inotify"), changed: make(chan struct{}, 1), done: make(chan struct{}),
-		next: from, freed: from / punch * punch,
+		next: from, freed: freeable(from),
 	}
 	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
 		file.Close()
@@ -49,6 +51,10 @@ func follow(name string, from int64) (*follower, error) {
 	go f.listen()
 	return f, nil
 }
+
+// freeable is the end of what nobody will ask for again when all before next
+// was handed over.
+func freeable(next int64) int64 { return max(0, next-daeploy.OutputKept) / punch * punch }
 
 func (f *follower) listen() {
 	defer close(f.done)
@@ -83,10 +89,10 @@ func (f *follower) read() ([]byte, error) {
 // taken says that the n bytes just read are in good hands.
 func (f *follower) taken(n int) error {
 	f.next += int64(n)
-	if f.next-f.freed < punch {
+	end := freeable(f.next)
+	if end <= f.freed {
 		return nil
 	}
-	end := f.next / punch * punch
 	err := unix.Fallocate(int(f.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, f.freed, end-f.freed)
 	if err != nil && !errors.Is(err, unix.ENOTSUP) {
 		return os.NewSyscallError("fallocate", err)

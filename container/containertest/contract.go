@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -70,7 +71,7 @@ type Subject struct {
 // The scripts of its image are sh text, and the same in Go (ContractPrograms).
 func TestEngine(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, *contract){
-		"images": testImages, "files": testFiles, "process": testProcess, "ends": testEnds, "commit": testCommit, "life": testLife,
+		"images": testImages, "files": testFiles, "process": testProcess, "again": testAgain, "ends": testEnds, "commit": testCommit, "life": testLife,
 		"cache": testCache, "scratch": testScratch, "runtime": testRuntime, "carry": testCarry,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +111,12 @@ func ContractPrograms() map[string]Program {
 			return 5
 		},
 		"/s/keep": keepInCache,
+		"/s/much": func(_ context.Context, _ *Fake, r Run) int {
+			for i := range 166_000 {
+				fmt.Fprintln(r.Out, i+1)
+			}
+			return 0
+		},
 		"/s/change": func(_ context.Context, _ *Fake, r Run) int {
 			f := daeploy.File{Mode: 0o644}
 			if err := errors.Join(r.Root.Put("/made/file", f, strings.NewReader("made")), r.Root.Remove("/base/gone")); err != nil {
@@ -140,6 +147,7 @@ func (c *contract) base(t *testing.T) daeploy.ImageRef {
 			Script("/s/sleep", "#!/bin/sh\necho ready; exec sleep 60\n"),
 			Script("/s/late", "#!/bin/sh\necho one; sleep 0.5; echo two; exit 5\n"),
 			Script("/s/keep", keepScript),
+			Script("/s/much", "#!/bin/sh\nexec seq 1 166000\n"),
 			Script("/s/change", "#!/bin/sh\nmkdir /made && printf made >/made/file && rm /base/gone\n"),
 		}},
 	})
@@ -281,6 +289,27 @@ func testProcess(t *testing.T, c *contract) {
 		if started, err := w.Started(t.Context()); !started || err != nil {
 			t.Errorf("Started at the end = %v, %v", started, err)
 		}
+	}
+}
+
+// testAgain: what a reader has held back is still there for the next one.
+func testAgain(t *testing.T, c *contract) {
+	w, _ := c.ready(t)
+	must(t, w.Start(t.Context(), process("/s/much")))
+	read := func(from int64) []byte {
+		var out bytes.Buffer
+		_, err := w.Wait(t.Context(), daeploy.Limits{}, from, func(p []byte, _ int64) error { out.Write(p); return nil })
+		must(t, err)
+		return out.Bytes()
+	}
+	// A little more than a mebibyte: output that was read is freed in such pieces.
+	all := read(0)
+	if n := bytes.Count(all, []byte("\n")); n != 166_000 || len(all) < 1<<20 {
+		t.Fatalf("%d lines in %d bytes", n, len(all))
+	}
+	from := len(all) - daeploy.OutputKept
+	if again := read(int64(from)); !bytes.Equal(again, all[from:]) {
+		t.Errorf("from %d of %d there are %d other bytes", from, len(all), len(again))
 	}
 }
 
