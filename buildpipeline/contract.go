@@ -259,7 +259,7 @@ func (c *contract) start() processNote {
 }
 
 func (n processNote) process(a *attempt) daeploy.Process {
-	env := envList(n.Env).with(a.Env).with(a.AppEnv[a.Build.ID.App]).with(n.Set)
+	env := envList(n.Env).with(a.operatorEnv(a.Build.ID.App)).with(n.Set)
 	if a.CABundle != "" {
 		env = env.missing(caVariables())
 	}

@@ -117,3 +117,25 @@ func CheckUser(ranges, user, label string) error {
 	f := builderFacts{User: user, Labels: map[string]string{labelAssembleUser: label}}
 	return allowed.check("example.org/b:1", f.user(labelAssembleUser))
 }
+
+// Masker is a masker.
+type Masker struct{ *masker }
+
+// NewMasker makes one.
+func NewMasker(texts ...string) Masker { return Masker{newMasker(texts)} }
+
+// Next is next, and Rest is rest.
+func (m Masker) Next(p []byte) ([]byte, int) { return m.next(p) }
+
+// Rest gives what is held back at the end.
+func (m Masker) Rest() []byte { return m.rest() }
+
+// Credentials are what is hidden of a proxy.
+var Credentials = credentials
+
+// OperatorEnv is E4 of the app blog in a pipeline with this configuration, and
+// what its log hides.
+func OperatorEnv(c Config) (env map[string]string, hidden []string) {
+	p := &Pipeline{Config: c}
+	return p.operatorEnv("blog"), p.hidden("blog")
+}

@@ -33,6 +33,7 @@ type Config struct {
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image
+	Proxies      Proxies           // E4 too; what Env sets wins
 	PublicURL    string            // "ssh://daeploy@host:2222", for hints and labels; "" = unknown
 
 	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env

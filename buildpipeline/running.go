@@ -75,13 +75,21 @@ func (a *attempt) follow(ctx context.Context, r running) (daeploy.Exit, error) {
 	left := a.Limits.LogBytes - a.log.OutputBytes()
 	// A power cut may have taken the end of the log: what is lost is read again.
 	from := max(0, a.log.OutputEnd()-r.before)
-	return r.ws.Wait(ctx, a.note.Limits, from, func(p []byte, end int64) error {
+	masked := &maskedLog{log: a.log, masker: newMasker(a.hidden(a.Build.ID.App))}
+	exit, err := r.ws.Wait(ctx, a.note.Limits, from, func(p []byte, end int64) error {
 		silence.Reset(a.Limits.Silence)
 		if left -= int64(len(p)); left < 0 {
 			return buildFailed("log_limit", "make the build less talkative", "stopped: the build printed more than %s", size(a.Limits.LogBytes))
 		}
-		return a.log.Output(p, r.before+end)
+		return masked.Output(p, r.before+end)
 	})
+	if errors.Is(err, daeploy.ErrShutdown) {
+		return exit, err // the next daemon reads again what is held back
+	}
+	if finished := masked.finish(); err == nil {
+		err = finished
+	}
+	return exit, err
 }
 
 // vanished says in words that the script's end will never be known.

@@ -172,6 +172,9 @@ func newBench(t *testing.T, appFile string) *bench {
 		for i := range 5 {
 			fmt.Fprintf(r.Out, "tick %d\n", i+1)
 		}
+		for _, part := range []string{"a sec", "ret-wo", "rd\na sec"} { // S76
+			io.WriteString(r.Out, part)
+		}
 		err := errors.Join(
 			os.WriteFile(filepath.Join(r.Cache, "package"), []byte("fetched"), 0o644),
 			r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader("made")),
@@ -266,6 +269,7 @@ func (b *bench) start(t *testing.T, c *crash) *daemon {
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
 		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: crashEngine{b.fake, c}, Log: log, Version: "test",
 		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
+		Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -486,6 +490,9 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 		if n := strings.Count(text.String(), fmt.Sprintf("| tick %d\n", i+1)); n != 1 {
 			t.Errorf("the log has %d times tick %d:\n%s", n, i+1, &text)
 		}
+	}
+	if n := strings.Count(text.String(), "| a redacted\n"); n != 1 || strings.Count(text.String(), "| a sec\n") != 1 || strings.Contains(text.String(), "secret") {
+		t.Errorf("the log has %d masked lines:\n%s", n, &text)
 	}
 	err = within(5*time.Second, func() error {
 		left, err := b.fake.Leftovers(t.Context())

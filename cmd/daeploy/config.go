@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -47,6 +50,7 @@ type config struct {
 	Build    buildConfig       `toml:"build"`
 	Env      map[string]string `toml:"env"` // set in every build, never in an image (E4)
 	Mirrors  mirrorConfig      `toml:"mirrors"`
+	Proxy    proxyConfig       `toml:"proxy"`
 	Network  networkConfig     `toml:"network"`
 	Registry registryConfig    `toml:"registry"`
 
@@ -81,6 +85,32 @@ type networkConfig struct {
 	Bridge       string `toml:"bridge"`
 	Subnet       string `toml:"subnet"`
 	AllowPrivate bool   `toml:"allow_private"`
+}
+
+// proxyConfig is what builds are told of proxies (S75). No value of it may stand
+// in an error: it may hold a password.
+type proxyConfig struct {
+	HTTP  string `toml:"http"`
+	HTTPS string `toml:"https"`
+	All   string `toml:"all"`
+	No    string `toml:"no"`
+}
+
+// fault names the key that cannot work, and why; "" for none.
+func (p proxyConfig) fault() (key, problem string) {
+	for key, value := range map[string]string{"proxy.http": p.HTTP, "proxy.https": p.HTTPS, "proxy.all": p.All} {
+		if value == "" {
+			continue
+		}
+		u, err := url.Parse(value)
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+			return key, "is not the URL of a proxy, as in http://proxy.example.org:3128"
+		}
+	}
+	if strings.ContainsFunc(p.No, unicode.IsControl) {
+		return "proxy.no", "has control characters"
+	}
+	return "", ""
 }
 
 type registryConfig struct {
@@ -154,6 +184,9 @@ func (c *config) check() error {
 	case daeploy.PullAlways, daeploy.PullIfMissing, daeploy.PullNever:
 	default:
 		return badValue("pull_policy", fmt.Sprintf("%q is none of always, if-not-present, never", c.PullPolicy))
+	}
+	if key, problem := c.Proxy.fault(); key != "" {
+		return badValue(key, problem)
 	}
 	if c.DefaultBuilder != "" {
 		ref, err := daeploy.ParseImageRef(c.DefaultBuilder)

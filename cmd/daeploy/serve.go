@@ -71,7 +71,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
-		AllowedUIDs: c.AllowedUIDs.UIDRanges,
+		AllowedUIDs: c.AllowedUIDs.UIDRanges, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 	})
 	if err != nil {

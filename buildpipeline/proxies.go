@@ -1,0 +1,86 @@
+package buildpipeline
+
+import (
+	"encoding/base64"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Proxies are those that builds are told of (S75); empty ones are not set.
+type Proxies struct {
+	HTTP, HTTPS, All string // URLs
+	No               string // comma list of hosts
+}
+
+// variables are the names that programs read, in both spellings.
+func (p Proxies) variables() map[string]string {
+	env := map[string]string{}
+	for name, value := range map[string]string{"HTTP_PROXY": p.HTTP, "HTTPS_PROXY": p.HTTPS, "ALL_PROXY": p.All, "NO_PROXY": p.No} {
+		if value != "" {
+			env[name], env[strings.ToLower(name)] = value, value
+		}
+	}
+	return env
+}
+
+// operatorEnv are the variables of E4 that the operator sets: what is set for
+// the app wins over what is for all, and both over the proxies.
+func (p *Pipeline) operatorEnv(app daeploy.AppName) map[string]string {
+	env := p.Proxies.variables()
+	maps.Copy(env, p.Env)
+	maps.Copy(env, p.AppEnv[app])
+	return env
+}
+
+// hidden are the texts that the output of scripts must not show (S76): what the
+// operator's proxies know a build by.
+func (p *Pipeline) hidden(app daeploy.AppName) []string {
+	var texts []string
+	for name, value := range p.operatorEnv(app) {
+		if strings.Contains(strings.ToLower(name), "proxy") {
+			texts = append(texts, credentials(value)...)
+		}
+	}
+	slices.Sort(texts)
+	return slices.Compact(texts)
+}
+
+// leastAlone is how long a password or a user without one must be to be hidden
+// wherever it stands: shorter ones are parts of common words.
+const leastAlone = 4
+
+// credentials are the spellings in which the user and password of a proxy's URL
+// come along: as written, decoded, and as the header Proxy-Authorization has
+// them.
+func credentials(proxy string) []string {
+	_, rest, found := strings.Cut(proxy, "://")
+	if !found {
+		rest = proxy // "user:password@host:port" is understood by many programs
+	}
+	at := strings.LastIndex(rest, "@")
+	if at < 1 {
+		return nil
+	}
+	written := rest[:at]
+	decoded := written
+	if text, err := url.PathUnescape(written); err == nil {
+		decoded = text
+	}
+	texts := []string{base64.StdEncoding.EncodeToString([]byte(decoded))}
+	for _, pair := range []string{written, decoded} {
+		user, password, _ := strings.Cut(pair, ":")
+		if password == "" {
+			password = user
+		} else {
+			texts = append(texts, pair)
+		}
+		if len(password) >= leastAlone {
+			texts = append(texts, password)
+		}
+	}
+	return slices.DeleteFunc(texts, func(t string) bool { return len(t) > daeploy.OutputKept })
+}
