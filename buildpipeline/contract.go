@@ -51,10 +51,11 @@ func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image
 	if a.Build.Options.Builder == "" && src.File.Written != "" {
 		c.written = src.File.Written
 	}
+	c.layout.allow(image.Ref, a.ScriptsURLs)
 	if err := a.ws.Prepare(ctx, image); err != nil {
 		return nil, err
 	}
-	if err := c.findScripts(a.ws); err != nil {
+	if err := c.findScripts(ctx, a); err != nil {
 		return nil, err
 	}
 	if err := c.findUser(a.ws, labelAssembleUser, a.AllowedUIDs); err != nil {
@@ -89,8 +90,10 @@ func (c *contract) path(name string) string { return path.Join(c.layout.Dest, na
 
 // findScripts looks for assemble and run (S42, S43). With a runtime image, run
 // is no matter of the builder's (S102).
-func (c *contract) findScripts(root Workspace) (err error) {
-	f := c.finder("builder", root)
+func (c *contract) findScripts(ctx context.Context, a *attempt) (err error) {
+	f := c.finder("builder", a.ws)
+	web := webScripts{a.Scripts, c.image.Ref, c.layout.Input, c.layout.web}
+	f.web = func(name string) ([]byte, string, error) { return web.get(ctx, name) }
 	if c.assemble, err = f.find("assemble"); err != nil {
 		return err
 	}
@@ -152,8 +155,17 @@ func (c *contract) findUser(root Workspace, label string, allowed UIDRanges) err
 	return nil
 }
 
+// fetched are the scripts that come from the web; they are delivered as hooks
+// are (S53).
+func (c *contract) fetched() []script {
+	return slices.DeleteFunc([]script{c.assemble, c.run}, func(s script) bool { return s.Fetched == nil })
+}
+
 // imageScripts is the value STI_SCRIPTS_PATH would get (S45), "" for none.
 func (c *contract) imageScripts(root Workspace) (string, error) {
+	if len(c.fetched()) > 0 {
+		return c.path("scripts"), nil
+	}
 	if c.layout.Scripts == "" {
 		return "", nil
 	}

@@ -139,3 +139,19 @@ func OperatorEnv(c Config) (env map[string]string, hidden []string) {
 	p := &Pipeline{Config: c}
 	return p.operatorEnv("blog"), p.hidden("blog")
 }
+
+// Web tells where scripts of this URL come from under these prefixes, or why not.
+func Web(prefixes []string, at string) (from string, err error) {
+	p, err := ParseURLPrefixes(prefixes)
+	if err != nil {
+		return "", err
+	}
+	l, err := readLayout("example.org/builder:1", builderFacts{Labels: map[string]string{labelScripts: at}})
+	if err != nil {
+		return "", err
+	}
+	if l.allow("example.org/builder:1", p); l.Refused != nil {
+		return l.web, l.Refused
+	}
+	return l.web, nil
+}

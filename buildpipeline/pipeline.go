@@ -30,6 +30,8 @@ type Config struct {
 	MaxQueued, MaxQueuedPerApp int // builds waiting, in all and of one app; 0 = no limit
 
 	AllowedUIDs  UIDRanges         // who builds may run as (S131)
+	ScriptsURLs  URLPrefixes       // where builders may keep their scripts, besides images (S20)
+	Scripts      Fetcher           // fetches them; must be set if ScriptsURLs has any
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image
@@ -87,6 +89,9 @@ type Pipeline struct {
 func New(c Config) (*Pipeline, error) {
 	if c.Source == nil || c.Journal == nil || c.Engine == nil || c.Log == nil {
 		return nil, errors.New("buildpipeline: Source, Journal, Engine and Log must be set")
+	}
+	if len(c.ScriptsURLs.prefixes) > 0 && c.Scripts == nil {
+		return nil, errors.New("buildpipeline: Scripts must be set to fetch from ScriptsURLs")
 	}
 	if c.MaxBuilds < 1 {
 		return nil, errors.New("buildpipeline: MaxBuilds must be at least 1")

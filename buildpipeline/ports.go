@@ -94,6 +94,15 @@ type Log interface {
 	Close() error
 }
 
+// Fetcher reads builders' scripts from the web (S53). It is asked for URLs that
+// URLPrefixes.Contain only, and sees to it that redirects keep to that.
+type Fetcher interface {
+	// Fetch reads what a URL answers. What is not there (404) is fs.ErrNotExist;
+	// more than most bytes is an error. The text of an error is shown to the
+	// pusher.
+	Fetch(ctx context.Context, url string, most int64) ([]byte, error)
+}
+
 // Engine is containerd, seen from a build.
 type Engine interface {
 	// Check tells whether containerd answers and can be used; if not, an error

@@ -35,6 +35,7 @@ type layout struct {
 	Input   string // where Scripts came from, for people
 	Refused *daeploy.Error
 	Notices []string
+	web     string // URL of the scripts instead of Scripts; Refused is set unless allow took it
 }
 
 // readLayout reads S11, S12 and S17 to S24 from an image.
@@ -99,6 +100,9 @@ func (l *layout) readScripts(ref daeploy.ImageRef, f builderFacts) {
 	case from == "ENV "+envScriptsPath:
 		rest = value
 	case hasScheme && (scheme == "file" || scheme == "http" || scheme == "https"):
+		if scheme != "file" {
+			l.web = value
+		}
 		l.Refused = &daeploy.Error{
 			Kind: daeploy.BuildFailed, Code: "scripts_url_refused",
 			Message: fmt.Sprintf("%s keeps its scripts at %s, which this server does not fetch", ref, plain(value)),
@@ -125,11 +129,12 @@ func builderInvalid(ref daeploy.ImageRef, problem, hint string) *daeploy.Error {
 
 // script is one of the two scripts a build needs, found.
 type script struct {
-	Name string
-	Path string // absolute, in the container, when it is started
-	Hook bool
-	From string // for the log (S47)
-	Args []string
+	Name    string
+	Path    string // absolute, in the container, when it is started
+	Hook    bool
+	From    string // for the log (S47)
+	Args    []string
+	Fetched []byte // to be written to Path; nil if it comes from elsewhere
 }
 
 // told says where the script comes from (S47).
@@ -153,6 +158,7 @@ type finder struct {
 	layout layout
 	hooks  map[string]hook
 	root   rootfs
+	web    func(name string) (data []byte, at string, err error) // asked if layout.web is allowed
 
 	missing []string // names of scripts not found
 	places  []string // every place looked at, with what was found
@@ -175,6 +181,9 @@ func (f *finder) find(name string) (script, error) {
 		f.missing = append(f.missing, name)
 		f.places = append(f.places, f.layout.Input+" (refused)")
 		return script{}, nil
+	}
+	if f.layout.web != "" {
+		return f.fetch(name)
 	}
 	at := path.Join(f.layout.Scripts, name)
 	info, err := f.root.Stat(at)
@@ -199,6 +208,21 @@ func (f *finder) find(name string) (script, error) {
 		return s, f.lenient(name, notRunnable(at+" of "+string(f.image), "it has no exec bit", "chmod +x it in the image"))
 	}
 	return f.check(s, at, head)
+}
+
+// fetch looks for a script on the web.
+func (f *finder) fetch(name string) (script, error) {
+	data, at, err := f.web(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.missing = append(f.missing, name)
+		f.places = append(f.places, fmt.Sprintf("%s, by %s (nothing)", at, f.layout.Input))
+		return script{}, nil
+	}
+	if err != nil {
+		return script{}, err
+	}
+	s := script{Name: name, Path: path.Join(f.layout.Dest, "scripts", name), From: at + " (builder)", Fetched: data}
+	return f.check(s, at, data[:min(len(data), headBytes)])
 }
 
 // check fills in how the script is started.

@@ -1,6 +1,7 @@
 package buildpipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -222,6 +223,13 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
 		target := path.Join(c.path("scripts"), name)
 		puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, r) })
 		ids = append(ids, src.Hooks[name].ID)
+	}
+	for _, s := range c.fetched() {
+		f := at
+		f.Mode = 0o755
+		if err := a.ws.Put(s.Path, f, bytes.NewReader(s.Fetched)); err != nil {
+			return err
+		}
 	}
 	if err := a.Source.Blobs(ctx, src.App, ids, func(i int, r io.Reader) error { return puts[i](r) }); err != nil {
 		return err

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/daeploy/daeploy/container/containertest"
@@ -55,4 +59,37 @@ func filesBelow(dir string) (files []containertest.File, err error) {
 		err = errors.New("no files in " + dir)
 	}
 	return files, err
+}
+
+// doWeb serves a directory. What was asked for is in the file web.log.
+func (t *teller) doWeb(args []string) error {
+	log, err := os.Create(t.path("web.log"))
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", http.FileServer(http.Dir(t.path(args[0]))))
+	mux.HandleFunc("/moved/{n}/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		to := "/" + r.PathValue("path")
+		if n, _ := strconv.Atoi(r.PathValue("n")); n > 1 {
+			to = fmt.Sprintf("/moved/%d%s", n-1, to)
+		}
+		http.Redirect(w, r, to, http.StatusFound)
+	})
+	mux.HandleFunc("/out/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		_, port, _ := net.SplitHostPort(r.Host)
+		http.Redirect(w, r, "http://127.0.0.2:"+port+"/"+r.PathValue("path"), http.StatusFound)
+	})
+	mux.HandleFunc("/broken/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(log, "%s %s\n", r.Host, r.URL.Path)
+		mux.ServeHTTP(w, r)
+	}))
+	t.ts.Defer(func() {
+		server.Close()
+		log.Close()
+	})
+	t.ts.Setenv("WEB", server.URL)
+	t.ts.Setenv("WEBPORT", server.URL[strings.LastIndexByte(server.URL, ':')+1:])
+	return nil
 }

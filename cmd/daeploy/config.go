@@ -46,6 +46,7 @@ type config struct {
 	MaxQueuedPerApp    int                `toml:"max_queued_per_app"`
 	CABundle           string             `toml:"ca_bundle"`
 	AllowedUIDs        uids               `toml:"allowed_uids"` // S131
+	ScriptsURLs        []string           `toml:"scripts_urls"` // prefixes (S20)
 
 	Build    buildConfig       `toml:"build"`
 	Env      map[string]string `toml:"env"` // set in every build, never in an image (E4)
@@ -184,6 +185,9 @@ func (c *config) check() error {
 	case daeploy.PullAlways, daeploy.PullIfMissing, daeploy.PullNever:
 	default:
 		return badValue("pull_policy", fmt.Sprintf("%q is none of always, if-not-present, never", c.PullPolicy))
+	}
+	if _, err := buildpipeline.ParseURLPrefixes(c.ScriptsURLs); err != nil {
+		return badValue("scripts_urls", err.Error())
 	}
 	if key, problem := c.Proxy.fault(); key != "" {
 		return badValue(key, problem)

@@ -66,12 +66,16 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	defer doors.close()
+	scriptsURLs, err := buildpipeline.ParseURLPrefixes(c.ScriptsURLs)
+	if err != nil {
+		return err
+	}
 	env, appEnv := c.environment()
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
-		AllowedUIDs: c.AllowedUIDs.UIDRanges, Proxies: buildpipeline.Proxies(c.Proxy),
+		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 	})
 	if err != nil {
