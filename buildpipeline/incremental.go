@@ -257,7 +257,9 @@ func (s *saver) run(ctx context.Context) (daeploy.Restored, error) {
 		}
 		done <- err
 	}()
-	exit, err := s.ws.Run(ctx, s.process, in, &messages{log: s.log, left: s.Limits.LogBytes / 4, stop: stop})
+	said := &messages{log: s.log, masker: newMasker(s.hidden(s.Build.ID.App)), left: s.Limits.LogBytes / 4, stop: stop}
+	exit, err := s.ws.Run(ctx, s.process, in, said)
+	said.finish()
 	switch {
 	case err != nil:
 	case exit.OOM && exit.Code != 0:
@@ -277,11 +279,12 @@ func saveFailed(format string, args ...any) error {
 }
 
 // messages takes the script's standard error to the log. It is bounded, to
-// leave room for assemble.
+// leave room for assemble, and masked as the output of assemble is (S76).
 type messages struct {
-	log  Log
-	left int64
-	stop func(error)
+	log    Log
+	masker *masker
+	left   int64
+	stop   func(error)
 }
 
 func (m *messages) Write(p []byte) (int, error) {
@@ -290,10 +293,28 @@ func (m *messages) Write(p []byte) (int, error) {
 		m.stop(err)
 		return 0, err
 	}
-	// The offsets of the log are those of assemble's output, which is yet to come.
-	if err := m.log.Output(p, m.log.OutputEnd()); err != nil {
-		m.stop(err)
+	masked, _ := m.masker.next(p)
+	if err := m.write(masked); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// finish writes what is held back, when nobody writes any more.
+func (m *messages) finish() {
+	if m.left >= 0 {
+		_ = m.write(m.masker.rest()) // write has told stop
+	}
+}
+
+func (m *messages) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	// The offsets of the log are those of assemble's output, which is yet to come.
+	err := m.log.Output(p, m.log.OutputEnd())
+	if err != nil {
+		m.stop(err)
+	}
+	return err
 }
