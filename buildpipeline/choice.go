@@ -42,16 +42,17 @@ func (a *attempt) choose(ctx context.Context, src *source) (choice, error) {
 	if err != nil {
 		return choice{}, fmt.Errorf("list the builders: %w", err)
 	}
-	return detect(images, src.Files, a.BuilderOrder)
+	return detect(images, src.Names, a.BuilderOrder)
 }
 
-// detect finds the builder whose files are at the source root. Several may
-// fit; then order decides, and if it names none of them, nobody does.
-func detect(images []daeploy.Image, files []daeploy.TreeEntry, order []daeploy.ImageRef) (choice, error) {
+// detect finds the builder whose files are at the source root, which names
+// lists. Several may fit; then order decides, and if it has none of them, nobody
+// does.
+func detect(images []daeploy.Image, names []string, order []daeploy.ImageRef) (choice, error) {
 	var fits []choice
 	var digests []string // the same image may have many names
 	for _, image := range images {
-		if file := fit(image, files); file != "" {
+		if file := fit(image, names); file != "" {
 			fits, digests = append(fits, choice{ref: image.Ref, has: file}), append(digests, image.Digest)
 		}
 	}
@@ -75,9 +76,19 @@ func detect(images []daeploy.Image, files []daeploy.TreeEntry, order []daeploy.I
 		fmt.Sprintf("add a .daeploy file with builder = %q, or ask the operator for a builder_order", plain(string(fits[0].ref))))
 }
 
+// rootFiles names the plain files at the source root.
+func rootFiles(files []daeploy.TreeEntry) (names []string) {
+	for _, e := range files {
+		if e.IsRegular() && !strings.Contains(e.Path, "/") {
+			names = append(names, e.Path)
+		}
+	}
+	return names
+}
+
 // fit gives the first file of the image's label that is a plain file at the
 // source root, or "".
-func fit(image daeploy.Image, files []daeploy.TreeEntry) string {
+func fit(image daeploy.Image, names []string) string {
 	c, err := parseImageConfig(image.Config)
 	if err != nil {
 		return ""
@@ -87,7 +98,7 @@ func fit(image daeploy.Image, files []daeploy.TreeEntry) string {
 		return ""
 	}
 	for name := range strings.FieldsSeq(facts.label(labelDetect)) {
-		if slices.ContainsFunc(files, func(e daeploy.TreeEntry) bool { return e.Path == name && e.IsRegular() }) {
+		if slices.Contains(names, name) {
 			return name
 		}
 	}

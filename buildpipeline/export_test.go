@@ -86,7 +86,7 @@ func KeyPlaces(data []byte) map[string][2]int {
 
 // Detect is detect, with the choice taken apart.
 func Detect(images []daeploy.Image, files []daeploy.TreeEntry, order []daeploy.ImageRef) (ref daeploy.ImageRef, has string, err error) {
-	c, err := detect(images, files, order)
+	c, err := detect(images, rootFiles(files), order)
 	return c.ref, c.has, err
 }
 

@@ -130,7 +130,8 @@ func TestCredentials(t *testing.T) {
 func TestOperatorEnv(t *testing.T) {
 	env, hidden := buildpipeline.OperatorEnv(buildpipeline.Config{
 		Proxies: buildpipeline.Proxies{HTTP: "http://proxy:1", HTTPS: "http://u:secret@proxy:2", No: "localhost"},
-		Env:     map[string]string{"https_proxy": "http://other:3", "My_Proxy_URL": "http://v:hidden@p", "OTHER": "http://w:shown@p"},
+		Env: map[string]string{"https_proxy": "http://other:3", "My_Proxy_URL": "http://v:hidden@p", "OTHER": "http://w:shown@p",
+			"GOPROXY": "https://go:mirror1@g/x@v1,direct|https://h", "PIP_INDEX_URL": "https://pip:mirror2@p/simple@1"},
 		AppEnv: map[daeploy.AppName]map[string]string{
 			"blog": {"ALL_PROXY": "http://x:blogs@p", "OTHER": "blog"}, "shop": {"ALL_PROXY": "http://y:shops@p"},
 		},
@@ -138,11 +139,15 @@ func TestOperatorEnv(t *testing.T) {
 	want := map[string]string{
 		"HTTP_PROXY": "http://proxy:1", "http_proxy": "http://proxy:1", "HTTPS_PROXY": "http://u:secret@proxy:2", "https_proxy": "http://other:3",
 		"NO_PROXY": "localhost", "no_proxy": "localhost", "My_Proxy_URL": "http://v:hidden@p", "OTHER": "blog", "ALL_PROXY": "http://x:blogs@p",
+		"GOPROXY": "https://go:mirror1@g/x@v1,direct|https://h", "PIP_INDEX_URL": "https://pip:mirror2@p/simple@1",
 	}
 	if diff := cmp.Diff(want, env); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"blogs", "dTpzZWNyZXQ=", "djpoaWRkZW4=", "eDpibG9ncw==", "hidden", "secret", "u:secret", "v:hidden", "x:blogs"}, hidden); diff != "" {
+	if diff := cmp.Diff([]string{
+		"Z286bWlycm9yMQ==", "blogs", "cGlwOm1pcnJvcjI=", "dTpzZWNyZXQ=", "djpoaWRkZW4=", "eDpibG9ncw==", "go:mirror1", "hidden", "mirror1", "mirror2",
+		"pip:mirror2", "secret", "u:secret", "v:hidden", "x:blogs",
+	}, hidden); diff != "" {
 		t.Errorf("hidden (-want +got):\n%s", diff)
 	}
 }

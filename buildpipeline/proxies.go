@@ -37,12 +37,20 @@ func (p *Pipeline) operatorEnv(app daeploy.AppName) map[string]string {
 }
 
 // hidden are the texts that the output of scripts must not show (S76): what the
-// operator's proxies know a build by.
+// operator's proxies and package mirrors know a build by.
 func (p *Pipeline) hidden(app daeploy.AppName) []string {
 	var texts []string
 	for name, value := range p.operatorEnv(app) {
-		if strings.Contains(strings.ToLower(name), "proxy") {
+		if strings.Contains(strings.ToLower(name), "proxy") && !strings.EqualFold(name, "GOPROXY") {
 			texts = append(texts, credentials(value)...)
+			continue
+		}
+		// A variable may hold several URLs, as GOPROXY does.
+		for part := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == '|' || r == ' ' }) {
+			if scheme, rest, found := strings.Cut(part, "://"); found {
+				authority, _, _ := strings.Cut(rest, "/")
+				texts = append(texts, credentials(scheme+"://"+authority)...)
+			}
 		}
 	}
 	slices.Sort(texts)

@@ -39,7 +39,8 @@ type source struct {
 	File    AppFile
 	Env     map[string]string // E6
 	Hooks   map[string]hook   // by script name
-	Files   []daeploy.TreeEntry
+	Files   []daeploy.TreeEntry // to be delivered
+	Names   []string            // of the plain files at the source root, ignored ones too
 	Notices []string
 }
 
@@ -61,6 +62,7 @@ func readSource(ctx context.Context, git Source, app daeploy.AppName, rev daeplo
 	if s.Files, err = below(tree, s.File.ContextDir); err != nil {
 		return nil, err
 	}
+	s.Names = rootFiles(s.Files)
 	if err := s.readHooks(ctx, git); err != nil {
 		return nil, err
 	}

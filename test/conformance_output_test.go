@@ -272,7 +272,7 @@ var runtimeCases = []conformanceCase{
 			c.prints(b.started(), "the hook's run")
 		}},
 		{"no run", func(c *trial) {
-			c.app("b1", leaving, c.runtime("r2", list("/app/artifact"))).push().refuses("runtime_no_run", "Add", ".s2i/bin/run")
+			c.app("b1", leaving, c.runtime("r2", list("/app/artifact"))).push().refuses("runtime_no_run", "add", ".s2i/bin/run")
 		}},
 		{"missing", func(c *trial) {
 			c.app("b1", leaving, hookRun, c.runtime("r2", list("/app/absent"))).push().fails("runtime_artifact_missing", "/app/absent")

@@ -123,6 +123,8 @@ func TestDetection(t *testing.T) {
 	expect("one fits", true, []string{
 		"> builder daeploy.local/builders/node:1 (has package.json)", "| assemble of node:1",
 	})
+	s.commit(t, "blog", map[string]string{"package.json": "{}", ".s2iignore": "package.json\n"})
+	expect("what is not delivered tells as well", true, []string{"(has package.json)"})
 	s.commit(t, "blog", map[string]string{"sub/package.json": "{}"})
 	expect("none fits", false, []string{"available: daeploy.local/builders/node:1, daeploy.local/builders/ruby:1"})
 	s.commit(t, "blog", map[string]string{".daeploy": "context_dir = \"sub\"\n", "sub/package.json": "{}", "Gemfile": ""})
