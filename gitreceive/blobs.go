@@ -32,10 +32,20 @@ const blobRun = 64
 // where git has not stored it as a delta.
 func (r *Repositories) Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
 	dir, err := r.existing(app)
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return err
 	}
+	return readBlobs(ctx, app, dir, ids, put)
+}
+
+func readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	order, err := packOrder(dir, ids)
+	if err != nil && isCopy(dir) {
+		return damagedCopy(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -44,10 +54,7 @@ func (r *Repositories) Blobs(ctx context.Context, app daeploy.AppName, ids []dae
 	group, ctx := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
-			o, err := r.open(app, cache.NewObjectLRU(32*cache.MiByte))
-			if err != nil {
-				return err
-			}
+			o := openObjects(app, dir, cache.NewObjectLRU(32*cache.MiByte))
 			defer o.close()
 			for {
 				start := int(next.Add(blobRun)) - blobRun

@@ -22,3 +22,18 @@ func ParseTree(text []byte) (names []string, modes []uint32, err error) {
 	}
 	return names, modes, err
 }
+
+// ParseModules is parseModules.
+var ParseModules = parseModules
+
+// ParseRemote is parseRemote with its parts apart.
+func ParseRemote(raw string) (url, scheme, host, why string) {
+	r, why := parseRemote(raw)
+	return r.url, r.scheme, r.host, why
+}
+
+// Listed tells whether a URL is of a listed host.
+func Listed(raw string, hosts ...string) bool {
+	r, why := parseRemote(raw)
+	return why == "" && r.listed(hosts)
+}

@@ -132,3 +132,43 @@ func FuzzPlain(f *testing.F) {
 		}
 	})
 }
+
+// S4: what is accepted as a submodule's URL is https or ssh, of a plain host,
+// without a password, and no option to git or ssh.
+func FuzzRemote(f *testing.F) {
+	for _, row := range remoteRows {
+		f.Add(row.raw)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		url, scheme, host, why := gitreceive.ParseRemote(raw)
+		if why != "" {
+			return
+		}
+		if scheme != "https" && scheme != "ssh" || host == "" || strings.HasPrefix(host, "-") || strings.HasPrefix(url, "-") ||
+			strings.ContainsAny(url, "\x00\r\n\t '\"\\") || len(url) > 3*len(raw)+10 {
+			t.Errorf("%q is accepted as %q of %q by %q", raw, url, host, scheme)
+		}
+		if again, _, sameHost, why := gitreceive.ParseRemote(url); why != "" || sameHost != host || again != url {
+			t.Errorf("%q becomes %q, and that %q of %q: %s", raw, url, again, sameHost, why)
+		}
+	})
+}
+
+// S3: .gitmodules can say anything; it is read or refused.
+func FuzzGitmodules(f *testing.F) {
+	for _, s := range []string{
+		"[submodule \"lib\"]\n\tpath = lib\n\turl = https://git.example.org/lib.git\n", "[submodule \"a\"]\npath=a/\nurl=\"--upload-pack=x\"\nupdate=!sh\n",
+		"[submodule]\npath=x\n", "[", "[submodule \"", "[include]\npath=/etc/passwd\n", "\xef\xbb\xbf[a]\nb", "a=b", "[submodule \"\\\"\"]\nurl=\\\n", "[a \"b\"]\nc",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > 64<<10 {
+			return
+		}
+		urls, err := gitreceive.ParseModules(text)
+		if err == nil && urls[""] != "" || err != nil && urls != nil {
+			t.Errorf("%q gives %q, %v", text, urls, err)
+		}
+	})
+}

@@ -29,6 +29,7 @@ const (
 type objects struct {
 	app   daeploy.AppName
 	store *filesystem.Storage
+	copy  bool // of what is elsewhere: submodules
 }
 
 // open opens an app's repository for reading; share, if not nil, is the cache
@@ -38,13 +39,18 @@ func (r *Repositories) open(app daeploy.AppName, share cache.Object) (*objects, 
 	if err != nil {
 		return nil, err
 	}
+	return openObjects(app, dir, share), nil
+}
+
+// openObjects opens a repository of an app that is there.
+func openObjects(app daeploy.AppName, dir string, share cache.Object) *objects {
 	if share == nil {
 		share = cache.NewObjectLRU(16 * cache.MiByte)
 	}
 	store := filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), share, filesystem.Options{
 		ExclusiveAccess: true, KeepDescriptors: true, LargeObjectThreshold: bigBlob,
 	})
-	return &objects{app: app, store: store}, nil
+	return &objects{app: app, store: store, copy: isCopy(dir)}
 }
 
 func (o *objects) close() { _ = o.store.Close() } // read-only: nothing is lost
@@ -84,6 +90,9 @@ func (o *objects) missing(id daeploy.Revision) error {
 
 // damage is for an object that must be there, and whole.
 func (o *objects) damage(id daeploy.Revision, err error) error {
+	if o.copy {
+		return damagedCopy(fmt.Errorf("object %s: %w", id, err))
+	}
 	return &daeploy.Error{
 		Kind: daeploy.Internal, Code: "internal_error",
 		Message: fmt.Sprintf("object %s of %s cannot be read", id, o.app),

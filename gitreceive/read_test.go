@@ -47,9 +47,11 @@ type bare struct {
 	git   func(stdin string, args ...string) string
 }
 
-func newBare(t testing.TB) *bare {
+func newBare(t testing.TB) *bare { return newBareLog(t, slog.New(slog.DiscardHandler)) }
+
+func newBareLog(t testing.TB, log *slog.Logger) *bare {
 	root := t.TempDir()
-	repos, err := gitreceive.OpenRepositories(t.Context(), root, "", slog.New(slog.DiscardHandler))
+	repos, err := gitreceive.OpenRepositories(t.Context(), root, "", log)
 	must(t, err)
 	must(t, repos.Create(t.Context(), "blog"), repos.Create(t.Context(), "blog"))
 	b := &bare{t: t, repos: repos, root: root, dir: filepath.Join(root, "blog.git")}

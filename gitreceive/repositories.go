@@ -83,7 +83,10 @@ func (r *Repositories) door(app daeploy.AppName) *sync.RWMutex {
 // Create makes an empty repository; one that is there is fine. After a crash
 // there is a whole one or none (F38).
 func (r *Repositories) Create(ctx context.Context, app daeploy.AppName) error {
-	final := r.path(app)
+	return r.create(ctx, app, r.path(app))
+}
+
+func (r *Repositories) create(ctx context.Context, app daeploy.AppName, final string) error {
 	if _, err := os.Stat(final); err == nil {
 		return nil
 	}
@@ -106,30 +109,34 @@ func (r *Repositories) Create(ctx context.Context, app daeploy.AppName) error {
 	return syncDir(r.dir)
 }
 
-// Delete removes a repository; none is fine. While a push or fetch of the app
-// is open the error is of kind TryAgain.
+// Delete removes a repository and the app's submodules; none is fine. While a
+// push or fetch of the app is open the error is of kind TryAgain.
 func (r *Repositories) Delete(ctx context.Context, app daeploy.AppName) error {
-	d := r.door(app)
-	if !d.TryLock() {
-		return &daeploy.Error{
-			Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("a push or fetch of %s is going on", app),
-			Hint: "cancel its builds, or wait, and try again",
+	for _, d := range []*sync.RWMutex{r.door(app), r.modulesDoor(app)} {
+		if !d.TryLock() {
+			return &daeploy.Error{
+				Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("a push or fetch of %s is going on", app),
+				Hint: "cancel its builds, or wait, and try again",
+			}
 		}
+		defer d.Unlock()
 	}
-	defer d.Unlock()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return r.remove(app)
+	if err := r.removeDir(app, r.modulesPath(app)); err != nil {
+		return err
+	}
+	return r.removeDir(app, r.path(app))
 }
 
-// remove renames first, so that nobody ever meets half a repository.
-func (r *Repositories) remove(app daeploy.AppName) error {
+// removeDir renames first, so that nobody ever meets half a repository.
+func (r *Repositories) removeDir(app daeploy.AppName, dir string) error {
 	trash, err := os.MkdirTemp(r.dir, ".old-")
 	if err != nil {
 		return fmt.Errorf("delete the repository of %s: %w", app, err)
 	}
-	err = os.Rename(r.path(app), filepath.Join(trash, "repository"))
+	err = os.Rename(dir, filepath.Join(trash, "repository"))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -158,7 +165,7 @@ func (r *Repositories) removeEmpty(ctx context.Context, app daeploy.AppName, cla
 	if err != nil || refs > 0 {
 		return err
 	}
-	return r.remove(app)
+	return r.removeDir(app, r.path(app))
 }
 
 // refs counts the refs of a repository below some prefixes, at most most.
@@ -169,9 +176,11 @@ func (r *Repositories) refs(ctx context.Context, dir string, most int, prefixes 
 }
 
 // size is what the packs and loose objects of a repository take, in bytes.
-func (r *Repositories) size(app daeploy.AppName) (int64, error) {
+func (r *Repositories) size(app daeploy.AppName) (int64, error) { return sizeOf(r.path(app)) }
+
+func sizeOf(dir string) (int64, error) {
 	var sum int64
-	err := filepath.WalkDir(filepath.Join(r.path(app), "objects"), func(_ string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(dir, "objects"), func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // swept or packed meanwhile
 		}

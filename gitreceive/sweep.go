@@ -35,6 +35,9 @@ func (r *Repositories) Sweep(ctx context.Context) ([]daeploy.AppName, error) {
 			}
 			continue
 		}
+		if err := r.sweepModules(e.Name()); err != nil {
+			return nil, err
+		}
 		name, isGit := strings.CutSuffix(e.Name(), ".git")
 		app, err := daeploy.ParseAppName(name)
 		if !isGit || err != nil {
@@ -55,7 +58,11 @@ func (r *Repositories) sweepApp(app daeploy.AppName) error {
 		return nil
 	}
 	defer d.Unlock()
-	dir := r.path(app)
+	return r.sweepDir(app, r.path(app))
+}
+
+// sweepDir sweeps a repository that nobody writes.
+func (r *Repositories) sweepDir(app daeploy.AppName, dir string) error {
 	var stale []string
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		switch {
@@ -90,7 +97,7 @@ func isStale(rel string, dir bool) bool {
 	case dir:
 		return filepath.Dir(rel) == "objects" &&
 			(strings.HasPrefix(name, "tmp_objdir-") || strings.HasPrefix(name, "incoming-"))
-	case strings.HasSuffix(name, ".lock"), rel == "gc.pid":
+	case strings.HasSuffix(name, ".lock"), rel == "gc.pid", strings.HasPrefix(rel, "shallow_"):
 		return true
 	case inObjects && strings.HasPrefix(name, "tmp_"):
 		return true

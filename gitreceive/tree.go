@@ -29,29 +29,45 @@ func (r *Repositories) Tree(ctx context.Context, app daeploy.AppName, rev daeplo
 		return nil, err
 	}
 	defer o.close()
-	c, err := o.commit(rev)
-	if err != nil {
+	w := newTreeWalk(most)
+	if _, err := w.commit(ctx, o, "", rev); err != nil {
 		return nil, err
 	}
-	w := &treeWalk{objects: o, most: most, sizes: map[daeploy.Revision]int64{}, trees: map[daeploy.Revision][]treeLine{}}
-	if err := w.enter("", daeploy.Revision(c.TreeHash.String())); err != nil {
-		return nil, err
+	return w.entries, nil
+}
+
+func newTreeWalk(most daeploy.TreeLimits) *treeWalk {
+	return &treeWalk{most: most, sizes: map[daeploy.Revision]int64{}, trees: map[daeploy.Revision][]treeLine{}}
+}
+
+// commit walks through all of a commit's tree, as what lies below prefix, and
+// returns that tree. The limits hold for the sum of all walks.
+func (w *treeWalk) commit(ctx context.Context, o *objects, prefix string, rev daeploy.Revision) (daeploy.Revision, error) {
+	c, err := o.commit(rev)
+	if err != nil {
+		return "", err
+	}
+	w.objects, w.above = o, strings.Count(prefix, "/")
+	root := daeploy.Revision(c.TreeHash.String())
+	if err := w.enter(prefix, root); err != nil {
+		return "", err
 	}
 	for len(w.stack) > 0 {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
 		if err := w.step(); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
-	return w.entries, nil
+	return root, nil
 }
 
 // treeWalk goes through a tree without recursion (F68).
 type treeWalk struct {
 	objects *objects
 	most    daeploy.TreeLimits
+	above   int // directories above what is walked
 	stack   []treeLevel
 	entries []daeploy.TreeEntry
 
@@ -74,7 +90,7 @@ type treeLevel struct {
 }
 
 func (w *treeWalk) enter(prefix string, id daeploy.Revision) error {
-	if d := w.most.Depth; d > 0 && len(w.stack) > d {
+	if d := w.most.Depth; d > 0 && w.above+len(w.stack) > d {
 		return treeLimit("%s is deeper than %d directories", quotePath(prefix), d)
 	}
 	lines, known := w.trees[id]
