@@ -12,6 +12,7 @@ var (
 	Shorten = shorten
 	Wrap    = wrap
 	Size    = size
+	Bounded = bounded
 
 	ParseMetadata = parseMetadata
 )

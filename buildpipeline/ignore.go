@@ -174,6 +174,7 @@ func (s *source) ignore(ctx context.Context, git Source) error {
 	if err != nil {
 		return err
 	}
+	s.Ignore = rules
 	if s.Files, err = rules.apply(ctx, s.Files); err != nil {
 		return err
 	}

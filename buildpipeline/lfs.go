@@ -42,9 +42,7 @@ func (p *pointers) watch(e daeploy.TreeEntry, r io.Reader) io.Reader {
 // notices are lines about the pointers, in order of their paths.
 func (p *pointers) notices() []string {
 	slices.Sort(p.paths)
-	var lines []string
-	for _, path := range p.paths {
-		lines = append(lines, notice("%q is a Git LFS pointer; what it points to is not fetched", path))
-	}
-	return lines
+	return bounded(len(p.paths), "Git LFS pointer", func(i int) string {
+		return notice("%q is a Git LFS pointer; what it points to is not fetched", p.paths[i])
+	})
 }

@@ -32,6 +32,7 @@ type Config struct {
 	AllowedUIDs  UIDRanges         // who builds may run as (S131)
 	ScriptsURLs  URLPrefixes       // where builders may keep their scripts, besides images (S20)
 	Scripts      Fetcher           // fetches them; must be set if ScriptsURLs has any
+	Submodules   Submodules        // nil = none is fetched
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image

@@ -39,6 +39,21 @@ type Source interface {
 	MoveRefs(ctx context.Context, app daeploy.AppName, moves ...daeploy.RefUpdate) error
 }
 
+// Submodules fetches what a commit only refers to (S4). All methods may be
+// called at the same time.
+type Submodules interface {
+	// Fetch gets those submodules of a commit whose paths are wanted, and those in
+	// them, and lists all their files with paths from the commit's root. done is
+	// called once for each submodule, in order, also for one that is skipped. most
+	// holds for commit and submodules together. An error of kind BuildFailed is a
+	// fault of the source; Unavailable means that a host gives nothing.
+	Fetch(ctx context.Context, app daeploy.AppName, rev daeploy.Revision, wanted []string, most daeploy.TreeLimits,
+		done func(daeploy.Submodule) error) ([]daeploy.TreeEntry, error)
+
+	// Blobs is Source.Blobs for what Fetch has listed.
+	Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error
+}
+
 // Journal is what survives a restart. Each change is durable when the method
 // returns.
 type Journal interface {

@@ -37,10 +37,12 @@ type source struct {
 	App     daeploy.AppName
 	Commit  daeploy.Commit
 	File    AppFile
-	Env     map[string]string // E6
-	Hooks   map[string]hook   // by script name
+	Env     map[string]string   // E6
+	Hooks   map[string]hook     // by script name
 	Files   []daeploy.TreeEntry // to be delivered
 	Names   []string            // of the plain files at the source root, ignored ones too
+	Ignore  ignoreRules
+	Modules []daeploy.TreeEntry // files of fetched submodules; other objects hold them
 	Notices []string
 }
 
@@ -223,7 +225,7 @@ func readBlob(ctx context.Context, git Source, app daeploy.AppName, id daeploy.R
 
 // bytes is the sum of the sizes of all files.
 func (s *source) bytes() (sum int64) {
-	for _, e := range s.Files {
+	for _, e := range slices.Concat(s.Files, s.Modules) {
 		sum += e.Size
 	}
 	return sum

@@ -1,13 +1,10 @@
 package buildpipeline
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"path"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -145,10 +142,13 @@ func capped[T int64 | float64 | time.Duration](a *attempt, name string, want, mo
 // checkout writes the source and the hooks into the rootfs (section 3).
 func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error {
 	err := a.step(daeploy.StepCheckout, func() (string, error) {
+		if err := a.submodules(ctx, src); err != nil {
+			return "", err
+		}
 		if err := a.deliver(ctx, src, c); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%s, %s", count(len(src.Files), "file"), size(src.bytes())), nil
+		return fmt.Sprintf("%s, %s", count(len(src.Files)+len(src.Modules), "file"), size(src.bytes())), nil
 	})
 	if err != nil {
 		return err
@@ -186,66 +186,6 @@ func (a *attempt) directories(c *contract) error {
 		return err
 	}
 	return a.ws.Remove(c.path("artifacts"))
-}
-
-// deliver writes every file of the source (S4, S6, S34, S35) and the hooks.
-func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
-	var ids []daeploy.Revision
-	var puts []func(io.Reader) error
-	var lfs pointers
-	at := daeploy.File{Mode: 0o644, Owner: c.owner, Time: src.Commit.Committed}
-	for _, e := range src.Files {
-		target := path.Join(c.path("src"), e.Path)
-		f := at
-		switch e.Mode {
-		case daeploy.ModeSubmodule, daeploy.ModeDir:
-			f.Mode = 0o755
-			if err := a.ws.Mkdir(target, f); err != nil {
-				return err
-			}
-			if e.Mode == daeploy.ModeSubmodule {
-				src.Notices = append(src.Notices, notice("submodule %q is not fetched; it is an empty directory", e.Path))
-			}
-			continue
-		case daeploy.ModeLink:
-			puts = append(puts, func(r io.Reader) error { return a.link(target, f, r) })
-		default:
-			if e.Mode&0o111 != 0 {
-				f.Mode = 0o755
-			}
-			puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, lfs.watch(e, r)) })
-		}
-		ids = append(ids, e.ID)
-	}
-	for _, name := range c.delivered() {
-		f := at
-		f.Mode = 0o755
-		target := path.Join(c.path("scripts"), name)
-		puts = append(puts, func(r io.Reader) error { return a.ws.Put(target, f, r) })
-		ids = append(ids, src.Hooks[name].ID)
-	}
-	for _, s := range c.fetched() {
-		f := at
-		f.Mode = 0o755
-		if err := a.ws.Put(s.Path, f, bytes.NewReader(s.Fetched)); err != nil {
-			return err
-		}
-	}
-	if err := a.Source.Blobs(ctx, src.App, ids, func(i int, r io.Reader) error { return puts[i](r) }); err != nil {
-		return err
-	}
-	src.Notices = append(src.Notices, lfs.notices()...)
-	return errors.Join(
-		a.ws.SetTimes(c.path("src"), src.Commit.Committed), a.ws.SetTimes(c.path("scripts"), src.Commit.Committed),
-	)
-}
-
-func (a *attempt) link(target string, f daeploy.File, r io.Reader) error {
-	text, err := io.ReadAll(io.LimitReader(r, int64(a.Limits.Tree.LinkLen)+1))
-	if err != nil {
-		return err
-	}
-	return a.ws.Symlink(target, string(text), f)
 }
 
 // assemble starts the script, journal first.

@@ -1,6 +1,7 @@
 package buildpipeline_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,6 +39,20 @@ func TestSize(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1258291: "1.2 MiB", 38 << 20: "38 MiB", 5 << 30: "5.0 GiB"} {
 		if got := buildpipeline.Size(n); got != want {
 			t.Errorf("%d bytes are %q, want %q", n, got, want)
+		}
+	}
+}
+
+// S4: a tree can have any number of submodules and LFS pointers; the log has
+// ten of them and how many more there are.
+func TestBounded(t *testing.T) {
+	for n, want := range map[int]int{0: 0, 1: 1, 10: 10, 11: 11, 5000: 11} {
+		lines := buildpipeline.Bounded(n, "submodule", func(i int) string { return "warning: " + strconv.Itoa(i) })
+		if len(lines) != want {
+			t.Errorf("%d give %d lines, want %d", n, len(lines), want)
+		}
+		if last := "warning: and " + strconv.Itoa(n-10) + " more submodule"; n > 10 && !strings.HasPrefix(lines[10], last) {
+			t.Errorf("%d end with %q, want %q", n, lines[10], last)
 		}
 	}
 }

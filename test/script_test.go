@@ -48,6 +48,7 @@ import (
 //	imageconfig IMAGE       print the image's config and manifest, as containerd has them
 //	registry start|stop|password|add|slow ...  a private registry: see doRegistry
 //	web DIR                 serve DIR by HTTP as $WEB; /moved/N/PATH redirects N times to PATH, /out/PATH to another host
+//	githost start|stop      git repositories elsewhere: see doGithost
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -74,6 +75,7 @@ func TestScript(t *testing.T) {
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
 			"registry":  told((*teller).doRegistry),
+			"githost":   told((*teller).doGithost),
 			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),
 			"web": told((*teller).doWeb),
 		},

@@ -38,6 +38,7 @@ type story struct {
 	defaultBuilder string
 	background     map[string]*followed // pushes that go on
 	registry       *containertest.Distribution
+	githost        *githost
 }
 
 // followed is a command in the background.
@@ -108,6 +109,9 @@ func (s *story) serve(more string) error {
 	}
 	s.daemon = exec.Command(program, "serve", "--config", s.path("daeploy.toml"))
 	s.daemon.Stdout, s.daemon.Stderr = log, log
+	if s.githost != nil {
+		s.daemon.Env = append(os.Environ(), "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+	}
 	if err := s.daemon.Start(); err != nil {
 		return err
 	}
@@ -230,6 +234,9 @@ func (s *story) close() {
 	}
 	if err := s.end(syscall.SIGTERM); err != nil {
 		s.Error(err)
+	}
+	if s.githost != nil {
+		s.githost.Close()
 	}
 	if s.registry != nil {
 		if err := s.registry.Close(); err != nil {

@@ -55,6 +55,8 @@ type config struct {
 	Network  networkConfig     `toml:"network"`
 	Registry registryConfig    `toml:"registry"`
 
+	Submodules submoduleConfig `toml:"submodules"`
+
 	Apps map[daeploy.AppName]appConfig `toml:"apps"`
 }
 
@@ -236,6 +238,9 @@ func (c *config) check() error {
 	}
 	if err := c.registries().Check(); err != nil {
 		return badValue("registry:", err.Error())
+	}
+	if err := c.checkSubmodules(); err != nil {
+		return err
 	}
 	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)
 	c.Build.MaxCPUs = max(c.Build.MaxCPUs, c.Build.CPUs)
