@@ -231,6 +231,17 @@ func (w *work) commit(subject string) string {
 	return w.git("rev-parse", "HEAD")
 }
 
+// hook is git's hook, which the server writes when it begins.
+func (h *host) hook() string {
+	h.t.Helper()
+	path := filepath.Join(h.state, "hooks", "proc-receive")
+	h.eventually("the hook is written", func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	return path
+}
+
 // wantRef checks where a ref of the server stands; "" means nowhere.
 func (h *host) wantRef(app daeploy.AppName, ref, want string) {
 	h.t.Helper()

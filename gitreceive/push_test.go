@@ -241,7 +241,7 @@ func TestPushKeyRemoved(t *testing.T) {
 	h := start(t)
 	bob := h.person("bob", &daeploy.Key{Apps: []daeploy.AppName{"shop"}})
 	w := bob.work("shop")
-	hook := filepath.Join(h.state, "hooks", "proc-receive")
+	hook := h.hook()
 	script, err := os.ReadFile(hook)
 	if err != nil {
 		t.Fatal(err)

@@ -133,7 +133,7 @@ func TestPushHookKilled(t *testing.T) {
 	h := start(t)
 	anna := h.admin()
 	w := anna.work("blog")
-	hook := filepath.Join(h.state, "hooks", "proc-receive")
+	hook := h.hook()
 	script, err := os.ReadFile(hook)
 	must(t, err)
 	for name, bad := range map[string]string{
