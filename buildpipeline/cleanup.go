@@ -3,6 +3,7 @@ package buildpipeline
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -12,15 +13,22 @@ import (
 // build, and removes what else the build has in containerd. What the daemon does
 // not come to, the next one does.
 func (a *attempt) cleanUp(ctx context.Context) {
+	defer a.tended.Delete(a.Build.ID)
 	if a.left {
 		return
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			a.Log.Error("cleaning up panicked", "build", a.Build.ID, "err", r, "stack", string(debug.Stack()))
+		}
+	}()
 	ctx, cancel := a.untilStopped(context.WithoutCancel(ctx))
 	defer cancel()
 	for _, act := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
+		{"take the name off the image", a.unnameAtLast},
 		{"store the layer", a.storeLayer},
 		{"settle", a.settle},
 		{"remove what it made", a.close},
@@ -29,6 +37,15 @@ func (a *attempt) cleanUp(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// unnameAtLast makes sure that a build that has not succeeded has no image
+// (P1), also where end did not come to it.
+func (a *attempt) unnameAtLast(ctx context.Context) error {
+	if a.Build.Status == daeploy.StatusSucceeded {
+		return nil
+	}
+	return a.Engine.Untag(ctx, a.Build.ID.Image())
 }
 
 // untilStopped gives a ctx that ends when the daemon stops.
@@ -53,6 +70,9 @@ func (a *attempt) storeLayer(ctx context.Context) error {
 		return err
 	}
 	err := a.ws.StoreLayer(ctx, a.Build.Image)
+	if err != nil {
+		a.ws = nil // the lease it counts on may be gone: the next try opens it anew
+	}
 	var fault *daeploy.Error
 	if errors.As(err, &fault) && fault.Code == codeLayerChanged {
 		// The image runs, but cannot be pushed; another try would end the same way.
@@ -67,7 +87,11 @@ func (a *attempt) settle(context.Context) error {
 	if !a.told {
 		return nil
 	}
-	return a.Journal.Settle(a.Build.ID)
+	err := a.Journal.Settle(a.Build.ID)
+	if daeploy.KindOf(err) == daeploy.NotFound {
+		return nil // the app was deleted
+	}
+	return err
 }
 
 // closeTime bounds one try to remove what a workspace has.

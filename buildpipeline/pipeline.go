@@ -84,6 +84,7 @@ type Pipeline struct {
 	ready   chan struct{} // closed when Run knows what the last daemon left
 	stopped chan struct{} // closed when Run starts nothing any more
 	doors   sync.Map      // app → chan struct{} of one: a push finding its place
+	tended  sync.Map      // builds of which a worker of this daemon removes what is left
 }
 
 // New makes a pipeline that does nothing until Run.
@@ -130,12 +131,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			workers.Go(p.admit(b))
 		}
 	}
-	workers.Go(func() {
-		for _, a := range over {
-			a.cleanUp(ctx)
-		}
-		p.sweep(ctx)
-	})
+	for _, a := range over {
+		p.tended.Store(a.Build.ID, true)
+		workers.Go(func() { a.cleanUp(ctx) })
+	}
+	workers.Go(func() { p.sweep(ctx) })
 	close(p.ready)
 	for {
 		select {
@@ -158,6 +158,7 @@ func (p *Pipeline) admit(b daeploy.Build) func() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	j := newJob(b, cancel)
 	p.queue.add(j)
+	p.tended.Store(b.ID, true)
 	return func() {
 		defer cancel(nil)
 		p.serve(ctx, j, b)
@@ -208,6 +209,9 @@ func (p *Pipeline) sweepOnce(ctx context.Context) error {
 	}
 	all := p.sweepCaches(ctx)
 	for _, id := range ids {
+		if _, tended := p.tended.Load(id); tended {
+			continue
+		}
 		b, err := p.Journal.Build(id)
 		if err == nil && !b.Status.Final() {
 			continue
