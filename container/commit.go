@@ -72,7 +72,7 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- syncDisk(w.disk) }()
-	blob, layer, err := w.hashLayer(ctx)
+	blob, layer, err := w.hashLayer(ctx, out.Created)
 	if err := errors.Join(err, <-synced); err != nil {
 		return daeploy.Image{}, layer, err
 	}
@@ -117,7 +117,7 @@ func (b *box) sameBoot(ctx context.Context) error {
 
 // hashLayer works out what the layer will be, without storing it. What does not
 // fit on the disk as a layer ends here: sparse files take their full length.
-func (w *Workspace) hashLayer(ctx context.Context) (ocispec.Descriptor, daeploy.Layer, error) {
+func (w *Workspace) hashLayer(ctx context.Context, latest time.Time) (ocispec.Descriptor, daeploy.Layer, error) {
 	free, err := w.free()
 	if err != nil {
 		return ocispec.Descriptor{}, daeploy.Layer{}, err
@@ -125,12 +125,12 @@ func (w *Workspace) hashLayer(ctx context.Context) (ocispec.Descriptor, daeploy.
 	hash := digest.SHA256.Digester()
 	ahead := newAheadWriter(hash.Hash())
 	defer ahead.Close()
-	layer, err := w.tree.WriteLayer(ctx, &boundedWriter{w: ahead, left: free})
+	layer, err := w.tree.WriteLayer(ctx, &boundedWriter{w: ahead, left: free, ended: ctx.Err}, latest)
 	if err == nil {
 		err = ahead.Close()
 	}
-	if errors.Is(err, syscall.ENOSPC) {
-		err = fmt.Errorf("its files need more than the %s that are free: %w", size(free), err)
+	if errors.Is(err, errTooLong) {
+		err = fmt.Errorf("its files need more than the %s that are free: %w", size(free), syscall.ENOSPC)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, layer, fmt.Errorf("read layer: %w", err)
@@ -147,15 +147,22 @@ func (w *Workspace) free() (int64, error) {
 	return max(int64(disk.Bavail)*disk.Bsize-w.engine.reserve(disk), 0), nil
 }
 
-// boundedWriter ends with ENOSPC after left bytes.
+// boundedWriter ends with errTooLong after left bytes, and whenever ended says
+// so: a layer can be one directory of files without end.
 type boundedWriter struct {
-	w    io.Writer
-	left int64
+	w     io.Writer
+	left  int64
+	ended func() error
 }
 
+var errTooLong = errors.New("longer than it may be")
+
 func (b *boundedWriter) Write(p []byte) (int, error) {
+	if err := b.ended(); err != nil {
+		return 0, err
+	}
 	if b.left -= int64(len(p)); b.left < 0 {
-		return 0, syscall.ENOSPC
+		return 0, errTooLong
 	}
 	return b.w.Write(p)
 }

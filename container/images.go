@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
@@ -128,7 +129,8 @@ type platformImage struct {
 // imageConfig is the part of an image's config that is understood here.
 type imageConfig struct {
 	ocispec.Platform
-	Config struct {
+	Created time.Time
+	Config  struct {
 		User       string
 		Env        []string
 		Entrypoint []string

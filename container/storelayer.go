@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -46,14 +47,17 @@ func (w *Workspace) StoreLayer(ctx context.Context, name daeploy.ImageRef) error
 		return fmt.Errorf("look for layer of %s: %w", name, away(err))
 	}
 	tree, err := w.view(ctx, p.config.chain())
+	if errdefs.IsNotFound(err) {
+		return w.changed("it is gone")
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(w.writeLayer(ctx, tree, layer), tree.Close(), w.removeView(ctx))
+	return errors.Join(w.writeLayer(ctx, tree, layer, p.config.Created), tree.Close(), w.removeView(ctx))
 }
 
 // writeLayer stores the tree's layer, which must come out as d says.
-func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec.Descriptor) error {
+func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec.Descriptor, latest time.Time) error {
 	writer, err := content.OpenWriter(ctx, w.client.ContentStore(), content.WithRef(w.key()+"-layer"))
 	if err != nil {
 		return fmt.Errorf("open content writer: %w", away(err))
@@ -65,7 +69,10 @@ func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec
 	hash := digest.SHA256.Digester()
 	ahead := newAheadWriter(writer)
 	defer ahead.Close()
-	_, err = tree.WriteLayer(ctx, io.MultiWriter(hash.Hash(), &boundedWriter{w: ahead, left: d.Size}))
+	_, err = tree.WriteLayer(ctx, io.MultiWriter(hash.Hash(), &boundedWriter{w: ahead, left: d.Size, ended: ctx.Err}), latest)
+	if err != nil && ctx.Err() == nil {
+		return w.changed(err.Error()) // what containerd has to say comes with Close
+	}
 	if err == nil {
 		err = ahead.Close()
 	}
@@ -73,13 +80,18 @@ func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec
 		return fmt.Errorf("write layer: %w", away(err))
 	}
 	if got := hash.Digest(); got != d.Digest {
-		return daeploy.Errorf(daeploy.Internal, "layer_changed", "the snapshot of %s makes layer %s, not %s", w.id, got, d.Digest)
+		return w.changed(fmt.Sprintf("it makes layer %s, not %s", got, d.Digest))
 	}
 	err = writer.Commit(ctx, d.Size, d.Digest, content.WithLabels(w.labels(map[string]string{uncompressed: d.Digest.String()})))
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("store layer: %w", away(err))
 	}
 	return nil
+}
+
+// changed is for a snapshot that will never make the layer it was.
+func (w *Workspace) changed(how string) error {
+	return daeploy.Errorf(daeploy.Internal, "layer_changed", "the snapshot of %s is not what it was: %s", w.id, how)
 }
 
 // viewKey names the read-only snapshot through which StoreLayer finds the

@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -73,6 +74,43 @@ func TestStoreLayerChanged(t *testing.T) {
 	}
 	if stored(t, top) {
 		t.Error("a layer was stored that its digest does not fit")
+	}
+}
+
+// So it is for one that has grown, and for one that is gone.
+func TestStoreLayerGrown(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	name := strings.ToLower(t.Name())
+	must(t, w.Put("/"+name, daeploy.File{Mode: 0o644}, strings.NewReader("before")))
+	image, _ := commitOnly(t, w, base)
+	found, err := filepath.Glob(filepath.Join(shared.Dir, "root", "*overlayfs", "snapshots", "*", "fs", name))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the file is at %v, %v", found, err)
+	}
+	must(t, os.WriteFile(found[0], make([]byte, 5000), 0o644))
+	err = w.StoreLayer(t.Context(), image.Ref)
+	if fault, ok := errors.AsType[*daeploy.Error](err); !ok || fault.Code != "layer_changed" {
+		t.Errorf("StoreLayer = %v, want layer_changed", err)
+	}
+}
+
+// A commit hears that its build was canceled, also within one directory of
+// holes; and holes count for what they will be in the layer.
+func TestCommitOfHoles(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	p := script("mkdir /d; i=0; while [ $i -lt 100 ]; do truncate -s 60M /d/f$i; i=$((i+1)); done")
+	p.Limits = daeploy.Limits{Disk: 64 << 20, Grace: time.Second}
+	if _, exit := run(t, w, p); exit.Limit != "disk" {
+		t.Errorf("6 GB of holes with a limit of 64 MiB: %+v", exit)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, _, err := w.Commit(ctx, daeploy.Output{Name: "daeploy.local/commitofholes:1", Base: base, Config: base.Config, Created: time.Now()})
+	if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 3*time.Second {
+		t.Errorf("Commit = %v after %s", err, took)
 	}
 }
 

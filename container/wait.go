@@ -162,7 +162,7 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 	exit.OOM = exit.OOM || r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0
 	if r.over != nil && !r.over.kill {
 		exit.Limit, exit.Detail = "disk", r.over.detail
-	} else if detail, err := r.disk.exceeded(ctx); err == nil && detail != "" {
+	} else if detail, err := r.disk.exceeded(ctx, true); err == nil && detail != "" {
 		// It was faster than the watch, or a file ran into the limit on its size.
 		exit.Limit, exit.Detail = "disk", detail
 	}

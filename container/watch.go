@@ -100,7 +100,7 @@ func (d *diskWatch) look(ctx context.Context) string {
 	if start.Sub(d.counted) < pause {
 		return ""
 	}
-	detail, err := d.exceeded(ctx)
+	detail, err := d.exceeded(ctx, false)
 	if err != nil {
 		return "" // it changes too fast to be counted; the next look may fare better
 	}
@@ -109,14 +109,18 @@ func (d *diskWatch) look(ctx context.Context) string {
 }
 
 // exceeded counts, and says which limit was reached, or "". What the shim has
-// written and nobody has read counts too.
-func (d *diskWatch) exceeded(ctx context.Context) (string, error) {
+// written and nobody has read counts too. At the end a sparse file counts with
+// its whole length: so long will it be in the layer.
+func (d *diskWatch) exceeded(ctx context.Context, atEnd bool) (string, error) {
 	if d.tree == nil || d.limits.Disk == 0 && d.limits.Inodes == 0 {
 		return "", nil
 	}
 	use, err := d.tree.Usage(ctx)
 	if err != nil {
 		return "", err
+	}
+	if atEnd {
+		use.Bytes = max(use.Bytes, use.Apparent)
 	}
 	if d.cache != nil {
 		grown, err := d.cache.Grown(ctx)

@@ -395,7 +395,7 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 		}
 	}
 	hash := sha256.New()
-	layer, err := w.tree.WriteLayer(context.Background(), hash)
+	layer, err := w.tree.WriteLayer(context.Background(), hash, out.Created)
 	if err != nil {
 		return daeploy.Image{}, layer, err
 	}

@@ -33,10 +33,13 @@ const (
 // taken out of the upper directory as well, so that it stays equal to the layer.
 // What no layer can hold, or what overlayfs keeps elsewhere (redirects), is an
 // error; the layer is then not to be used.
-func (t *Tree) WriteLayer(ctx context.Context, w io.Writer) (daeploy.Layer, error) {
+//
+// What was changed after latest gets that time, unless it is zero: so equal
+// content makes an equal layer, whenever and wherever it was made.
+func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, latest time.Time) (daeploy.Layer, error) {
 	count := &countWriter{w: w}
 	l := layerWriter{
-		tar: tar.NewWriter(count), links: map[uint64]string{}, merged: len(t.layers) > 1, buf: make([]byte, 256<<10),
+		tar: tar.NewWriter(count), links: map[uint64]string{}, merged: len(t.layers) > 1, buf: make([]byte, 256<<10), latest: latest,
 	}
 	if err := l.dir(ctx, t.upper(), "", 0); err != nil {
 		return daeploy.Layer{}, err
@@ -51,6 +54,7 @@ type layerWriter struct {
 	merged  bool              // there are layers below
 	entries int
 	buf     []byte
+	latest  time.Time
 }
 
 func (l *layerWriter) dir(ctx context.Context, root *os.Root, at string, depth int) error {
@@ -93,7 +97,7 @@ func (l *layerWriter) entry(ctx context.Context, root *os.Root, at, name string,
 	case mode.IsRegular():
 		return l.file(root, full, name, info)
 	case mode&fs.ModeSocket != 0:
-		return root.Remove(name)
+		return removeQuietly(root, name)
 	case mode&fs.ModeSymlink != 0:
 		target, err := root.Readlink(name)
 		if err != nil {
@@ -103,6 +107,19 @@ func (l *layerWriter) entry(ctx context.Context, root *os.Root, at, name string,
 	default:
 		return l.special(full, info)
 	}
+}
+
+// removeQuietly keeps the time of the directory, which is in the layer already
+// and will be in it again.
+func removeQuietly(dir *os.Root, name string) error {
+	info, err := dir.Lstat(".")
+	if err != nil {
+		return err
+	}
+	if err := dir.Remove(name); err != nil {
+		return err
+	}
+	return dir.Chtimes(".", time.Unix(stat(info).Atim.Unix()), info.ModTime())
 }
 
 func (l *layerWriter) directory(ctx context.Context, root *os.Root, full, name string, info fs.FileInfo, depth int) error {
@@ -174,6 +191,9 @@ func (l *layerWriter) header(h *tar.Header, info fs.FileInfo, attrs map[string]s
 	h.Format = tar.FormatPAX
 	h.Mode, h.Uid, h.Gid = unixMode(info.Mode()), int(s.Uid), int(s.Gid)
 	h.ModTime = time.Unix(s.Mtim.Sec, 0)
+	if !l.latest.IsZero() && h.ModTime.After(l.latest) {
+		h.ModTime = time.Unix(l.latest.Unix(), 0)
+	}
 	for name, value := range attrs {
 		if strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "user.") {
 			if h.PAXRecords == nil {

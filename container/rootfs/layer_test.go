@@ -17,6 +17,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy/container/rootfs"
 )
 
 // F115, S116: what a build did to its files must be in the layer, so that
@@ -57,7 +59,7 @@ c' -- -dash
 	t.Cleanup(func() { must(t, unix.Unmount(below, unix.MNT_DETACH)) })
 	var theirs, ours bytes.Buffer
 	must(t, archive.WriteDiff(t.Context(), &theirs, below, merged))
-	layer, err := s.open(t).WriteLayer(t.Context(), &ours)
+	layer, err := s.open(t).WriteLayer(t.Context(), &ours, time.Time{})
 	must(t, err)
 	if layer.Bytes != int64(ours.Len()) || layer.Entries != entries(t, ours.Bytes()) {
 		t.Errorf("layer is said to have %+v; it has %d bytes, %d entries", layer, ours.Len(), entries(t, ours.Bytes()))
@@ -79,16 +81,16 @@ func TestLayerIsStable(t *testing.T) {
 	s := newStack(t)
 	tree := s.open(t)
 	var empty bytes.Buffer
-	layer, err := tree.WriteLayer(t.Context(), &empty)
+	layer, err := tree.WriteLayer(t.Context(), &empty, time.Time{})
 	must(t, err)
 	if layer.Entries != 0 || entries(t, empty.Bytes()) != 0 {
 		t.Errorf("an unchanged tree gives %+v", layer)
 	}
 	shell(t, s.upper, `for i in 3 1 2; do mkdir d$i; for j in b a c; do echo $i$j >d$i/$j; ln d$i/$j d$i/l$j; done; done`)
 	var first, second bytes.Buffer
-	_, err = tree.WriteLayer(t.Context(), &first)
+	_, err = tree.WriteLayer(t.Context(), &first, time.Time{})
 	must(t, err)
-	_, err = tree.WriteLayer(t.Context(), &second)
+	_, err = tree.WriteLayer(t.Context(), &second, time.Time{})
 	must(t, err)
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
 		t.Error("two layers of one tree differ")
@@ -106,7 +108,7 @@ func TestLayerRefusals(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			s := newStack(t)
 			change(s.upper)
-			if _, err := s.open(t).WriteLayer(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := s.open(t).WriteLayer(t.Context(), io.Discard, time.Time{}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("WriteLayer: %v, want an error with %q", err, want)
 			}
 		})
@@ -197,7 +199,7 @@ func FuzzLayer(f *testing.F) {
 		t.Cleanup(func() { must(t, unix.Unmount(below, unix.MNT_DETACH)) })
 		var theirs, ours bytes.Buffer
 		must(t, archive.WriteDiff(t.Context(), &theirs, below, merged))
-		_, err := s.open(t).WriteLayer(t.Context(), &ours)
+		_, err := s.open(t).WriteLayer(t.Context(), &ours, time.Time{})
 		must(t, err)
 		if diff := cmp.Diff(applied(t, below, &theirs), applied(t, below, &ours)); diff != "" {
 			t.Errorf("after unpacking (-walking differ +ours):\n%s", diff)
@@ -239,4 +241,58 @@ func perform(t *testing.T, root string, act, i int) {
 		err = unix.Mkfifo(name, 0o600)
 	}
 	_ = err
+}
+
+// A socket that is left out leaves its directory's time as it was: the layer is
+// written a second time after the answer, and must come out the same. And what
+// was changed after the commit has the commit's time.
+func TestLayerTwice(t *testing.T) {
+	upper := t.TempDir()
+	dir := filepath.Join(upper, "app")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old, latest := time.Unix(1_000_000_000, 0), time.Unix(1_500_000_000, 0)
+	if err := os.Chtimes(dir, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(upper, "new"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := rootfs.Open(upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	var layers [2]bytes.Buffer
+	for i := range layers {
+		if _, err := tree.WriteLayer(t.Context(), &layers[i], latest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(layers[0].Bytes(), layers[1].Bytes()) {
+		t.Error("the second layer differs from the first")
+	}
+	times := map[string]int64{}
+	for r := tar.NewReader(&layers[0]); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		times[h.Name] = h.ModTime.Unix()
+	}
+	if diff := cmp.Diff(map[string]int64{"app/": old.Unix(), "new": latest.Unix()}, times); diff != "" {
+		t.Errorf("times (-want +got):\n%s", diff)
+	}
 }
