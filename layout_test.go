@@ -37,6 +37,7 @@ var owners = map[string][]string{
 	"github.com/opencontainers/":       {"container"},
 	"github.com/containernetworking/":  {"container"},
 	"go.etcd.io/bbolt":                 {"store"},
+	"filippo.io/age":                   {"store"},
 	"github.com/spf13/":                {"control"},
 	"github.com/coreos/go-systemd":     {"systemd"},
 	"github.com/rogpeppe/go-internal":  {"test"},

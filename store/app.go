@@ -80,7 +80,7 @@ func (s *Store) SetBranch(name daeploy.AppName, branch string) (app daeploy.App,
 	return app, err
 }
 
-// DeleteApp removes an app, its builds and their logs, for good. Only its
+// DeleteApp removes an app, its builds, logs, variables and secrets, for good. Only its
 // highest build number is kept, so that a later app of that name can't be
 // taken for it. While a build is queued or running it fails.
 func (s *Store) DeleteApp(name daeploy.AppName) error {
@@ -96,6 +96,8 @@ func (s *Store) DeleteApp(name daeploy.AppName) error {
 		return errors.Join(
 			tx.Bucket(bucketRetired).Put([]byte(name), numberKey(app.Builds)),
 			tx.Bucket(bucketApps).Delete([]byte(name)),
+			tx.Bucket(bucketVariables).Delete([]byte(name)),
+			tx.Bucket(bucketSecrets).Delete([]byte(name)),
 		)
 	})
 	if err != nil {

@@ -83,6 +83,11 @@ func (s *Store) UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) erro
 		if err := allowed(id, status, r.Build); err != nil {
 			return err
 		}
+		if r.Build.Status.Final() {
+			if err := tx.Bucket(bucketLent).Delete([]byte(id.String())); err != nil {
+				return err
+			}
+		}
 		return putRow(tx, r)
 	})
 	if err != nil {

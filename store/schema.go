@@ -17,6 +17,9 @@ var (
 	bucketBuilds     = []byte("builds")
 	bucketHistory    = []byte("history")
 	bucketUnfinished = []byte("unfinished")
+	bucketVariables  = []byte("variables")
+	bucketSecrets    = []byte("secrets")
+	bucketLent       = []byte("lent")
 
 	metaID     = []byte("id")
 	metaSchema = []byte("schema")
@@ -26,13 +29,18 @@ var (
 // schema 1 of an empty one. A migration that was released is never changed.
 var migrations = []func(*bolt.Tx) error{
 	func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketApps, bucketRetired, bucketKeys, bucketBuilds, bucketHistory, bucketUnfinished} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		return nil
+		return createBuckets(tx, bucketApps, bucketRetired, bucketKeys, bucketBuilds, bucketHistory, bucketUnfinished)
 	},
+	func(tx *bolt.Tx) error { return createBuckets(tx, bucketVariables, bucketSecrets, bucketLent) },
+}
+
+func createBuckets(tx *bolt.Tx, names ...[]byte) error {
+	for _, name := range names {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // migrate runs, in one transaction, what the database has not seen yet.

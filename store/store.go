@@ -7,6 +7,7 @@
 //	daeploy.lock           held while a store is open; its content is the holder's process id
 //	instance.json          the sentinel: id and schema of the database that belongs here
 //	logs/<app>/<n>.log     what build <n> said, as records (see Log)
+//	secrets.key            what secrets are sealed with: an X25519 identity of age, made with the first secret
 //
 // # In the database
 //
@@ -30,6 +31,12 @@
 //	  <sequence>        "blog/17 failed": all builds in the order they came, with their status
 //	unfinished
 //	  <sequence>        "blog/17": those that are queued, running, or not settled (see Settle)
+//	variables
+//	  <app>             JSON {<name>: daeploy.Variable}
+//	secrets
+//	  <app>             JSON {<name>: daeploy.Secret and "sealed": base64 of an age file}
+//	lent
+//	  <app>/<number>    JSON {<name>: the sealed secret}: what a build that is not final has
 //
 // history and unfinished are indexes; they change in the transaction that
 // changes the build. Each change is on the disk when the method returns.
@@ -63,6 +70,10 @@ type Config struct {
 	// the process that meets it, so the daemon runs the function Verify in a
 	// short-lived child. Nil = a lighter look from inside, which survives most.
 	Verify func(ctx context.Context, path string) error
+
+	// SecretsKey is the file that secrets are sealed with, "" for secrets.key in
+	// Dir. A file that is named here is never made.
+	SecretsKey string
 }
 
 // Store is the open store. Its methods are safe for several goroutines.
@@ -78,6 +89,10 @@ type Store struct {
 	keysMu sync.RWMutex
 	keysAt int // the transaction that keys show
 	keys   map[daeploy.KeyID]daeploy.Key
+
+	secretsKey string
+	makesKey   bool       // if there is none, and no secrets either
+	sealing    sync.Mutex // held while a secret is set: only one makes the key
 
 	feedsMu sync.Mutex
 	feeds   map[daeploy.BuildID]*feed // of the logs that somebody writes or follows
@@ -97,6 +112,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		stopped: make(chan struct{}),
 		render:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		feeds:   map[daeploy.BuildID]*feed{},
+
+		secretsKey: cmp.Or(c.SecretsKey, filepath.Join(c.Dir, "secrets.key")), makesKey: c.SecretsKey == "",
 	}
 	s.close = sync.OnceValue(s.release)
 	if err := s.open(ctx, c); err != nil {

@@ -1,0 +1,73 @@
+package daeploy
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of what is set for the builds of one app: variables and secrets each.
+const (
+	MaxSettings      = 100
+	MaxSettingBytes  = 64 << 10 // of one value
+	MaxSettingsBytes = 1 << 20  // of all values
+)
+
+// Variable is in the environment of an app's builds because somebody set it
+// there, not in the source (E8).
+type Variable struct {
+	Name    string    `json:"name"`
+	Value   string    `json:"value"`
+	Persist bool      `json:"persist"` // the image has it too (S61)
+	Set     time.Time `json:"set"`
+}
+
+// Secret is a file that an app's builds see below /run/secrets (S74). Its
+// content is with the store alone.
+type Secret struct {
+	Name string    `json:"name"`
+	Size int       `json:"size"` // bytes
+	Set  time.Time `json:"set"`
+}
+
+var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`)
+
+// Check refuses a name nobody may set (S66), and what is no UTF-8 text without
+// NUL. No error shows the value.
+func (v Variable) Check() error {
+	switch {
+	case !settingName.MatchString(v.Name):
+		return settingError("variable", v.Name, "is not a name of a variable")
+	case slices.Contains(ReservedEnv, v.Name):
+		return settingError("variable", v.Name, "is reserved: daeploy sets it")
+	case len(v.Value) > MaxSettingBytes:
+		return settingError("variable", v.Name, fmt.Sprintf("has %d bytes; at most %d are allowed", len(v.Value), MaxSettingBytes))
+	case strings.ContainsRune(v.Value, 0) || !utf8.ValidString(v.Value):
+		return settingError("variable", v.Name, "has a NUL in it, or is no UTF-8 text; a secret may be any bytes")
+	}
+	return nil
+}
+
+// CheckSecret refuses a name that is no plain file name, and a value that is
+// empty or too large.
+func CheckSecret(name string, value []byte) error {
+	switch {
+	case !settingName.MatchString(name):
+		return settingError("secret", name, "is not a name of a secret")
+	case len(value) == 0:
+		return settingError("secret", name, "would be empty")
+	case len(value) > MaxSettingBytes:
+		return settingError("secret", name, fmt.Sprintf("has more than %d bytes", MaxSettingBytes))
+	}
+	return nil
+}
+
+func settingError(what, name, problem string) error {
+	return &Error{
+		Kind: Invalid, Code: what + "_invalid", Message: fmt.Sprintf("%s %q %s", what, clip(name), problem),
+		Hint: "a name is 1 to 128 of A-Z a-z 0-9 _ . - and begins with a letter or _",
+	}
+}
