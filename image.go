@@ -75,6 +75,10 @@ type Process struct {
 	Limits   Limits
 	CABundle string // host path of PEM certificates, mounted at /run/daeploy/ca.pem (S77); "" for none
 	Cache    Cache
+
+	// Secrets are files below /run/secrets, by name: mode 0400, User's, on a tmpfs
+	// that never is on a disk (S74). Run gives none.
+	Secrets map[string][]byte
 }
 
 // Cache asks for the app's package cache: a directory that outlives its builds

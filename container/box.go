@@ -231,6 +231,9 @@ func (b *box) removeSnapshot(ctx context.Context) error {
 
 // remove removes everything. It can be repeated.
 func (b *box) remove(ctx context.Context) error {
+	if err := b.dropSecrets(); err != nil {
+		return err
+	}
 	if err := b.removeContainer(ctx); err != nil {
 		return err
 	}

@@ -53,6 +53,11 @@ type Config struct {
 	Hook    []string
 	Network network.Config // Nameservers are filled in at each start
 
+	// SecretsDir is a directory on a tmpfs, root's alone, that the runtime sees
+	// too; made with mode 0700 if it is not there. Without it, or elsewhere, no
+	// process can have secrets.
+	SecretsDir string
+
 	ResolvConf         []string // where name servers are looked up; default: /etc/resolv.conf, then systemd-resolved's
 	InsecureRegistries []string // hosts, with their ports, that are asked by plain HTTP
 	TrustedRegistries  []string // hosts, with or without ports, that may be at any address, this host's included
@@ -86,6 +91,8 @@ func New(cfg Config) (*Engine, error) {
 		return bad("containerd needs an address, a namespace, an owner and a log")
 	case !filepath.IsAbs(cfg.StateDir):
 		return bad("state directory %q is not absolute", cfg.StateDir)
+	case cfg.SecretsDir != "" && !filepath.IsAbs(cfg.SecretsDir):
+		return bad("directory of secrets %q is not absolute", cfg.SecretsDir)
 	case !filepath.IsAbs(cfg.Init):
 		return bad("init %q is not absolute", cfg.Init)
 	case len(cfg.Hook) > 0 && !filepath.IsAbs(cfg.Hook[0]):

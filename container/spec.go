@@ -25,6 +25,7 @@ type sandbox struct {
 	terminal *daeploy.WindowSize // nil for none
 	binds    map[string]string   // path inside → host file, read-only
 	cache    [2]string           // of the app's package cache: host directory, path inside; empty for none
+	secrets  [][2]string         // host file, path inside; by name
 	hook     [2][]string         // command lines of createRuntime and poststop; nil for no network
 	init     string              // host file of the static program that is process 1
 }
@@ -59,7 +60,7 @@ const (
 // mountPoints are what a runtime makes in the rootfs if the image has none:
 // children before their parents. Commit drops those that were not there (S41).
 var mountPoints = []string{
-	"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", caBundle, "/run/daeploy", "/run", "/etc", "/proc", "/sys", "/dev",
+	"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", caBundle, "/run/daeploy", insideSecrets, "/run", "/etc", "/proc", "/sys", "/dev",
 }
 
 // cgroupPath is where the container's limits and counters are. The owner is in
@@ -152,9 +153,27 @@ func (s sandbox) mounts() []specs.Mount {
 			})
 		}
 	}
+	mounts = append(mounts, s.secretMounts()...)
 	if s.cache[0] != "" {
 		mounts = append(mounts, specs.Mount{
 			Destination: s.cache[1], Type: "bind", Source: s.cache[0], Options: []string{"bind", "rw", "nosuid", "nodev", "rprivate"},
+		})
+	}
+	return mounts
+}
+
+// secretMounts are a tmpfs that hides what the image has there, and the files
+// in it.
+func (s sandbox) secretMounts() []specs.Mount {
+	if len(s.secrets) == 0 {
+		return nil
+	}
+	mounts := []specs.Mount{{
+		Destination: insideSecrets, Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "nosuid", "nodev", "noexec", "mode=755", "size=1m"},
+	}}
+	for _, file := range s.secrets {
+		mounts = append(mounts, specs.Mount{
+			Destination: file[1], Type: "bind", Source: file[0], Options: []string{"bind", "ro", "nosuid", "nodev", "noexec", "rprivate"},
 		})
 	}
 	return mounts

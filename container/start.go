@@ -31,7 +31,11 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 		return err
 	}
 	s := sandboxOf(p)
-	if err := w.furnish(&s, t, p.Network, p.CABundle, upTo(p.Cache.Path)...); err != nil {
+	mounted := upTo(p.Cache.Path)
+	if len(p.Secrets) > 0 {
+		mounted = append(mounted, upTo(insideSecrets)...)
+	}
+	if err := w.furnish(&s, t, p.Network, p.CABundle, mounted...); err != nil {
 		return err
 	}
 	if err := w.mountCache(&s, t, p.Cache); err != nil {
@@ -45,8 +49,11 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	_, err = w.start(ctx, s.spec(readHost()), cio.LogFile(output))
-	return startError(err)
+	err = w.bindSecrets(&s, p.Secrets)
+	if err == nil {
+		_, err = w.start(ctx, s.spec(readHost()), cio.LogFile(output))
+	}
+	return startError(errors.Join(err, w.dropSecrets()))
 }
 
 func sandboxOf(p daeploy.Process) sandbox {

@@ -28,6 +28,10 @@ const (
 // else in the container is dead then (S51). buildpipeline.Workspace has the
 // rest of the contract.
 func (w *Workspace) Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error) {
+	// A daemon that died right after the start has left them.
+	if err := w.dropSecrets(); err != nil {
+		return daeploy.Exit{}, err
+	}
 	file, err := follow(w.output(), from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return daeploy.Exit{}, vanished(err)

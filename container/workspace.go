@@ -77,7 +77,7 @@ func (w *Workspace) drop() error {
 }
 
 // Leftovers lists the builds that have anything of this daemon in containerd or
-// in the run directory, in order.
+// in the directories of runs and secrets, in order.
 func (e *Engine) Leftovers(ctx context.Context) ([]daeploy.BuildID, error) {
 	c, err := e.connect()
 	if err != nil {
@@ -90,6 +90,13 @@ func (e *Engine) Leftovers(ctx context.Context) ([]daeploy.BuildID, error) {
 	entries, err := os.ReadDir(e.runDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if e.cfg.SecretsDir != "" {
+		secrets, err := os.ReadDir(e.secretsDir())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		entries = append(entries, secrets...)
 	}
 	for _, entry := range entries {
 		name := strings.TrimSuffix(entry.Name(), secondSuffix)

@@ -72,7 +72,7 @@ type Subject struct {
 func TestEngine(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, *contract){
 		"images": testImages, "files": testFiles, "process": testProcess, "again": testAgain, "ends": testEnds, "commit": testCommit, "life": testLife,
-		"cache": testCache, "scratch": testScratch, "runtime": testRuntime, "carry": testCarry,
+		"cache": testCache, "scratch": testScratch, "runtime": testRuntime, "carry": testCarry, "secrets": testSecrets,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -117,6 +117,7 @@ func ContractPrograms() map[string]Program {
 			}
 			return 0
 		},
+		"/s/secret": tellSecrets,
 		"/s/change": func(_ context.Context, _ *Fake, r Run) int {
 			f := daeploy.File{Mode: 0o644}
 			if err := errors.Join(r.Root.Put("/made/file", f, strings.NewReader("made")), r.Root.Remove("/base/gone")); err != nil {
@@ -148,6 +149,7 @@ func (c *contract) base(t *testing.T) daeploy.ImageRef {
 			Script("/s/late", "#!/bin/sh\necho one; sleep 0.5; echo two; exit 5\n"),
 			Script("/s/keep", keepScript),
 			Script("/s/much", "#!/bin/sh\nexec seq 1 166000\n"),
+			Script("/s/secret", secretScript),
 			Script("/s/change", "#!/bin/sh\nmkdir /made && printf made >/made/file && rm /base/gone\n"),
 		}},
 	})
