@@ -40,13 +40,13 @@ var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`)
 func (v Variable) Check() error {
 	switch {
 	case !settingName.MatchString(v.Name):
-		return settingError("variable", v.Name, "is not a name of a variable")
+		return settingError("variable", v.Name, "is not a name of a variable", hintName)
 	case slices.Contains(ReservedEnv, v.Name):
-		return settingError("variable", v.Name, "is reserved: daeploy sets it")
+		return settingError("variable", v.Name, "is reserved: daeploy sets it", "use another name")
 	case len(v.Value) > MaxSettingBytes:
-		return settingError("variable", v.Name, fmt.Sprintf("has %d bytes; at most %d are allowed", len(v.Value), MaxSettingBytes))
+		return settingError("variable", v.Name, fmt.Sprintf("has %d bytes; at most %d are allowed", len(v.Value), MaxSettingBytes), hintSize)
 	case strings.ContainsRune(v.Value, 0) || !utf8.ValidString(v.Value):
-		return settingError("variable", v.Name, "has a NUL in it, or is no UTF-8 text; a secret may be any bytes")
+		return settingError("variable", v.Name, "has a NUL in it, or is no UTF-8 text", "a secret may hold any bytes")
 	}
 	return nil
 }
@@ -56,18 +56,23 @@ func (v Variable) Check() error {
 func CheckSecret(name string, value []byte) error {
 	switch {
 	case !settingName.MatchString(name):
-		return settingError("secret", name, "is not a name of a secret")
+		return settingError("secret", name, "is not a name of a secret", hintName)
 	case len(value) == 0:
-		return settingError("secret", name, "would be empty")
+		return settingError("secret", name, "would be empty", "unset it, if that is what you want")
 	case len(value) > MaxSettingBytes:
-		return settingError("secret", name, fmt.Sprintf("has more than %d bytes", MaxSettingBytes))
+		return settingError("secret", name, fmt.Sprintf("has more than %d bytes", MaxSettingBytes), hintSize)
 	}
 	return nil
 }
 
-func settingError(what, name, problem string) error {
+const (
+	hintName = "a name is 1 to 128 of A-Z a-z 0-9 _ . - and begins with a letter or _"
+	hintSize = "fetch larger things in assemble"
+)
+
+func settingError(what, name, problem, hint string) error {
 	return &Error{
 		Kind: Invalid, Code: what + "_invalid", Message: fmt.Sprintf("%s %q %s", what, clip(name), problem),
-		Hint: "a name is 1 to 128 of A-Z a-z 0-9 _ . - and begins with a letter or _",
+		Hint: hint,
 	}
 }

@@ -59,7 +59,8 @@ type attempt struct {
 	left  bool // the build is not over: the next daemon takes it up
 	told  bool // the log has its end
 
-	runtime Workspace // of the runtime image; nil without one
+	runtime  Workspace // of the runtime image; nil without one
+	settings settings
 }
 
 // run waits for the build's turn and takes its steps. A nil error is success.
@@ -148,9 +149,13 @@ func (a *attempt) resume(ctx context.Context) error {
 	if least := time.Now().Add(hearing); a.note.Until.Before(least) {
 		a.note.Until = least
 	}
-	switch a.note.Stage {
-	case stageStored:
+	if a.note.Stage == stageStored {
 		return a.record(ctx)
+	}
+	if err := a.recall(); err != nil {
+		return err
+	}
+	switch a.note.Stage {
 	case stageAssembled:
 		return a.fromAssembled(ctx)
 	case stageCarried, stageFinishes, stageFinished:

@@ -188,17 +188,18 @@ func (c *contract) environment(a *attempt, root Workspace) error {
 	if err != nil {
 		return err
 	}
-	set := map[string]string{} // E2, E6, E7: as one, so that new names are sorted
+	set := map[string]string{} // E2, E6, E7, E8: as one, so that new names are sorted
 	if scripts != "" && c.facts.env(envScriptsPath) == "" {
 		set[envScriptsPath] = scripts
 	}
 	base := c.facts.Env.with(set)
 	maps.Copy(set, c.src.Env)
 	maps.Copy(set, c.src.File.Env)
+	maps.Copy(set, a.settings.kept)
 	c.kept = c.facts.Env.with(set)
 	c.base = base.missing(baseVariables(c.user))
 	c.set = map[string]string{}
-	for _, layer := range []map[string]string{a.facts(c.src.Commit), c.src.Env, c.src.File.Env, a.Build.Options.Env} {
+	for _, layer := range []map[string]string{a.facts(c.src.Commit), c.src.Env, c.src.File.Env, a.settings.variables, a.Build.Options.Env} {
 		maps.Copy(c.set, layer)
 	}
 	return nil
@@ -277,7 +278,7 @@ func (n processNote) process(a *attempt) daeploy.Process {
 	}
 	return daeploy.Process{
 		Args: n.Args, Env: env, Dir: n.Dir, User: n.User, Groups: n.Groups,
-		Hostname: a.Build.ID.Host(), Network: true, Limits: a.note.Limits, CABundle: a.CABundle,
+		Hostname: a.Build.ID.Host(), Network: !a.NoNetwork, Limits: a.note.Limits, CABundle: a.CABundle, Secrets: a.settings.secrets,
 	}
 }
 

@@ -191,7 +191,7 @@ func (a *attempt) saver(ctx context.Context, ws Workspace, c *contract, last dae
 		return nil, nil, fmt.Errorf("look for %s in %s: %w", at, image.Ref, err)
 	}
 	p := daeploy.Process{
-		Dir: l.Workdir, User: c.owner, Groups: c.user.Groups, Hostname: a.Build.ID.Host(), Network: true, Limits: a.note.Limits,
+		Dir: l.Workdir, User: c.owner, Groups: c.user.Groups, Hostname: a.Build.ID.Host(), Network: !a.NoNetwork, Limits: a.note.Limits,
 		Env: facts.Env.missing(baseVariables(c.user)),
 	}
 	if p.Args, err = started(ws, image.Ref, l, at, info); err != nil {

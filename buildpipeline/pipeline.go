@@ -40,6 +40,9 @@ type Config struct {
 	PublicURL    string            // "ssh://daeploy@host:2222", for hints and labels; "" = unknown
 
 	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env
+
+	Settings  Settings // nil = nothing is set for any app
+	NoNetwork bool     // builds have no network but their own loopback (S135)
 }
 
 // Limits bound a build. Where a default and a cap stand side by side, .daeploy

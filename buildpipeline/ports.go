@@ -89,6 +89,19 @@ type Journal interface {
 	LogTail(id daeploy.BuildID, n int) ([]string, error)
 }
 
+// Settings are what was set for the builds of an app, beside its source. An app
+// that is not there is NotFound. All methods may be called at the same time.
+type Settings interface {
+	// Variables are those of E8 (S61).
+	Variables(app daeploy.AppName) ([]daeploy.Variable, error)
+	// LendSecrets gives a build that begins the app's secrets by name, and
+	// remembers them until the build is final.
+	LendSecrets(id daeploy.BuildID) (map[string][]byte, error)
+	// LentSecrets gives what LendSecrets gave last, to a later daemon too, whatever
+	// was set meanwhile. Secrets that cannot be opened are an error of kind Config.
+	LentSecrets(id daeploy.BuildID) (map[string][]byte, error)
+}
+
 // Log is the one file that holds what a build said.
 type Log interface {
 	// Say appends lines of the daemon's own: ASCII, without line feeds inside one.

@@ -28,6 +28,9 @@ func (a *attempt) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.borrow(); err != nil {
+		return err
+	}
 	a.note.Limits, a.note.Timeout = a.limits(src.File)
 	a.note.Until = time.Now().Add(a.note.Timeout)
 	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)

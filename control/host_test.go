@@ -27,6 +27,9 @@ func ago(d time.Duration) time.Time { return now.Add(-d) }
 type host struct {
 	mu     sync.Mutex
 	keys   []daeploy.Key
+	vars   []daeploy.Variable // of blog
+	hidden []daeploy.Secret
+	values []string // that SetSecret was given
 	apps   []daeploy.App
 	builds []daeploy.Build // oldest first
 	images []daeploy.Image
@@ -107,6 +110,38 @@ func (h *host) CreateApp(_ context.Context, name daeploy.AppName) (daeploy.App, 
 func (h *host) DeleteApp(_ context.Context, name daeploy.AppName) error {
 	h.apps = slices.DeleteFunc(h.apps, func(a daeploy.App) bool { return a.Name == name })
 	return h.ask("DeleteApp", string(name))
+}
+
+func (h *host) Variables(app daeploy.AppName) ([]daeploy.Variable, error) {
+	return h.vars, h.ask("Variables", string(app))
+}
+
+func (h *host) SetVariables(app daeploy.AppName, list []daeploy.Variable) error {
+	h.vars = list
+	return h.ask("SetVariables", string(app))
+}
+
+func (h *host) UnsetVariables(app daeploy.AppName, names []string) error {
+	if !slices.Equal(names, []string{"LOG_LEVEL"}) {
+		return notFound(fmt.Sprintf("variable %q", names))
+	}
+	return h.ask("UnsetVariables", string(app))
+}
+
+func (h *host) Secrets(app daeploy.AppName) ([]daeploy.Secret, error) {
+	return h.hidden, h.ask("Secrets", string(app))
+}
+
+func (h *host) SetSecret(app daeploy.AppName, name string, value []byte) error {
+	h.values = append(h.values, name+"="+string(value))
+	return h.ask("SetSecret", string(app))
+}
+
+func (h *host) UnsetSecrets(app daeploy.AppName, names []string) error {
+	if !slices.Equal(names, []string{"token"}) {
+		return notFound(fmt.Sprintf("secret %q", names))
+	}
+	return h.ask("UnsetSecrets", string(app))
 }
 
 func (h *host) Build(id daeploy.BuildID) (daeploy.Build, error) {
@@ -274,6 +309,12 @@ func newHost() *host {
 			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("A", 43)), Name: "anna", Type: "ssh-ed25519", Public: "ssh-ed25519 AAAA", Apps: []daeploy.AppName{"blog"}, Added: ago(72 * time.Hour)},
 			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("B", 43)), Name: "root@host", Type: "ssh-rsa", Public: "ssh-rsa BBBB", Admin: true, Added: ago(30 * time.Second)},
 		},
+		vars: []daeploy.Variable{
+			{Name: "HTTPS_PROXY", Value: "http://anna:battery@proxy.example.org:3128", Persist: true, Set: ago(48 * time.Hour)},
+			{Name: "LOG_LEVEL", Value: "debug\n\x1b[2J", Set: ago(3 * time.Minute)},
+			{Name: "no_proxy", Value: "localhost", Set: ago(time.Minute)},
+		},
+		hidden: []daeploy.Secret{{Name: "npmrc", Size: 2048, Set: ago(3 * time.Minute)}, {Name: "token", Size: 21, Set: ago(time.Hour)}},
 		apps: []daeploy.App{
 			{Name: "blog", Branch: "main", Created: ago(100 * time.Hour), Builds: 18},
 			{Name: "empty", Created: ago(5 * time.Minute)},
@@ -322,7 +363,7 @@ func parseKey(text []byte) (daeploy.Key, error) {
 func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	t.Helper()
 	tree, err := control.New(control.Config{
-		Keys: h, Apps: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
+		Keys: h, Apps: h, Settings: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
 		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})

@@ -73,6 +73,21 @@ type keyJSON struct {
 	Added  *time.Time        `json:"added" doc:"when it was added"`
 }
 
+// variableJSON is a variable of an app's builds.
+type variableJSON struct {
+	Name    string     `json:"name" doc:"the variable"`
+	Value   string     `json:"value" doc:"what it is set to; a password in the URL of a proxy is \"redacted\""`
+	Persist bool       `json:"persist" doc:"it is in the images too"`
+	Set     *time.Time `json:"set" doc:"when it was set"`
+}
+
+// secretJSON is a secret of an app's builds. Its value is shown to nobody.
+type secretJSON struct {
+	Name string     `json:"name" doc:"the file below /run/secrets"`
+	Size int        `json:"size" doc:"bytes"`
+	Set  *time.Time `json:"set" doc:"when it was set"`
+}
+
 // imageJSON is an image on this host.
 type imageJSON struct {
 	Image   daeploy.ImageRef `json:"image" doc:"its full name"`

@@ -23,6 +23,9 @@ func TestFields(t *testing.T) {
 		app   = "name branch created builds last"
 		key   = "id name type public admin apps added"
 		image = "image digest size created build latest"
+
+		variable = "name value persist set"
+		secret   = "name size set"
 	)
 	tests := []struct {
 		words, fields string
@@ -40,6 +43,12 @@ func TestFields(t *testing.T) {
 		{"keys list --json", key, true},
 		{"keys add bob --app blog --json", key, false},
 		{"keys remove anna --json", key, false},
+		{"env blog --json", variable, true},
+		{"env list blog --json", variable, true},
+		{"env set blog A=1 --json", variable, true},
+		{"secrets blog --json", secret, true},
+		{"secrets list blog --json", secret, true},
+		{"secrets set blog token --json", secret, false},
 		{"images blog --json", image, true},
 		{"builders --json", image, true},
 		{"builders pull python --json", image, false},

@@ -35,6 +35,23 @@ type Apps interface {
 	DeleteApp(ctx context.Context, name daeploy.AppName) error
 }
 
+// Settings are what is set for the builds of an app. An app that is not there is
+// NotFound.
+type Settings interface {
+	// Variables lists by name.
+	Variables(app daeploy.AppName) ([]daeploy.Variable, error)
+	// SetVariables sets all or none.
+	SetVariables(app daeploy.AppName, list []daeploy.Variable) error
+	// UnsetVariables removes all or none.
+	UnsetVariables(app daeploy.AppName, names []string) error
+
+	// Secrets lists by name. Nobody can read a value.
+	Secrets(app daeploy.AppName) ([]daeploy.Secret, error)
+	SetSecret(app daeploy.AppName, name string, value []byte) error
+	// UnsetSecrets removes all or none.
+	UnsetSecrets(app daeploy.AppName, names []string) error
+}
+
 // History reads the records and logs of builds.
 type History interface {
 	// Build reads a record; Number 0 is the newest.

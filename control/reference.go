@@ -48,6 +48,8 @@ func objects() []object {
 		{"step", stepJSON{}},
 		{"app", appJSON{}},
 		{"key", keyJSON{}},
+		{"variable", variableJSON{}},
+		{"secret", secretJSON{}},
 		{"image", imageJSON{}},
 		{"builder", builderJSON{}},
 		{"status", Status{}},

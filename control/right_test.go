@@ -23,6 +23,14 @@ var rightRows = map[string]struct {
 	"apps create":     {"app", "apps create blog", 0},
 	"apps show":       {"app", "apps show blog", 0},
 	"apps delete":     {"app", "apps delete blog --yes", 0},
+	"env":             {"app", "env blog", 0},
+	"env list":        {"app", "env list blog", 0},
+	"env set":         {"app", "env set blog A=1", 0},
+	"env unset":       {"app", "env unset blog LOG_LEVEL", 0},
+	"secrets":         {"app", "secrets blog", 0},
+	"secrets list":    {"app", "secrets list blog", 0},
+	"secrets set":     {"app", "secrets set blog token", 0},
+	"secrets unset":   {"app", "secrets unset blog token", 0},
 	"builds":          {"app", "builds blog", 0},
 	"build":           {"app", "build blog/17", 0},
 	"logs":            {"app", "logs blog/17 -f", 0},
@@ -118,7 +126,8 @@ func trespass(h *host, apps []daeploy.AppName) string {
 			if !ok || !slices.Contains(apps, daeploy.AppName(app)) {
 				return a
 			}
-		case "App", "CreateApp", "DeleteApp", "Build", "CopyLog", "Cancel", "Position", "RunImage":
+		case "App", "CreateApp", "DeleteApp", "Build", "CopyLog", "Cancel", "Position", "RunImage",
+			"Variables", "SetVariables", "UnsetVariables", "Secrets", "SetSecret", "UnsetSecrets":
 			if !slices.Contains(apps, daeploy.AppName(subject)) {
 				return a
 			}
@@ -216,5 +225,30 @@ func TestFileArg(t *testing.T) {
 				t.Errorf("FileArg = %d, %t, want %d, %t", i, ok, tt.index, tt.ok)
 			}
 		})
+	}
+}
+
+// TestSecretsAreNotTold: P8. The value of a secret, wherever it was typed, is
+// neither in an answer nor in the audit trail, which has all else.
+func TestSecretsAreNotTold(t *testing.T) {
+	for line, stdin := range map[string]string{
+		"secrets set blog token":                 "correct horse battery",
+		"secrets set blog token --json":          "correct horse battery",
+		"secrets set blog token=battery":         "",
+		"secrets set blog token battery":         "",
+		"secrets set blog token --value battery": "",
+		"env set blog A=battery":                 "",
+	} {
+		h := newHost()
+		got := run(t, h, control.Call{Actor: anna, Stdin: strings.NewReader(stdin)}, line)
+		if strings.Contains(got.out+got.err+got.log, "battery") {
+			t.Errorf("%s: told:\n%s%s%s", line, got.out, got.err, got.log)
+		}
+		if want := `set" user=anna remote=192.0.2.7:4711 app=blog name=`; got.code == 0 && !strings.Contains(got.log, want) {
+			t.Errorf("%s: the audit trail has %q", line, got.log)
+		}
+		if stdin != "" && !slices.Equal(h.values, []string{"token=" + stdin}) {
+			t.Errorf("%s: stored %q", line, h.values)
+		}
 	}
 }

@@ -21,7 +21,7 @@ func (s *session) root() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		s.keys(), s.apps(),
+		s.keys(), s.apps(), s.env(), s.secrets(),
 		s.builds(), s.build(), s.logs(), s.cancel(), s.images(), s.run(),
 		s.builders(), s.dockerfile(), s.schema(), s.status(), s.version(), s.completion(), s.helpCommand(root),
 	)
@@ -38,6 +38,19 @@ func (s *session) group(name, short string, list *cobra.Command, more ...*cobra.
 	g.Flags().AddFlagSet(list.Flags())
 	g.AddCommand(list)
 	g.AddCommand(more...)
+	return g
+}
+
+// groupOf is a group whose list is of one app: alone it takes the app's name.
+func (s *session) groupOf(name, short string, list *cobra.Command, more ...*cobra.Command) *cobra.Command {
+	g := s.group(name, short, list, more...)
+	g.Use += " APP"
+	g.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return noCommand(cmd, args)
+		}
+		return words(1, 1)(cmd, args)
+	}
 	return g
 }
 

@@ -31,7 +31,8 @@ type config struct {
 	SSHAddr    string `toml:"ssh_addr"`
 	Containerd string `toml:"containerd"`
 	Namespace  string `toml:"namespace"`
-	Init       string `toml:"init"` // a static tini: process 1 of every container
+	SecretsDir string `toml:"secrets_dir"` // on a tmpfs
+	Init       string `toml:"init"`        // a static tini: process 1 of every container
 
 	// PublicAddress is what pushers call this host, "deploy.example.org:2222";
 	// it appears in hints and labels. Empty: the host's name and the SSH port.
@@ -85,10 +86,17 @@ type buildConfig struct {
 }
 
 type networkConfig struct {
+	Mode         string `toml:"mode"` // of builds: bridge or none (S135)
 	Bridge       string `toml:"bridge"`
 	Subnet       string `toml:"subnet"`
 	AllowPrivate bool   `toml:"allow_private"`
 }
+
+// The values of network.mode.
+const (
+	networkBridge = "bridge"
+	networkNone   = "none"
+)
 
 // proxyConfig is what builds are told of proxies (S75). No value of it may stand
 // in an error: it may hold a password.
@@ -135,7 +143,7 @@ func defaultConfig() config {
 	limits := buildpipeline.DefaultLimits(runtime.NumCPU())
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
-		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", Init: "/usr/bin/tini-static",
+		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", SecretsDir: "/run/daeploy/secrets", Init: "/usr/bin/tini-static",
 		PullPolicy: daeploy.PullIfMissing,
 		MaxBuilds:  runtime.NumCPU(), MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
@@ -147,7 +155,7 @@ func defaultConfig() config {
 			SaveArtifactsTimeout: duration(limits.SaveTimeout),
 			Artifacts:            bytes(limits.Artifacts.Bytes), ArtifactEntries: limits.Artifacts.Entries,
 		},
-		Network:  networkConfig{Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
+		Network:  networkConfig{Mode: networkBridge, Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
 		Registry: registryConfig{MaxImage: 20 << 30},
 	}
 }
@@ -178,7 +186,7 @@ func configError(err error) error {
 
 // check refuses values that cannot work, each with the name of its key.
 func (c *config) check() error {
-	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd, "init": c.Init} {
+	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd, "secrets_dir": c.SecretsDir, "init": c.Init} {
 		if !strings.HasPrefix(path, "/") {
 			return badValue(key, fmt.Sprintf("%q is not an absolute path", path))
 		}
@@ -193,6 +201,9 @@ func (c *config) check() error {
 	}
 	if key, problem := c.Proxy.fault(); key != "" {
 		return badValue(key, problem)
+	}
+	if c.Network.Mode != networkBridge && c.Network.Mode != networkNone {
+		return badValue("network.mode", fmt.Sprintf("%q is none of bridge, none", c.Network.Mode))
 	}
 	if c.DefaultBuilder != "" {
 		ref, err := daeploy.ParseImageRef(c.DefaultBuilder)
@@ -270,7 +281,7 @@ func (c *config) limits() buildpipeline.Limits {
 // program: runc calls it around each container that has a network.
 func (c *config) container(self, owner string, log *slog.Logger) container.Config {
 	return container.Config{
-		Address: c.Containerd, Namespace: c.Namespace, StateDir: c.StateDir, Owner: owner, Log: log, Init: c.Init,
+		Address: c.Containerd, Namespace: c.Namespace, StateDir: c.StateDir, SecretsDir: c.SecretsDir, Owner: owner, Log: log, Init: c.Init,
 		Hook: []string{self, "network-hook"},
 		Network: network.Config{
 			Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,

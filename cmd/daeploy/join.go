@@ -138,6 +138,20 @@ func (r runner) RunUsage(ctx context.Context, ref daeploy.ImageRef, out io.Write
 	})
 }
 
+// settings are what apps have set, as the commands see them.
+type settings struct {
+	*store.Store
+	containers *container.Engine
+}
+
+// SetSecret takes none that no build could get.
+func (s settings) SetSecret(app daeploy.AppName, name string, value []byte) error {
+	if err := s.containers.CheckSecrets(); err != nil {
+		return err
+	}
+	return s.Store.SetSecret(app, name, value)
+}
+
 // tree is the command tree as the doors see it.
 type tree struct{ *control.Tree }
 

@@ -18,11 +18,22 @@ func (c *config) registries() registry.Config {
 	if c.Registry.Credentials != "" {
 		out.Files = append(out.Files, c.Registry.Credentials)
 	}
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		file := filepath.Join(dir, "registry.json")
-		if _, err := os.Stat(file); err == nil {
-			out.Files = append(out.Files, file)
-		}
+	if file := credential("registry.json"); file != "" {
+		out.Files = append(out.Files, file)
 	}
 	return out
+}
+
+// credential is the file that systemd hands over under that name, "" if it does
+// not.
+func credential(name string) string {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return ""
+	}
+	file := filepath.Join(dir, name)
+	if _, err := os.Stat(file); err != nil {
+		return ""
+	}
+	return file
 }

@@ -37,11 +37,14 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 
 	// What lasts.
-	records, err := store.Open(ctx, store.Config{Dir: c.StateDir, Log: log, Verify: verifyBy(self)})
+	records, err := store.Open(ctx, store.Config{Dir: c.StateDir, Log: log, Verify: verifyBy(self), SecretsKey: credential("secrets.key")})
 	if err != nil {
 		return err
 	}
 	defer closing(log, "database", records)
+	if err := records.CheckSecrets(); err != nil {
+		log.Error("builds of apps with secrets will fail", "err", err)
+	}
 	repositories, err := gitreceive.OpenRepositories(ctx, filepath.Join(c.StateDir, "repositories"), "", log)
 	if err != nil {
 		return err
@@ -78,6 +81,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 		Submodules: c.submodules(repositories),
+		Settings: records, NoNetwork: c.Network.Mode == networkNone,
 	})
 	if err != nil {
 		return err
@@ -90,7 +94,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	apps := apps{records, repositories, containers, pipeline}
 	commands, err := control.New(control.Config{
-		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: runner{containers},
+		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: runner{containers}, Settings: settings{records, containers},
 		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
