@@ -141,6 +141,9 @@ func OperatorEnv(c Config) (env map[string]string, hidden []string) {
 	return p.operatorEnv("blog"), p.hidden("blog")
 }
 
+// Spellings are the texts that a secret is looked for by.
+var Spellings = spellings
+
 // Web tells where scripts of this URL come from under these prefixes, or why not.
 func Web(prefixes []string, at string) (from string, err error) {
 	p, err := ParseURLPrefixes(prefixes)

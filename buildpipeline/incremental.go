@@ -257,7 +257,7 @@ func (s *saver) run(ctx context.Context) (daeploy.Restored, error) {
 		}
 		done <- err
 	}()
-	said := &messages{log: s.log, masker: newMasker(s.hidden(s.Build.ID.App)), left: s.Limits.LogBytes / 4, stop: stop}
+	said := &messages{log: s.log, masker: newMasker(s.redactions()), left: s.Limits.LogBytes / 4, stop: stop}
 	exit, err := s.ws.Run(ctx, s.process, in, said)
 	said.finish()
 	switch {

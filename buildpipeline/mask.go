@@ -14,10 +14,10 @@ const redacted = "redacted"
 // cut, and it keeps no state but the bytes it holds back: a new masker that
 // begins with those goes on as the old one would have.
 type masker struct {
-	texts  [][]byte // longest first
-	begins [256]bool
-	held   []byte // what may be the beginning of a text, always less than the longest
-	out    []byte
+	texts [256][][]byte // by their first byte, longest first
+	any   bool
+	held  []byte // what may be the beginning of a text, always less than the longest
+	out   []byte
 }
 
 // newMasker takes texts of 1 to daeploy.OutputKept bytes.
@@ -25,18 +25,20 @@ func newMasker(texts []string) *masker {
 	m := &masker{}
 	for _, t := range texts {
 		if t != "" {
-			m.texts = append(m.texts, []byte(t))
-			m.begins[t[0]] = true
+			m.texts[t[0]] = append(m.texts[t[0]], []byte(t))
+			m.any = true
 		}
 	}
-	slices.SortStableFunc(m.texts, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) })
+	for _, texts := range m.texts {
+		slices.SortStableFunc(texts, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) })
+	}
 	return m
 }
 
 // next masks what was held back and p. The last held bytes are not in masked
 // yet; masked is valid until the next call.
 func (m *masker) next(p []byte) (masked []byte, held int) {
-	if len(m.texts) == 0 {
+	if !m.any {
 		return p, 0
 	}
 	return m.mask(p, false)
@@ -53,7 +55,7 @@ func (m *masker) mask(p []byte, last bool) (masked []byte, held int) {
 	m.out = m.out[:0]
 	from := 0 // what lies before is in out
 	for i := 0; i < len(text); i++ {
-		if !m.begins[text[i]] {
+		if m.texts[text[i]] == nil {
 			continue
 		}
 		n, more := m.match(text[i:])
@@ -76,7 +78,7 @@ func (m *masker) mask(p []byte, last bool) (masked []byte, held int) {
 // match gives the length of the longest text at the beginning of b, and whether
 // a longer one might be there if b went on.
 func (m *masker) match(b []byte) (n int, more bool) {
-	for _, t := range m.texts {
+	for _, t := range m.texts[b[0]] {
 		if len(t) > len(b) {
 			more = more || bytes.HasPrefix(t, b)
 		} else if bytes.HasPrefix(b, t) {

@@ -41,20 +41,26 @@ func (p *Pipeline) operatorEnv(app daeploy.AppName) map[string]string {
 func (p *Pipeline) hidden(app daeploy.AppName) []string {
 	var texts []string
 	for name, value := range p.operatorEnv(app) {
-		if strings.Contains(strings.ToLower(name), "proxy") && !strings.EqualFold(name, "GOPROXY") {
-			texts = append(texts, credentials(value)...)
-			continue
-		}
-		// A variable may hold several URLs, as GOPROXY does.
-		for part := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == '|' || r == ' ' }) {
-			if scheme, rest, found := strings.Cut(part, "://"); found {
-				authority, _, _ := strings.Cut(rest, "/")
-				texts = append(texts, credentials(scheme+"://"+authority)...)
-			}
-		}
+		texts = append(texts, passwords(name, value)...)
 	}
 	slices.Sort(texts)
 	return slices.Compact(texts)
+}
+
+// passwords are what is to be hidden of a variable: the credentials of a proxy,
+// or those in any URL.
+func passwords(name, value string) (texts []string) {
+	if strings.Contains(strings.ToLower(name), "proxy") && !strings.EqualFold(name, "GOPROXY") {
+		return credentials(value)
+	}
+	// A variable may hold several URLs, as GOPROXY does.
+	for part := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == '|' || r == ' ' }) {
+		if scheme, rest, found := strings.Cut(part, "://"); found {
+			authority, _, _ := strings.Cut(rest, "/")
+			texts = append(texts, credentials(scheme+"://"+authority)...)
+		}
+	}
+	return texts
 }
 
 // leastAlone is how long a password or a user without one must be to be hidden

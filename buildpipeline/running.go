@@ -75,7 +75,7 @@ func (a *attempt) follow(ctx context.Context, r running) (daeploy.Exit, error) {
 	left := a.Limits.LogBytes - a.log.OutputBytes()
 	// A power cut may have taken the end of the log: what is lost is read again.
 	from := max(0, a.log.OutputEnd()-r.before)
-	masked := &maskedLog{log: a.log, masker: newMasker(a.hidden(a.Build.ID.App))}
+	masked := &maskedLog{log: a.log, masker: newMasker(a.redactions())}
 	exit, err := r.ws.Wait(ctx, a.note.Limits, from, func(p []byte, end int64) error {
 		silence.Reset(a.Limits.Silence)
 		if left -= int64(len(p)); left < 0 {

@@ -15,6 +15,20 @@ func (a *attempt) borrow() error {
 	if a.Settings == nil {
 		return nil
 	}
+	if err := a.readVariables(); err != nil {
+		return err
+	}
+	var err error
+	if a.settings.secrets, err = a.Settings.LendSecrets(a.Build.ID); err != nil {
+		return err
+	}
+	if n := len(a.settings.secrets); n > 0 {
+		return a.log.Say(begin("secrets", count(n, "file")+" in /run/secrets"))
+	}
+	return nil
+}
+
+func (a *attempt) readVariables() error {
 	list, err := a.Settings.Variables(a.Build.ID.App)
 	if err != nil {
 		return fmt.Errorf("read the variables of %s: %w", a.Build.ID.App, err)
@@ -26,19 +40,17 @@ func (a *attempt) borrow() error {
 			a.settings.kept[v.Name] = v.Value
 		}
 	}
-	if a.settings.secrets, err = a.Settings.LendSecrets(a.Build.ID); err != nil {
-		return err
-	}
-	if n := len(a.settings.secrets); n > 0 {
-		return a.log.Say(begin("secrets", count(n, "file")+" in /run/secrets"))
-	}
 	return nil
 }
 
-// recall gets the secrets that an earlier daemon has given to the build.
+// recall gets what a daemon must not show that takes the build up: the secrets
+// that an earlier one gave, and the credentials in variables.
 func (a *attempt) recall() (err error) {
 	if a.Settings == nil {
 		return nil
+	}
+	if err := a.readVariables(); err != nil {
+		return err
 	}
 	a.settings.secrets, err = a.Settings.LentSecrets(a.Build.ID)
 	return err

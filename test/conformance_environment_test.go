@@ -136,7 +136,7 @@ func caseSecret(c *trial) {
 	r := c.app("b1", script(".s2i/bin/assemble", "#!/bin/sh\nls -ln /run/secrets/token | cut -c1-10\ncat /run/secrets/token\n"))
 	_, err := r.s.ask("apps", "create", r.app)
 	c.must(err)
-	_, err = r.s.ask("secrets", "set", r.app, "token="+hidden)
+	_, err = r.s.give(hidden, "secrets", "set", r.app, "token")
 	c.must(err)
 	b := r.push()
 	c.keeps(b, hidden)

@@ -121,7 +121,7 @@ var limitCases = []conformanceCase{
 	{46, "the network as it is; none; the host's loopback listener", "S135", []part{
 		{"default", caseNetwork},
 		{"none", func(c *trial) {
-			c.with("network_mode = \"none\"\n", "")
+			c.with("", "[network]\nmode = \"none\"\n")
 			b := c.app("b1", script(".s2i/bin/assemble", "#!/bin/sh\nip -o link | grep -v ' lo:' || echo alone\n")).push()
 			b.succeeds()
 			c.prints(b.raw(), "alone")

@@ -130,6 +130,20 @@ func (c *crash) do(name string, step func() error) error {
 	return daeploy.ErrShutdown
 }
 
+// checkSecrets: S74, S76. The scripts had the secret, and nothing else has it.
+func (b *bench) checkSecrets(t *testing.T, d *daemon, id daeploy.BuildID, log string) {
+	t.Helper()
+	want := map[string]int{"| mine: redacted\n": 1, "| mine, too: redacted\n": b.ticks/5 - 1, crashSecret: 0}
+	for text, n := range want {
+		if got := strings.Count(log, text); got != n {
+			t.Errorf("the log has %d times %q, want %d:\n%s", got, text, n, log)
+		}
+	}
+	if lent, err := d.store.LentSecrets(id); err != nil || len(lent) > 0 {
+		t.Errorf("the build is over and still has %d secrets (%v)", len(lent), err)
+	}
+}
+
 // unsettled tells whether what failed is a step that is not tried again.
 func (c *crash) unsettled() bool {
 	c.mu.Lock()
@@ -153,6 +167,9 @@ type bench struct {
 	fake   *containertest.Fake
 	ticks  int // that a whole build prints
 }
+
+// crashSecret is the app's secret (S74).
+const crashSecret = "battery-staple"
 
 // madeBy is what the last script leaves of labels (S120).
 const madeBy = `{"labels":[{"made.by":"script"}]}`
@@ -178,6 +195,7 @@ func newBench(t *testing.T, appFile string) *bench {
 		for _, part := range []string{"a sec", "ret-wo", "rd\na sec"} { // S76
 			io.WriteString(r.Out, part)
 		}
+		fmt.Fprintf(r.Out, "\nmine: %s\n", r.Process.Secrets["token"])
 		err := errors.Join(
 			os.WriteFile(filepath.Join(r.Cache, "package"), []byte("fetched"), 0o644),
 			r.Root.Put("/app/made", daeploy.File{Mode: 0o644}, strings.NewReader("made")),
@@ -245,6 +263,7 @@ func (b *bench) addRuntime(t *testing.T) {
 			fmt.Fprintln(r.Out, err)
 			return 1
 		}
+		fmt.Fprintf(r.Out, "mine, too: %s\n", r.Process.Secrets["token"])
 		for i := range 5 {
 			fmt.Fprintf(r.Out, "tick %d\n", i+6)
 		}
@@ -276,7 +295,8 @@ func (b *bench) start(t *testing.T, c *crash) *daemon {
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
 		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: crashEngine{b.fake, c}, Log: log, Version: "test",
 		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
-		Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
+		Settings: crashJournal{d.store, c},
+		Proxies:  buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -425,6 +445,9 @@ func (b *bench) firstPush(t *testing.T, c *crash) (*daemon, daeploy.Push) {
 	if _, err := first.store.CreateApp("blog"); err != nil {
 		t.Fatal(err)
 	}
+	if err := first.store.SetSecret("blog", "token", []byte(crashSecret)); err != nil {
+		t.Fatal(err)
+	}
 	return first, daeploy.Push{
 		App: "blog", By: daeploy.Actor{Name: "anna", Admin: true},
 		Commands: []daeploy.Command{{RefUpdate: daeploy.RefUpdate{Ref: "refs/heads/main", New: b.commit}, Target: b.commit}},
@@ -498,9 +521,10 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 			t.Errorf("the log has %d times tick %d:\n%s", n, i+1, &text)
 		}
 	}
-	if n := strings.Count(text.String(), "| a redacted\n"); n != 1 || strings.Count(text.String(), "| a sec\n") != 1 || strings.Contains(text.String(), "secret") {
+	if n := strings.Count(text.String(), "| a redacted\n"); n != 1 || strings.Count(text.String(), "| a sec\n") != 1 || strings.Contains(text.String(), "ret-wo") {
 		t.Errorf("the log has %d masked lines:\n%s", n, &text)
 	}
+	b.checkSecrets(t, d, builds[0].ID, text.String())
 	err = within(5*time.Second, func() error {
 		left, err := b.fake.Leftovers(t.Context())
 		if err == nil && len(left) > 0 {
@@ -574,6 +598,14 @@ func (j crashJournal) UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build
 		return err
 	})
 	return b, err
+}
+
+func (j crashJournal) LendSecrets(id daeploy.BuildID) (secrets map[string][]byte, err error) {
+	err = j.c.do("lend secrets", func() error {
+		secrets, err = j.Store.LendSecrets(id)
+		return err
+	})
+	return secrets, err
 }
 
 func (j crashJournal) Settle(id daeploy.BuildID) error {

@@ -13,7 +13,7 @@ import (
 // residue looks for what builds and pushes should not have left (P4,
 // faults.md section 4).
 func (s *story) residue() error {
-	return errors.Join(s.residueInContainerd(), s.residueInState(), s.residueInRepositories())
+	return errors.Join(s.residueInContainerd(), s.residueInState(), s.residueInRepositories(), s.residueOfSecrets())
 }
 
 func (s *story) residueInContainerd() error {
@@ -54,6 +54,16 @@ func (s *story) residueInState() error {
 		}
 	}
 	return all
+}
+
+// residueOfSecrets looks at the host's tmpfs, where a secret is for the moment of
+// a container's start.
+func (s *story) residueOfSecrets() error {
+	left, err := filepath.Glob(filepath.Join(s.secrets, "*", "*"))
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("secrets are left: %q", left)
+	}
+	return err
 }
 
 func (s *story) residueInRepositories() error {

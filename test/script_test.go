@@ -23,7 +23,8 @@ import (
 // TestScript runs the stories of script/. Their words, besides those of
 // testscript itself:
 //
-//	serve [-c FILE]         start the daemon; FILE, with $NAMEs filled in, is added to its configuration
+//	serve [-c FILE]         start the daemon; FILE, with $NAMEs filled in, is added to its configuration;
+//	                        keys of [network] must be the first table there
 //	daemon WORD...          run the program itself, in the foreground
 //	halt, kill9             end it politely, or at once ("stop" is testscript's own: it ends the story)
 //	containerd own|stop|start
@@ -60,6 +61,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("GIT_CONFIG_GLOBAL", config)
 			env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 			env.Setenv("LC_ALL", "C")
+			env.Setenv("SECRETS", s.secrets)
 			env.Defer(s.close)
 			return os.WriteFile(config, []byte("[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n[protocol \"file\"]\nallow = always\n"), 0o600)
 		},

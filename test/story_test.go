@@ -39,6 +39,7 @@ type story struct {
 	background     map[string]*followed // pushes that go on
 	registry       *containertest.Distribution
 	githost        *githost
+	secrets        string // directory on a tmpfs
 }
 
 // followed is a command in the background.
@@ -50,7 +51,7 @@ type followed struct {
 var stories atomic.Int64
 
 func newStory(t testing.TB, work string) *story {
-	return &story{TB: t, work: work, number: stories.Add(1), containerd: shared, defaultBuilder: "daeploy.local/builders/test:1", background: map[string]*followed{}}
+	return &story{TB: t, work: work, secrets: containertest.TmpfsDir(t), number: stories.Add(1), containerd: shared, defaultBuilder: "daeploy.local/builders/test:1", background: map[string]*followed{}}
 }
 
 func (s *story) path(names ...string) string {
@@ -64,6 +65,7 @@ const configText = `
 state_dir = %q
 socket = %q
 ssh_addr = "127.0.0.1:0"
+secrets_dir = %q
 containerd = %q
 namespace = %q
 default_builder = %q
@@ -92,9 +94,9 @@ var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+)`)
 func (s *story) serve(more string) error {
 	top, tables := more, ""
 	if first := strings.Index("\n"+more, "\n["); first >= 0 {
-		top, tables = more[:first], more[first:]
+		top, tables = more[:first], strings.TrimPrefix(more[first:], "[network]\n") // which goes on with ours
 	}
-	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.containerd.Address, s.namespace(), s.defaultBuilder, s.caLine()+"\n"+top, s.number, s.number, tables)
+	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.secrets, s.containerd.Address, s.namespace(), s.defaultBuilder, s.caLine()+"\n"+top, s.number, s.number, tables)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -268,10 +270,13 @@ func (s *story) makeKey(name string) error {
 }
 
 // ask runs a command of the local client.
-func (s *story) ask(words ...string) (string, error) {
+func (s *story) ask(words ...string) (string, error) { return s.give("", words...) }
+
+// give runs one that reads its standard input.
+func (s *story) give(stdin string, words ...string) (string, error) {
 	cmd := exec.Command(program, append([]string{"--socket", s.path("daeploy.sock")}, words...)...)
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("daeploy %s: %w\n%s", strings.Join(words, " "), err, errs.String())
 	}

@@ -81,7 +81,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 		Submodules: c.submodules(repositories),
-		Settings: records, NoNetwork: c.Network.Mode == networkNone,
+		Settings:   records, NoNetwork: c.Network.Mode == networkNone,
 	})
 	if err != nil {
 		return err
