@@ -130,8 +130,10 @@ func TestCredentials(t *testing.T) {
 func TestOperatorEnv(t *testing.T) {
 	env, hidden := buildpipeline.OperatorEnv(buildpipeline.Config{
 		Proxies: buildpipeline.Proxies{HTTP: "http://proxy:1", HTTPS: "http://u:secret@proxy:2", No: "localhost"},
-		Env: map[string]string{"https_proxy": "http://other:3", "My_Proxy_URL": "http://v:hidden@p", "OTHER": "http://w:shown@p",
-			"GOPROXY": "https://go:mirror1@g/x@v1,direct|https://h", "PIP_INDEX_URL": "https://pip:mirror2@p/simple@1"},
+		Env: map[string]string{
+			"https_proxy": "http://other:3", "My_Proxy_URL": "http://v:hidden@p", "OTHER": "http://w:shown@p",
+			"GOPROXY": "https://go:mirror1@g/x@v1,direct|https://h", "PIP_INDEX_URL": "https://pip:mirror2@p/simple@1",
+		},
 		AppEnv: map[daeploy.AppName]map[string]string{
 			"blog": {"ALL_PROXY": "http://x:blogs@p", "OTHER": "blog"}, "shop": {"ALL_PROXY": "http://y:shops@p"},
 		},
