@@ -105,7 +105,11 @@ func (t *transfer) push(ctx context.Context, free func()) (*conversation, error)
 	// must end by itself, so that it removes its files (F5, F6).
 	defer context.AfterFunc(ctx, func() {
 		f.fail(context.Cause(ctx))
-		pipes.wake()
+		if errors.Is(context.Cause(ctx), daeploy.ErrShutdown) {
+			pipes.wake(lastWords) // the pusher is there, and is to read how to come back
+			return
+		}
+		pipes.wake(0)
 	})()
 	go f.send(tap.copy)
 	f.pumps.Go(func() {
@@ -168,9 +172,13 @@ func newHookPipes() (*hookPipes, error) {
 	return p, nil
 }
 
-// wake ends a write to the log that waits for a pusher who is gone.
-func (p *hookPipes) wake() {
-	_ = p.log.SetWriteDeadline(time.Now()) // an error: it is closed already
+// lastWords is how long a daemon that stops waits for a pusher to read them.
+const lastWords = time.Second
+
+// wake ends a write to the log that waits for a pusher who is gone, or will have
+// waited by then.
+func (p *hookPipes) wake(in time.Duration) {
+	_ = p.log.SetWriteDeadline(time.Now().Add(in)) // an error: it is closed already
 }
 
 // close ends the hook: nobody listens to it or will answer it any more. It may

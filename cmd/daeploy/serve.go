@@ -109,6 +109,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 
+	stop := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pipeline.Run(ctx) })
 	group.Go(func() error { return front.Run(ctx) })
@@ -122,7 +123,11 @@ func serve(ctx context.Context, words []string, std streams) error {
 		<-ctx.Done()
 		return systemd.Stopping()
 	})
-	return group.Wait()
+	err = group.Wait()
+	if stop.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was asked to stop while it still began
+	}
+	return err
 }
 
 // serveConfig reads the flags and the file: a flag wins over the file, the
