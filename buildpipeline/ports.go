@@ -251,7 +251,8 @@ type Workspace interface {
 	// TrimCache ends the build's use of the app's package cache (Process.Cache): it
 	// is dropped whole if it holds more than that many bytes on disk or entries,
 	// and detail has numbers then. It can be repeated, and a build that has no cache
-	// has nothing to trim. What a build does not trim, the next one drops.
+	// has nothing to trim. What a build does not trim, the next one drops, and a
+	// cache that was in use when the host went down is dropped without detail.
 	TrimCache(ctx context.Context, bytes, inodes int64) (detail string, err error)
 
 	// Commit removes the container, reads the rootfs's changes as a layer on top

@@ -15,12 +15,15 @@ import (
 
 // caches are the apps' package caches. The runtime mounts them by path, in the
 // mount namespace of the host.
-func (e *Engine) caches() cache.Store { return cache.In(filepath.Join(e.cfg.StateDir, "cache")) }
+func (e *Engine) caches() cache.Store {
+	return cache.In(filepath.Join(e.cfg.StateDir, "cache"), bootID)
+}
 
 // TrimCache ends the build's use of its app's package cache: it is dropped whole
 // if it holds more than that many bytes on disk or entries. detail then has
-// numbers, such as "2.2 GiB of 2 GiB". It can be repeated; a build without a
-// cache has nothing to trim.
+// numbers, such as "2.2 GiB of 2 GiB". It is dropped without a word if the host
+// went down while it was in use. It can be repeated; a build without a cache has
+// nothing to trim.
 func (w *Workspace) TrimCache(ctx context.Context, bytes, inodes int64) (detail string, err error) {
 	use, dropped, err := w.engine.caches().Close(ctx, w.id, bytes, inodes)
 	switch {
@@ -30,8 +33,10 @@ func (w *Workspace) TrimCache(ctx context.Context, bytes, inodes int64) (detail 
 		return fmt.Sprintf("%s of %s", size(use.Bytes), size(bytes)), nil
 	case use.Inodes > inodes:
 		return fmt.Sprintf("%d of %d files", use.Inodes, inodes), nil
+	case use.Deep:
+		return "directories nested too deep", nil
 	}
-	return "directories nested too deep", nil
+	return "", nil
 }
 
 // DropCache removes an app's package cache; none is fine.

@@ -31,10 +31,14 @@ const (
 
 // Store is the directory of all caches. Methods for different apps may be
 // called at the same time; an app has one build at a time.
-type Store struct{ dir string }
+type Store struct {
+	dir  string
+	boot func() (string, error)
+}
 
-// In gives the store in dir, which is made when the first cache is.
-func In(dir string) Store { return Store{dir} }
+// In gives the store in dir, which is made when the first cache is. boot names
+// the present boot of the host.
+func In(dir string, boot func() (string, error)) Store { return Store{dir, boot} }
 
 // record tells whose a cache is. It is written last when one is made, so that
 // a directory without a record that can be read is none.
@@ -43,6 +47,7 @@ type record struct {
 	Owner daeploy.Owner   `json:"owner"`
 	Build daeploy.BuildID `json:"build"` // the last one that mounted it
 	Open  bool            `json:"open"`  // that build has not ended yet
+	Boot  string          `json:"boot"`  // of the host, in which it mounted it
 
 	// What it held when the build before ended.
 	Bytes  int64 `json:"bytes"`
@@ -51,14 +56,19 @@ type record struct {
 
 // Open gives the directory to be mounted in a build. What was made for another
 // c.For or another user goes first, and so does what a build left whose end
-// nobody saw.
+// nobody saw, or that ran when the host went down.
 func (s Store) Open(id daeploy.BuildID, c daeploy.Cache, owner daeploy.Owner) (string, error) {
 	old, err := s.read(id.App)
 	if err != nil {
 		return "", err
 	}
-	r := record{For: c.For, Owner: owner, Build: id, Open: true}
-	if old != nil && !c.Clean && old.For == r.For && old.Owner == owner && (!old.Open || old.Build == id) {
+	boot, err := s.boot()
+	if err != nil {
+		return "", err
+	}
+	r := record{For: c.For, Owner: owner, Build: id, Open: true, Boot: boot}
+	whole := old != nil && (!old.Open || old.Build == id && old.Boot == boot)
+	if whole && !c.Clean && old.For == r.For && old.Owner == owner {
 		r.Bytes, r.Inodes = old.Bytes, old.Inodes
 		return s.files(id.App), s.write(r)
 	}
@@ -96,11 +106,20 @@ func (m *Mounted) Grown(ctx context.Context) (rootfs.Usage, error) {
 
 // Close counts the cache at the build's end and drops it whole if it holds more
 // than that many bytes on disk or entries, or nests directories too deep to be
-// counted. It can be repeated; a build that has no cache has nothing to close.
+// counted. A cache that was open when the host went down is dropped uncounted:
+// files may be torn in it. Close can be repeated; a build that has no cache has
+// nothing to close.
 func (s Store) Close(ctx context.Context, id daeploy.BuildID, bytes, inodes int64) (use rootfs.Usage, dropped bool, err error) {
 	r, err := s.read(id.App)
 	if err != nil || r == nil || r.Build != id {
 		return use, false, err
+	}
+	boot, err := s.boot()
+	if err != nil {
+		return use, false, err
+	}
+	if r.Open && r.Boot != boot {
+		return use, true, s.discard(id.App)
 	}
 	if use, err = rootfs.Measure(ctx, s.files(id.App)); err != nil {
 		return use, false, fmt.Errorf("count the package cache of %s: %w", id.App, err)

@@ -32,7 +32,12 @@ func newStore(t *testing.T) (s cache.Store, dir string) {
 		t.Fatal("this test gives files away: it wants root")
 	}
 	dir = filepath.Join(t.TempDir(), "cache")
-	return cache.In(dir), dir
+	return inBoot(dir, "first"), dir
+}
+
+// inBoot is the store after a boot of the host.
+func inBoot(dir, boot string) cache.Store {
+	return cache.In(dir, func() (string, error) { return boot, nil })
 }
 
 func open(t *testing.T, s cache.Store, id daeploy.BuildID) string {
@@ -126,6 +131,60 @@ func TestUnclosed(t *testing.T) {
 	}
 	if _, dropped, err := s.Close(t.Context(), build(1), 0, 0); dropped || err != nil {
 		t.Errorf("Close by a build that has no cache any more: %v, %v", dropped, err)
+	}
+}
+
+// What was open when the host went down may be torn: neither the build that goes
+// on nor the one that begins again keeps it. What was closed before is kept.
+func TestBoot(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before, after func(s cache.Store) error
+		want          []string
+	}{
+		"ended after it": {
+			after: func(s cache.Store) error {
+				use, dropped, err := s.Close(t.Context(), build(1), maxBytes, maxFiles)
+				if !dropped || use.Bytes > 0 {
+					t.Errorf("Close = %+v, dropped %v; want it dropped uncounted", use, dropped)
+				}
+				return err
+			},
+			want: []string{},
+		},
+		"begins again after it": {
+			after: func(s cache.Store) error {
+				if got := names(t, open(t, s, build(1))); len(got) > 0 {
+					t.Errorf("the same build finds %q", got)
+				}
+				_, _, err := s.Close(t.Context(), build(1), maxBytes, maxFiles)
+				return err
+			},
+			want: []string{},
+		},
+		"ended before it": {
+			before: func(s cache.Store) error {
+				_, _, err := s.Close(t.Context(), build(1), maxBytes, maxFiles)
+				return err
+			},
+			after: func(s cache.Store) error { // as a daemon does that saw no answer
+				_, _, err := s.Close(t.Context(), build(1), maxBytes, maxFiles)
+				return err
+			},
+			want: []string{"old"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newStore(t)
+			write(t, filepath.Join(open(t, s, build(1)), "old"))
+			if tt.before != nil {
+				must(t, tt.before(s))
+			}
+			next := inBoot(dir, "second")
+			must(t, tt.after(next))
+			if diff := cmp.Diff(tt.want, names(t, open(t, next, build(2)))); diff != "" {
+				t.Errorf("the next build finds (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

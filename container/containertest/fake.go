@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/daeploy/daeploy"
@@ -39,6 +40,7 @@ type Fake struct {
 	images map[daeploy.ImageRef]fakeImage
 	boxes  map[daeploy.BuildID]*fakeBox
 	layers int
+	boots  atomic.Int32 // of the host
 }
 
 // Program is a script: it returns the exit status. Its ctx ends when the
@@ -423,11 +425,13 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 // StoreLayer has nothing to do: the fake has no content store.
 func (w *fakeWorkspace) StoreLayer(context.Context, daeploy.ImageRef) error { return w.fake.Down }
 
-func (f *Fake) caches() cache.Store { return cache.In(filepath.Join(f.dir, "cache")) }
+func (f *Fake) caches() cache.Store {
+	return cache.In(filepath.Join(f.dir, "cache"), func() (string, error) { return fmt.Sprint(f.boots.Load()), nil })
+}
 
 func (w *fakeWorkspace) TrimCache(ctx context.Context, bytes, inodes int64) (string, error) {
 	use, dropped, err := w.fake.caches().Close(ctx, w.id, bytes, inodes)
-	if err != nil || !dropped {
+	if err != nil || !dropped || use == (rootfs.Usage{}) {
 		return "", err
 	}
 	return fmt.Sprintf("%d bytes of %d, %d files of %d", use.Bytes, bytes, use.Inodes, inodes), nil

@@ -27,6 +27,7 @@ func (f *Fake) OpenRuntime(_ context.Context, id daeploy.BuildID) (Workspace, er
 func (f *Fake) Reboot() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.boots.Add(1)
 	for _, box := range f.boxes {
 		for _, b := range []*fakeBox{box, box.runtime} {
 			if b == nil || b.proc == nil {
