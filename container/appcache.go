@@ -64,6 +64,15 @@ func (w *Workspace) mountCache(s *sandbox, t *rootfs.Tree, c daeploy.Cache) (err
 	return err
 }
 
+// mountedCache is the package cache of this workspace's process, or nil: of a
+// build's workspaces only the first has one.
+func (w *Workspace) mountedCache() (*cache.Mounted, error) {
+	if w.name != w.id.Host() {
+		return nil, nil
+	}
+	return w.engine.caches().Find(w.id)
+}
+
 // lookAtCache says what is wrong on the disk of the package cache, or "": it may
 // be another than that of containerd.
 func (d *diskWatch) lookAtCache() string {

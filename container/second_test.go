@@ -44,6 +44,20 @@ func TestCarryLeavesReserve(t *testing.T) {
 	}
 }
 
+// What assemble has put into the package cache is not assemble-runtime's: that
+// has none.
+func TestSecondHasNoCache(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	second := secondOf(t, e, base)
+	run(t, w, withCache("dd if=/dev/zero of=/var/cache/app/new bs=1M count=20 2>/dev/null"))
+	p := script("echo finished")
+	p.Limits = daeploy.Limits{Disk: 16 << 20}
+	if out, exit := run(t, second, p); exit.Limit != "" || out != "finished\n" {
+		t.Errorf("in the second: %q, %+v", out, exit)
+	}
+}
+
 // secondOf opens the second workspace of the newest build and prepares it.
 func secondOf(t *testing.T, e *container.Engine, base daeploy.Image) *container.Workspace {
 	t.Helper()

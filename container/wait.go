@@ -40,7 +40,7 @@ func (w *Workspace) Wait(ctx context.Context, limits daeploy.Limits, from int64,
 		return daeploy.Exit{}, fmt.Errorf("follow output of %s: %w", w.id, err)
 	}
 	defer file.Close()
-	mounted, err := w.engine.caches().Find(w.id)
+	mounted, err := w.mountedCache()
 	if err != nil {
 		return daeploy.Exit{}, err
 	}
