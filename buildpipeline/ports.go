@@ -245,7 +245,8 @@ type Workspace interface {
 	// the error is out's, or ctx's cause. With the cause daeploy.ErrShutdown the
 	// process is left alone. The last daeploy.OutputKept bytes handed over can be
 	// asked for again, by a later from. An error of kind Unavailable means containerd was
-	// away for too long, NotFound that the process vanished.
+	// away for too long, NotFound that the process vanished, or that the host went
+	// down after its success, so that the rootfs is not to be read.
 	Wait(ctx context.Context, limits daeploy.Limits, from int64, out func(p []byte, end int64) error) (daeploy.Exit, error)
 
 	// TrimCache ends the build's use of the app's package cache (Process.Cache): it

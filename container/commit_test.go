@@ -105,6 +105,35 @@ func TestCommitAfterBoot(t *testing.T) {
 	}
 }
 
+// What a script wrote that succeeded before the host went down is not to be
+// used; how one failed is still known.
+func TestWaitAfterBoot(t *testing.T) {
+	for name, tt := range map[string]struct {
+		script string
+		lost   bool
+	}{"success": {"echo x >/x", true}, "failure": {"exit 3", false}} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t)
+			w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+			p := script(tt.script)
+			must(t, w.Start(t.Context(), p))
+			wait := func() (daeploy.Exit, error) {
+				return w.Wait(t.Context(), p.Limits, 0, func([]byte, int64) error { return nil })
+			}
+			first, err := wait()
+			must(t, err)
+			c, err := client(t).LoadContainer(t.Context(), daeploy.BuildID{App: "blog", Number: builds.Load()}.Host())
+			must(t, err)
+			_, err = c.SetLabels(t.Context(), map[string]string{"daeploy.io/boot": "an earlier one"})
+			must(t, err)
+			exit, err := wait()
+			if tt.lost && daeploy.KindOf(err) != daeploy.NotFound || !tt.lost && (err != nil || exit != first) {
+				t.Errorf("Wait after a boot: %+v, %v", exit, err)
+			}
+		})
+	}
+}
+
 // F110: the same changes twice share everything.
 func TestSameTreeTwice(t *testing.T) {
 	e := newEngine(t)

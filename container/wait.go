@@ -248,6 +248,8 @@ func (b *box) await(ctx context.Context) ended {
 			return ended{exit: exit}
 		case ctx.Err() != nil:
 			return ended{err: context.Cause(ctx)}
+		case daeploy.KindOf(err) == daeploy.NotFound:
+			return ended{err: err}
 		case errdefs.IsNotFound(err):
 			return ended{err: vanished(err)}
 		case time.Since(since) > awayTime:
@@ -268,6 +270,9 @@ func (b *box) awaitOnce(ctx context.Context) (daeploy.Exit, error) {
 	if errdefs.IsNotFound(err) && c != nil {
 		// An earlier daemon, or an earlier Wait, has seen the end.
 		exit, known, lerr := b.ending(ctx, c)
+		if known && exit.Code == 0 {
+			lerr = b.sameBoot(ctx) // else what it wrote is not to be used
+		}
 		if known || lerr != nil {
 			return exit, lerr
 		}
