@@ -58,6 +58,7 @@ type attempt struct {
 	note  note
 	left  bool // the build is not over: the next daemon takes it up
 	told  bool // the log has its end
+	late  bool // it ended in an earlier daemon, and this one only tells so
 
 	runtime  Workspace // of the runtime image; nil without one
 	settings settings
@@ -335,7 +336,7 @@ func (a *attempt) finish(v verdict) {
 // finishLate does what the last daemon did not come to: the record is final,
 // and the log has perhaps no end yet. The rest is for cleanUp.
 func (p *Pipeline) finishLate(b daeploy.Build) *attempt {
-	a := &attempt{Pipeline: p, Build: b}
+	a := &attempt{Pipeline: p, Build: b, late: true}
 	a.finish(verdict{b.Status, b.Reason, b.Message, b.Hint})
 	return a
 }
@@ -414,8 +415,12 @@ func (a *attempt) farewell(v verdict) []string {
 	return append(lines, "hint: full log: "+a.command("logs "+a.Build.ID.String()))
 }
 
-// latest names the app's last successful build, if there is one.
+// latest names the app's last successful build, if there is one. A late end does
+// without: no push comes in before, whether containerd answers or not (P3).
 func (a *attempt) latest() string {
+	if a.late {
+		return ""
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	image, err := a.Engine.Find(ctx, a.Build.ID.App.Latest())

@@ -167,6 +167,8 @@ type bench struct {
 	fake   *containertest.Fake
 	ticks  int  // that a whole build prints
 	torn   bool // the package cache was in use when the host went down
+
+	engine func(buildpipeline.Engine) buildpipeline.Engine // what the next daemon sees, if not nil
 }
 
 // crashSecret is the app's secret (S74).
@@ -293,8 +295,12 @@ func (b *bench) start(t *testing.T, c *crash) *daemon {
 	if d.repos, err = gitreceive.OpenRepositories(t.Context(), filepath.Join(b.dir, "repositories"), "", log); err != nil {
 		t.Fatal(err)
 	}
+	var engine buildpipeline.Engine = crashEngine{b.fake, c}
+	if b.engine != nil {
+		engine = b.engine(engine)
+	}
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
-		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: crashEngine{b.fake, c}, Log: log, Version: "test",
+		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Log: log, Version: "test",
 		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
 		Settings: crashJournal{d.store, c},
 		Proxies:  buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},

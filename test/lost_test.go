@@ -1,10 +1,15 @@
 package test_test
 
 import (
+	"context"
 	"io"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container/containertest"
 )
 
 // The host went down between the script's end and the commit: what the script
@@ -27,5 +32,45 @@ func TestHostDownBeforeCommit(t *testing.T) {
 	}
 	if branch, err := d.repos.Ref(t.Context(), "blog", "refs/heads/main"); err != nil || branch != "" {
 		t.Errorf("the branch is at %q (%v)", branch, err)
+	}
+}
+
+// mute is an engine that answers no Find, and counts how often it was asked.
+type mute struct {
+	buildpipeline.Engine
+	asked *atomic.Int32
+}
+
+func (m mute) Find(context.Context, daeploy.ImageRef) (daeploy.Image, error) {
+	m.asked.Add(1)
+	return daeploy.Image{}, daeploy.Errorf(daeploy.Unavailable, "containerd_unavailable", "containerd does not answer")
+}
+
+// P3: the logs of builds that have failed get their ends before pushes are let
+// in. That asks nothing of a containerd that is away.
+func TestLateEndsDoNotWait(t *testing.T) {
+	b := newBench(t, "")
+	b.fake.Programs["/usr/libexec/s2i/assemble"] = func(context.Context, *containertest.Fake, containertest.Run) int { return 1 }
+	c := &crash{named: "finish log", dead: make(chan struct{})}
+	first, push := b.firstPush(t, c)
+	go func() { _ = first.pipeline.Receive(first.ctx, push, io.Discard) }() // nobody hears the answer
+	select {
+	case <-c.dead:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first daemon did not come to the log's end")
+	}
+	first.end(t)
+
+	var asked atomic.Int32
+	b.engine = func(e buildpipeline.Engine) buildpipeline.Engine { return mute{e, &asked} }
+	second := b.start(t, &crash{dead: make(chan struct{})})
+	defer second.end(t)
+	if err := second.pipeline.Ready(t.Context()); err != nil || asked.Load() > 0 {
+		t.Errorf("Ready: %v, after containerd was asked %d times for an image", err, asked.Load())
+	}
+	quiet(t, second, &crash{})
+	build, err := second.store.Build(daeploy.BuildID{App: "blog"})
+	if err != nil || build.Status != daeploy.StatusFailed {
+		t.Errorf("the record says %+v, %v; want failed", build, err)
 	}
 }
