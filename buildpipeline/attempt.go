@@ -171,7 +171,10 @@ func (a *attempt) resume(ctx context.Context) error {
 	case a.note.Stage == stageStarted:
 		return errInterrupted
 	}
-	// Nothing of the app has run yet: begin again, under the same number.
+	// Nothing of the app's next image has begun: begin again, under the same number.
+	if err := a.dropScratch(ctx); err != nil {
+		return err
+	}
 	if err := a.log.Say("warning: the daemon was restarted; the build begins again"); err != nil {
 		return err
 	}

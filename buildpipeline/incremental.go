@@ -153,6 +153,16 @@ func (a *attempt) handOn(ctx context.Context, c *contract, last daeploy.Build) (
 	return nil, a.log.Say(lines...)
 }
 
+// dropScratch removes the throw-away container of an earlier daemon: its script
+// may run still, and nobody watches it.
+func (a *attempt) dropScratch(ctx context.Context) error {
+	ws, err := a.Engine.Scratch(ctx, a.Build.ID)
+	if err != nil {
+		return err
+	}
+	return ws.Close(ctx)
+}
+
 // saver looks for the script in the files of the previous image (S92), and says
 // how it is run.
 func (a *attempt) saver(ctx context.Context, ws Workspace, c *contract, last daeploy.Build) (*saver, *cleanReason, error) {

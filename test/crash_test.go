@@ -712,6 +712,15 @@ func (w crashWorkspace) Prepare(ctx context.Context, base daeploy.Image) error {
 	return w.c.do("prepare", func() error { return w.Workspace.Prepare(ctx, base) })
 }
 
+// Image changes nothing, but it may take long.
+func (w crashWorkspace) Image(ctx context.Context, ref daeploy.ImageRef, policy daeploy.PullPolicy, progress func(daeploy.Progress)) (image daeploy.Image, err error) {
+	err = w.c.do("image", func() error {
+		image, err = w.Workspace.Image(ctx, ref, policy, progress)
+		return err
+	})
+	return image, err
+}
+
 func (w crashWorkspace) Mkdir(path string, f daeploy.File) error {
 	return w.c.do("mkdir", func() error { return w.Workspace.Mkdir(path, f) })
 }

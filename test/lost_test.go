@@ -3,6 +3,7 @@ package test_test
 import (
 	"context"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -72,5 +73,40 @@ func TestLateEndsDoNotWait(t *testing.T) {
 	build, err := second.store.Build(daeploy.BuildID{App: "blog"})
 	if err != nil || build.Status != daeploy.StatusFailed {
 		t.Errorf("the record says %+v, %v; want failed", build, err)
+	}
+}
+
+// The daemon died while save-artifacts ran. The next one removes its container
+// before it looks for images, which may take long.
+func TestScratchGoesBeforeImages(t *testing.T) {
+	b := savingBench(t)
+	c := &crash{dead: make(chan struct{})}
+	first, push := b.firstPush(t, c)
+	if err := first.pipeline.Receive(first.ctx, push, io.Discard)[0]; err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, first, c)
+	push = b.secondPush(t)
+	c.mu.Lock()
+	c.named = "begin run"
+	c.mu.Unlock()
+	go func() { _ = first.pipeline.Receive(first.ctx, push, io.Discard) }() // nobody hears the answer
+	select {
+	case <-c.dead:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first daemon did not come to save-artifacts")
+	}
+	first.end(t)
+
+	next := &crash{dead: make(chan struct{})}
+	second := b.start(t, next)
+	defer second.end(t)
+	quiet(t, second, next)
+	b.checkSecond(t, second, true)
+	next.mu.Lock()
+	defer next.mu.Unlock()
+	opened, image := slices.Index(next.steps, "open scratch"), slices.Index(next.steps, "image")
+	if opened < 0 || image < opened || next.steps[opened+1] != "close workspace" {
+		t.Errorf("the second container is to go before the first image is looked for: %q", next.steps)
 	}
 }
