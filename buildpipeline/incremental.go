@@ -269,7 +269,9 @@ func (s *saver) run(ctx context.Context) (daeploy.Restored, error) {
 	}()
 	said := &messages{log: s.log, masker: newMasker(s.redactions()), left: s.Limits.LogBytes / 4, stop: stop}
 	exit, err := s.ws.Run(ctx, s.process, in, said)
-	said.finish()
+	if err == nil && !exit.OOM { // else it was cut off, perhaps within what nobody may read
+		said.finish()
+	}
 	switch {
 	case err != nil:
 	case exit.OOM && exit.Code != 0:
@@ -310,7 +312,7 @@ func (m *messages) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// finish writes what is held back, when nobody writes any more.
+// finish writes what is held back, when the script has ended by itself.
 func (m *messages) finish() {
 	if m.left >= 0 {
 		_ = m.write(m.masker.rest()) // write has told stop

@@ -95,7 +95,6 @@ type maskedLog struct {
 	log    Log
 	masker *masker
 	end    int64 // of what was read
-	failed bool
 }
 
 // Output is Log.Output.
@@ -105,12 +104,8 @@ func (l *maskedLog) Output(p []byte, end int64) error {
 	return l.write(masked, end-int64(held))
 }
 
-// finish writes what is held back: the script has ended. After an error it
-// writes nothing more.
+// finish writes what is held back: the script has ended by itself.
 func (l *maskedLog) finish() error {
-	if l.failed {
-		return nil
-	}
 	return l.write(l.masker.rest(), l.end)
 }
 
@@ -118,7 +113,5 @@ func (l *maskedLog) write(p []byte, end int64) error {
 	if len(p) == 0 {
 		return nil
 	}
-	err := l.log.Output(p, end)
-	l.failed = err != nil
-	return err
+	return l.log.Output(p, end)
 }

@@ -83,13 +83,12 @@ func (a *attempt) follow(ctx context.Context, r running) (daeploy.Exit, error) {
 		}
 		return masked.Output(p, r.before+end)
 	})
-	if errors.Is(err, daeploy.ErrShutdown) {
-		return exit, err // the next daemon reads again what is held back
+	if err != nil || exit.OOM || exit.Limit != "" {
+		// What is held back of a script that was cut off may be a part of what nobody
+		// may read. After a shutdown the next daemon reads it again.
+		return exit, err
 	}
-	if finished := masked.finish(); err == nil {
-		err = finished
-	}
-	return exit, err
+	return exit, masked.finish()
 }
 
 // vanished says in words that the script's end will never be known.
