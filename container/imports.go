@@ -96,7 +96,7 @@ func names(ctx context.Context, c *containerd.Client, target ocispec.Descriptor,
 		if err != nil {
 			return nil, daeploy.Errorf(daeploy.Invalid, "archive_invalid", "the archive names an image wrongly: %v", err)
 		}
-		out = append(out, images.Image{Name: string(full), Target: m})
+		out = append(out, images.Image{Name: string(full), Target: m, Labels: map[string]string{labelImported: "1"}})
 	}
 	if ref != "" && len(different) != 1 {
 		return nil, daeploy.Errorf(daeploy.Invalid, "archive_invalid", "the archive holds %d images; one name does not fit them", len(different))

@@ -83,11 +83,22 @@ func (e *Engine) present(ctx context.Context, c *containerd.Client, ref daeploy.
 // ready checks an image whose content is in the store, and unpacks it.
 func (e *Engine) ready(ctx context.Context, c *containerd.Client, record images.Image) (platformImage, error) {
 	p, err := readImage(ctx, c, record)
+	if err == nil {
+		err = p.checkContent(ctx, c.ContentStore())
+	}
 	if err == nil && len(p.config.Config.OnBuild) > 0 {
 		err = &imageFault{code: "onbuild"}
 	}
+	// Before, since unpacking onto an app's files would tell of them; after, since
+	// an app's snapshot may have come in between.
+	if err == nil {
+		err = p.checkSnapshots(ctx, c.SnapshotService(snapshotter))
+	}
 	if err == nil {
 		err = p.unpack(ctx, c, e.cfg.MaxImage)
+	}
+	if err == nil {
+		err = p.checkSnapshots(ctx, c.SnapshotService(snapshotter))
 	}
 	return p, err
 }
@@ -144,7 +155,7 @@ func (e *Engine) fetch(ctx context.Context, c *containerd.Client, ref daeploy.Im
 	defer watch.follow(ctx)()
 	children := images.SetChildrenLabels(store, images.ChildrenHandler(store))
 	children = images.LimitManifests(images.FilterPlatforms(children, here), here, 1)
-	all := images.Handlers(remotes.FetchHandler(store, fetcher), children)
+	all := images.Handlers(stored(store), remotes.FetchHandler(store, fetcher), stored(store), children)
 	err = images.Dispatch(ctx, watch.handler(all), semaphore.NewWeighted(pullBlobs), target)
 	if errdefs.IsNotFound(err) {
 		// The name was there a moment ago: it is the platform that is not.

@@ -114,6 +114,8 @@ func absent(ref daeploy.ImageRef, err error) error {
 func (f *imageFault) words(ref daeploy.ImageRef) error {
 	e := &daeploy.Error{Kind: daeploy.BuildFailed, Code: "builder_" + f.code, Err: f}
 	switch f.code {
+	case "missing":
+		return missing(ref, f)
 	case "platform":
 		e.Message = fmt.Sprintf("%s has no version for %s", ref, platforms.DefaultString())
 		e.Hint = "it offers: " + strings.Join(f.offers, ", ")
