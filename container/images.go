@@ -218,9 +218,16 @@ func choose(ctx context.Context, store content.Store, target ocispec.Descriptor)
 }
 
 // readJSON reads a blob of at most most bytes into v.
-func readJSON(ctx context.Context, store content.Provider, d ocispec.Descriptor, most int64, v any) ([]byte, error) {
+func readJSON(ctx context.Context, store content.InfoReaderProvider, d ocispec.Descriptor, most int64, v any) ([]byte, error) {
 	if d.Size > most {
 		return nil, invalid("its %s has %d bytes; at most %d are read", d.MediaType, d.Size, most)
+	}
+	info, err := store.Info(ctx, d.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", d.Digest, away(err))
+	}
+	if err := checkSize(info, d); err != nil {
+		return nil, err
 	}
 	text, err := content.ReadBlob(ctx, store, d)
 	if err != nil {

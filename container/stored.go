@@ -39,7 +39,19 @@ func checkStored(ctx context.Context, store content.InfoProvider, d ocispec.Desc
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", d.Digest, away(err))
 	}
-	return checkOwner(info.Labels)
+	if err := checkOwner(info.Labels); err != nil {
+		return err
+	}
+	return checkSize(info, d)
+}
+
+// checkSize is asked before anything is read: limits look at what a manifest
+// says, but readers take what there is, and allocate it.
+func checkSize(info content.Info, d ocispec.Descriptor) error {
+	if info.Size != d.Size {
+		return invalid("its %s has not the %d bytes that are said of it", d.MediaType, d.Size)
+	}
+	return nil
 }
 
 // checkOwner refuses what a build has made, of this daemon or of another one.

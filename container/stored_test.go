@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,23 @@ import (
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/container/containertest"
 )
+
+// answer is a hostile registry: it says this of every manifest, and has no blob.
+func answer(mediaType, digest string, size int, text []byte) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, req *http.Request) bool {
+		if !strings.Contains(req.URL.Path, "/manifests/") {
+			http.NotFound(w, req)
+			return true
+		}
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("Docker-Content-Digest", digest)
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		if req.Method != http.MethodHead {
+			w.Write(text) //nolint:errcheck // the client may have gone
+		}
+		return true
+	}
+}
 
 // F63: who knows digests of another app's image gets none of it by way of a
 // registry of his own, neither as a builder nor as a runtime image.
@@ -38,22 +56,6 @@ func TestPullOfAnApp(t *testing.T) {
 	var config ocispec.Image
 	must(t, json.Unmarshal(image.Config, &config))
 
-	// What the hostile registry sends.
-	answer := func(mediaType, digest string, size int, text []byte) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, req *http.Request) bool {
-			if !strings.Contains(req.URL.Path, "/manifests/") {
-				http.NotFound(w, req)
-				return true
-			}
-			w.Header().Set("Content-Type", mediaType)
-			w.Header().Set("Docker-Content-Digest", digest)
-			w.Header().Set("Content-Length", strconv.Itoa(size))
-			if req.Method != http.MethodHead {
-				w.Write(text) //nolint:errcheck // the client may have gone
-			}
-			return true
-		}
-	}
 	manifest := func(config ocispec.Descriptor, layers []ocispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 		text, err := json.Marshal(ocispec.Manifest{
 			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: layers,
@@ -138,5 +140,56 @@ func TestPullOfAnApp(t *testing.T) {
 		if _, err := e.Pull(t.Context(), ref, nil); err != nil {
 			t.Errorf("the builder of the app, as %s: %v", ref, err)
 		}
+	}
+}
+
+// F84: what a registry says of sizes is not what the daemon reads into memory.
+func TestPullOfFalseSizes(t *testing.T) {
+	const large = 64 << 20
+	r := containertest.NewRegistry(t)
+	r.Add(t, "a:1", containertest.Image{Layers: [][]containertest.File{{{Path: "/sizes", Size: large}}}})
+	e := newEngine(t, insecure(r))
+	image, err := e.Pull(t.Context(), daeploy.ImageRef(r.Host+"/a:1"), nil)
+	must(t, err)
+	var content ocispec.Manifest
+	readJSON(t, image.Digest, &content)
+	layer := content.Layers[0]
+	send := func(mediaType string, v any, more []byte) func(http.ResponseWriter, *http.Request) bool {
+		text, err := json.Marshal(v)
+		must(t, err)
+		text = append(text, more...)
+		return answer(mediaType, digest.FromBytes(text).String(), len(text), text)
+	}
+	as := func(mediaType string) ocispec.Descriptor {
+		return ocispec.Descriptor{MediaType: mediaType, Digest: layer.Digest, Size: 100}
+	}
+	version := specs.Versioned{SchemaVersion: 2}
+	for _, test := range []struct {
+		name, code, message string
+		before              func(http.ResponseWriter, *http.Request) bool
+	}{
+		{"config", "builder_invalid", "has not the 100 bytes that are said of it", send(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+			Versioned: version, MediaType: ocispec.MediaTypeImageManifest, Config: as(ocispec.MediaTypeImageConfig),
+		}, nil)},
+		{"manifest", "builder_invalid", "has not the 100 bytes that are said of it", send(ocispec.MediaTypeImageIndex, ocispec.Index{
+			Versioned: version, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{as(ocispec.MediaTypeImageManifest)},
+		}, nil)},
+		{"first manifest", "builder_invalid", "has not the 100 bytes that are said of it", answer(ocispec.MediaTypeImageManifest, layer.Digest.String(), 100, nil)},
+		{"first manifest of no known type", "builder_invalid", "has not the 100 bytes that are said of it", answer("application/json", layer.Digest.String(), 100, nil)},
+		{"padded manifest", "builder_missing", "was not found", send(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+			Versioned: version, MediaType: ocispec.MediaTypeImageManifest, Config: content.Config, Layers: content.Layers,
+		}, bytes.Repeat([]byte(" "), large))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r.Before = test.before
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := e.Pull(t.Context(), daeploy.ImageRef(r.Host+"/b:1"), nil)
+			runtime.ReadMemStats(&after)
+			told(t, test.name, err, test.code, test.message, "")
+			if n := after.TotalAlloc - before.TotalAlloc; n > large/2 {
+				t.Errorf("%d MiB were allocated", n>>20)
+			}
+		})
 	}
 }
