@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"syscall"
+
+	"github.com/daeploy/daeploy/container/network"
 )
 
 // errAddress is final: another try meets the same rule.
@@ -19,7 +20,7 @@ var errAddress = errors.New("a registry may not be at this address")
 // decides: what a build must not reach, the daemon does not reach for it, this
 // host included. Hosts that the operator lists, and his proxies, may be
 // anywhere.
-func (e *Engine) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (e *Engine) dial(ctx context.Context, protocol, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -29,28 +30,16 @@ func (e *Engine) dial(ctx context.Context, network, address string) (net.Conn, e
 	if !slices.Contains(listed, address) && !slices.Contains(listed, host) {
 		d.Control = func(_, address string, _ syscall.RawConn) error { return e.allowed(address) }
 	}
-	return d.DialContext(ctx, network, address)
+	return d.DialContext(ctx, protocol, address)
 }
 
 // allowed refuses an address that is this host's, or that no build reaches.
 func (e *Engine) allowed(address string) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
+	err := e.cfg.Network.CheckDial(address)
+	if errors.Is(err, network.ErrForbidden) {
+		err = fmt.Errorf("%w: %s", errAddress, address)
 	}
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return err
-	}
-	addr := to.Addr().WithZone("").Unmap()
-	mine := slices.ContainsFunc(own, func(a net.Addr) bool {
-		prefix, err := netip.ParsePrefix(a.String())
-		return err == nil && prefix.Addr().Unmap() == addr
-	})
-	if mine || e.cfg.Network.Forbids(addr) {
-		return fmt.Errorf("%w: %s", errAddress, addr)
-	}
-	return nil
+	return err
 }
 
 // proxies are those of the daemon's environment, as host:port.

@@ -23,6 +23,7 @@ import (
 // point to anything; so the address counts too.
 type scripts struct {
 	prefixes buildpipeline.URLPrefixes
+	network  network.Config
 }
 
 const (
@@ -96,8 +97,8 @@ func (s scripts) redirect(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// dial connects to no address that is kept from builds too, such as this host's
-// loopback and the metadata services of clouds, unless a prefix has the address
+// dial connects to no address of this host, and to none that is kept from builds
+// too, such as the metadata services of clouds, unless a prefix has the address
 // itself.
 func (s scripts) dial(ctx context.Context, protocol, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
@@ -107,9 +108,9 @@ func (s scripts) dial(ctx context.Context, protocol, address string) (net.Conn, 
 	var d net.Dialer
 	if _, err := netip.ParseAddr(host); err != nil || !s.prefixes.Names(host) {
 		d.Control = func(_, address string, _ syscall.RawConn) error {
-			to, err := netip.ParseAddrPort(address)
-			if err == nil && (network.Config{AllowPrivate: true}).Forbids(to.Addr().WithZone("")) {
-				err = fmt.Errorf("scripts may not be at the address %s", to.Addr())
+			err := s.network.CheckDial(address)
+			if errors.Is(err, network.ErrForbidden) {
+				err = errors.New("scripts may not be at this address")
 			}
 			return err
 		}

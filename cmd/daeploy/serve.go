@@ -59,7 +59,8 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	containers, err := container.New(c.container(self, owner, log))
+	room := c.container(self, owner, log)
+	containers, err := container.New(room)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
-		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs}, Proxies: buildpipeline.Proxies(c.Proxy),
+		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 		Submodules: c.submodules(repositories),
 		Settings:   records, NoNetwork: c.Network.Mode == networkNone,
