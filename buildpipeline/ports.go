@@ -126,8 +126,8 @@ type Log interface {
 // URLPrefixes.Contain only, and sees to it that redirects keep to that.
 type Fetcher interface {
 	// Fetch reads what a URL answers. What is not there (404) is fs.ErrNotExist;
-	// more than most bytes is an error. The text of an error is shown to the
-	// pusher.
+	// more than most bytes is an error. The pusher reads the Message of an error,
+	// which must name no address of this host's network; Err is for the operator.
 	Fetch(ctx context.Context, url string, most int64) ([]byte, error)
 }
 

@@ -118,9 +118,13 @@ func (w webScripts) get(ctx context.Context, name string) (data []byte, at strin
 	case errors.Is(err, fs.ErrNotExist), ctx.Err() != nil:
 		return nil, at, err
 	}
+	why := "this server cannot fetch it"
+	if e, ok := errors.AsType[*daeploy.Error](err); ok {
+		why, err = e.Message, e.Err
+	}
 	return nil, at, &daeploy.Error{
 		Kind: daeploy.BuildFailed, Code: "script_fetch_failed", Err: err,
-		Message: fmt.Sprintf("%s could not be fetched: %s", plain(at), plain(err.Error())),
+		Message: fmt.Sprintf("%s could not be fetched: %s", plain(at), plain(why)),
 		Hint:    fmt.Sprintf("the URL comes from the %s of %s; ask the operator", w.input, w.image),
 	}
 }

@@ -42,7 +42,7 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, ref daeploy.ImageRef) 
 			return nil, gone
 		}
 		return nil, &daeploy.Error{
-			Kind: daeploy.Invalid, Code: "archive_invalid", Message: "the archive cannot be imported: " + innermost(err),
+			Kind: daeploy.Invalid, Code: "archive_invalid", Message: "the archive cannot be imported: " + cause(err),
 			Hint: "it must be an OCI or Docker image archive, not compressed", Err: err,
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/network"
 )
 
 const (
@@ -113,7 +114,7 @@ func (e *Engine) pull(ctx context.Context, c *containerd.Client, ref daeploy.Ima
 		if err == nil || try == pullTries || ctx.Err() != nil || !passing(err) {
 			break
 		}
-		e.cfg.Log.Info("pull is tried again", "ref", ref, "err", withoutQueries(err))
+		e.cfg.Log.Info("pull is tried again", "ref", ref, "err", network.WithoutQueries(err))
 		if err := sleep(ctx, pullBackoff<<try); err != nil {
 			return platformImage{}, err
 		}

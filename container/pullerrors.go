@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -16,6 +15,7 @@ import (
 	"github.com/containerd/platforms"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/network"
 )
 
 // passing tells whether the next try may fare better: the network, or a
@@ -30,7 +30,7 @@ func passing(err error) bool {
 			return false
 		}
 	}
-	if network, ok := errors.AsType[net.Error](err); ok && network.Timeout() {
+	if fault, ok := errors.AsType[net.Error](err); ok && fault.Timeout() {
 		return false
 	}
 	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
@@ -62,7 +62,7 @@ func (e *Engine) builderError(ctx context.Context, ref daeploy.ImageRef, err err
 		errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err):
 		return e.denied(ref, err)
 	case code == http.StatusNotFound, errdefs.IsNotFound(err):
-		return missing(ref, withoutQueries(err))
+		return missing(ref, network.WithoutQueries(err))
 	case errdefs.IsFailedPrecondition(err):
 		return (&imageFault{code: "invalid", problem: "what its registry sends does not match its digest or size"}).words(ref)
 	}
@@ -71,7 +71,7 @@ func (e *Engine) builderError(ctx context.Context, ref daeploy.ImageRef, err err
 		hint = "the operator can check " + ref.Host() + ", or name its authority: ca in [registry.hosts]"
 	}
 	return &daeploy.Error{
-		Kind: daeploy.BuildFailed, Code: "builder_unreachable", Err: withoutQueries(err), Hint: hint,
+		Kind: daeploy.BuildFailed, Code: "builder_unreachable", Err: network.WithoutQueries(err), Hint: hint,
 		Message: fmt.Sprintf("%s could not be pulled: %s", ref, cause(err)),
 	}
 }
@@ -84,7 +84,7 @@ func (e *Engine) denied(ref daeploy.ImageRef, err error) error {
 		hint = "check the name, or ask the operator: the credentials for " + ref.Host() + " do not open it"
 	}
 	return &daeploy.Error{
-		Kind: daeploy.BuildFailed, Code: "builder_denied", Err: withoutQueries(err), Hint: hint,
+		Kind: daeploy.BuildFailed, Code: "builder_denied", Err: network.WithoutQueries(err), Hint: hint,
 		Message: fmt.Sprintf("the registry does not let this server read %s", ref),
 	}
 }
@@ -129,45 +129,16 @@ func (f *imageFault) words(ref daeploy.ImageRef) error {
 	return e
 }
 
-// cause is what the pusher reads of an error: never an address of this host's
-// network, nor one with a query, which can be a key to something.
+// cause is what the pusher reads of an error, as network.Cause, which does not
+// know registries.
 func cause(err error) string {
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
 		return strings.TrimSpace(fmt.Sprintf("its registry answers %d %s", status.StatusCode, http.StatusText(status.StatusCode)))
-	}
-	if name, ok := errors.AsType[*net.DNSError](err); ok {
-		return fmt.Sprintf("the name %s cannot be looked up: %s", name.Name, name.Err)
-	}
-	if network, ok := errors.AsType[net.Error](err); ok && network.Timeout() {
-		return "no answer in time"
 	}
 	for _, known := range []error{errPlain, errRedirect, http.ErrSchemeMismatch} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
 	}
-	return queries.ReplaceAllString(innermost(err), noQuery)
-}
-
-// innermost is the text at the bottom of a chain of errors, where networks say
-// what is the matter.
-func innermost(err error) string {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			text, _, _ := strings.Cut(err.Error(), "\n")
-			return text
-		}
-		err = next
-	}
-}
-
-var queries = regexp.MustCompile(`\?[^\s"]*`)
-
-const noQuery = "?..."
-
-// withoutQueries gives the text of err without the queries of the addresses in
-// it: registries redirect to stores by addresses that are passwords themselves.
-func withoutQueries(err error) error {
-	return errors.New(queries.ReplaceAllString(err.Error(), noQuery))
+	return network.Cause(err)
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container/network"
 )
@@ -31,19 +32,22 @@ const (
 	scriptRedirects = 3
 )
 
+var errScriptAddress = errors.New("scripts may not be at this address")
+
 // Fetch reads what a URL answers, at most most bytes. What is not there is
 // fs.ErrNotExist.
 func (s scripts) Fetch(ctx context.Context, at string, most int64) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, scriptTime, fmt.Errorf("no answer within %s", scriptTime))
+	limited, cancel := context.WithTimeout(ctx, scriptTime)
 	defer cancel()
-	data, err := s.fetch(ctx, at, most)
-	switch fault, ok := errors.AsType[*url.Error](err); {
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, context.Cause(ctx)
-	case ok: // it repeats method and URL
-		return nil, fault.Err
+	data, err := s.fetch(limited, at, most)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+		return data, err
 	}
-	return data, err
+	why := network.Cause(err)
+	if limited.Err() != nil {
+		why = fmt.Sprintf("no answer within %s", scriptTime)
+	}
+	return nil, &daeploy.Error{Kind: daeploy.BuildFailed, Code: "script_fetch_failed", Message: why, Err: network.WithoutQueries(err)}
 }
 
 func (s scripts) fetch(ctx context.Context, at string, most int64) ([]byte, error) {
@@ -110,7 +114,7 @@ func (s scripts) dial(ctx context.Context, protocol, address string) (net.Conn, 
 		d.Control = func(_, address string, _ syscall.RawConn) error {
 			err := s.network.CheckDial(address)
 			if errors.Is(err, network.ErrForbidden) {
-				err = errors.New("scripts may not be at this address")
+				err = fmt.Errorf("%w: %s", errScriptAddress, address)
 			}
 			return err
 		}
