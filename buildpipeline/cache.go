@@ -51,7 +51,9 @@ func inside(p, dir string) bool {
 }
 
 // findCache decides whether the build has a package cache. A label that cannot
-// be used costs the cache, not the build.
+// be used costs the cache, not the build. Whether the path's directories are ones
+// is seen when assemble is started: a link or a file there is builder_invalid,
+// since an image of such shape may mean to lead the mount elsewhere.
 func (c *contract) findCache() {
 	at, err := readCache(c.layout, c.facts)
 	if err != nil {
