@@ -259,7 +259,7 @@ func (s *saver) run(ctx context.Context) (daeploy.Restored, error) {
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		restored, err = s.attempt.ws.Restore(s.into, s.owner, out, s.Limits.Artifacts)
+		restored, err = s.attempt.ws.Restore(ctx, s.into, s.owner, out, s.Limits.Artifacts)
 		// Whoever still writes must fail, and end.
 		out.CloseWithError(err)
 		if err != nil {

@@ -212,8 +212,9 @@ type Workspace interface {
 	// its end (S94 to S97). All belongs to owner. The first entry replaces path;
 	// without one it stays as it is. No link is followed, nothing is written but
 	// below path. After an error what was restored is the caller's to remove; one
-	// of code artifacts_invalid says what is wrong with the stream.
-	Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
+	// of code artifacts_invalid says what is wrong with the stream. If ctx ends, the
+	// error is its cause; the stream must fail then, not hang.
+	Restore(ctx context.Context, path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
 
 	// Run starts the process in the rootfs, hands its output over as it comes, and
 	// returns when it has ended and all was handed over. Nothing in the container

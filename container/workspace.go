@@ -289,10 +289,11 @@ func (w *Workspace) change(do func(*rootfs.Tree) error) error {
 }
 
 // Restore writes a tar stream of saved artifacts below path, which the first
-// entry replaces. After an error, what was restored is left to be removed.
-func (w *Workspace) Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (restored daeploy.Restored, err error) {
+// entry replaces. After an error, what was restored is left to be removed. If ctx
+// ends, the error is its cause.
+func (w *Workspace) Restore(ctx context.Context, path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (restored daeploy.Restored, err error) {
 	err = w.change(func(t *rootfs.Tree) error {
-		restored, err = t.Restore(path, owner, stream, most)
+		restored, err = t.Restore(ctx, path, owner, stream, most)
 		return err
 	})
 	return restored, err

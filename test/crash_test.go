@@ -742,9 +742,9 @@ func (w crashWorkspace) Run(ctx context.Context, p daeploy.Process, stdout, stde
 	})
 }
 
-func (w crashWorkspace) Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (r daeploy.Restored, err error) {
+func (w crashWorkspace) Restore(ctx context.Context, path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (r daeploy.Restored, err error) {
 	return r, w.around("restore", func() error {
-		r, err = w.Workspace.Restore(path, owner, stream, most)
+		r, err = w.Workspace.Restore(ctx, path, owner, stream, most)
 		return err
 	})
 }

@@ -47,7 +47,7 @@ type Workspace interface {
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
 	SetTimes(path string, t time.Time) error
-	Restore(path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
+	Restore(ctx context.Context, path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
 	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)
 	Carry(ctx context.Context, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (daeploy.Carried, error)
 	Start(ctx context.Context, p daeploy.Process) error

@@ -32,7 +32,7 @@ func testScratch(t *testing.T, c *contract) {
 	}
 	owner := daeploy.Owner{UID: 1001, GID: 7}
 	most := daeploy.ArtifactLimits{Bytes: 10, Entries: 10}
-	got, err := w.Restore("/to-base", owner, &out, most)
+	got, err := w.Restore(t.Context(), "/to-base", owner, &out, most)
 	if diff := cmp.Diff(daeploy.Restored{Files: 1, Bytes: 1}, got); err != nil || diff != "" {
 		t.Errorf("Restore: %v (-want +got):\n%s", err, diff)
 	}
@@ -46,8 +46,13 @@ func testScratch(t *testing.T, c *contract) {
 		t.Errorf("what the second container wrote is in the first: %v", err)
 	}
 	var told *daeploy.Error
-	if _, err := w.Restore("/tmp/artifacts", owner, strings.NewReader("text"), most); !errors.As(err, &told) || told.Code != "artifacts_invalid" {
+	if _, err := w.Restore(t.Context(), "/tmp/artifacts", owner, strings.NewReader("text"), most); !errors.As(err, &told) || told.Code != "artifacts_invalid" {
 		t.Errorf("Restore of text: %v", err)
+	}
+	ended, end := context.WithCancelCause(t.Context())
+	end(daeploy.ErrTimeout)
+	if _, err := w.Restore(ended, "/tmp/artifacts", owner, strings.NewReader(""), most); !errors.Is(err, daeploy.ErrTimeout) {
+		t.Errorf("Restore with a ctx that has ended: %v, want its cause", err)
 	}
 	must(t, s.Close(t.Context()))
 	if _, err := w.Stat("/to-base/stays"); err != nil {

@@ -176,9 +176,10 @@ func (c *carrier) count(bytes int64) error {
 	return nil
 }
 
-// untilDone reads until ctx ends: one file may be as large as the disk.
+// untilDone reads until ctx ends: one file may be as large as the disk, and what
+// a header says of it larger.
 type untilDone struct {
-	ctx context.Context //nolint:containedctx // it lives as long as one Put
+	ctx context.Context //nolint:containedctx // it lives as long as one copy
 	io.Reader
 }
 

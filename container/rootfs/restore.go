@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,11 +25,12 @@ import (
 // is if there is none. No link is followed, and nothing is written but below
 // name, whatever the entries say. After an error, what was restored so far is
 // left to be removed; a *daeploy.Error of code artifacts_invalid means that the
-// stream is at fault.
-func (t *Tree) Restore(name string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error) {
-	in := &endReader{r: bufio.NewReaderSize(stream, 64<<10)}
-	r := &restorer{tree: t, name: name, owner: owner, most: most, dirs: map[string]time.Time{}}
-	err := r.all(in)
+// stream is at fault. If ctx ends, the error is its cause; a stream that hangs is
+// for the caller to close.
+func (t *Tree) Restore(ctx context.Context, name string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error) {
+	in := &endReader{r: bufio.NewReaderSize(untilDone{ctx, stream}, 64<<10)}
+	r := &restorer{tree: t, name: name, owner: owner, most: most, in: in, dirs: map[string]time.Time{}}
+	err := r.all(ctx)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}
@@ -57,6 +59,7 @@ type restorer struct {
 	name  string
 	owner daeploy.Owner
 	most  daeploy.ArtifactLimits
+	in    *endReader
 
 	root    *os.Root // the directory; nil before the first entry
 	entries int      // read from the stream, or made as parents
@@ -71,12 +74,15 @@ type restorer struct {
 // all reads the entries to the end of the archive. That archive/tar calls it an
 // end too when the stream stops between two entries is not enough here: half of
 // what was saved is worse than nothing.
-func (r *restorer) all(in *endReader) error {
-	archive := tar.NewReader(in)
+func (r *restorer) all(ctx context.Context) error {
+	archive := tar.NewReader(r.in)
 	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			if in.any && in.zeros < tarBlock {
+			if r.in.any && r.in.zeros < tarBlock {
 				return broken(io.ErrUnexpectedEOF)
 			}
 			return nil
@@ -84,14 +90,11 @@ func (r *restorer) all(in *endReader) error {
 		if err != nil {
 			return broken(err)
 		}
-		data := &dataReader{r: archive}
-		if err := r.entry(h, data); err != nil {
+		r.in.data, r.in.zeros = 0, 0 // those of a file mark no end
+		if err := r.entry(h, &dataReader{r: untilDone{ctx, archive}}); err != nil {
 			return err
 		}
-		if _, err := io.Copy(io.Discard, data); err != nil {
-			return broken(err)
-		}
-		in.zeros = 0 // those of a file mark no end
+		r.in.zeros = 0
 	}
 }
 
@@ -127,9 +130,15 @@ func (r *restorer) entry(h *tar.Header, data *dataReader) error {
 		write = func() error { return r.symlink(name, h) }
 	case tar.TypeLink:
 		write = func() error { return r.link(name, h) }
-	default:
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo: // they have no data, whatever their size is
 		r.done.Skipped++
 		return nil
+	default:
+		// The data is left to the tar reader, which skips what the stream has of it.
+		// To read it here would be to read the holes that the header can invent.
+		r.done.Skipped++
+		r.in.data = h.Size
+		return r.room(h.Size)
 	}
 	if name == "." {
 		if h.Typeflag == tar.TypeDir {
@@ -169,6 +178,14 @@ func inside(name string) (string, error) {
 func (r *restorer) count() error {
 	if r.entries++; r.entries > r.most.Entries {
 		return artifactsInvalid("there are more than %d entries", r.most.Entries)
+	}
+	return nil
+}
+
+// room tells whether a file of that size may come.
+func (r *restorer) room(size int64) error {
+	if size > r.most.Bytes-r.done.Bytes {
+		return artifactsInvalid("there are more than %d bytes", r.most.Bytes)
 	}
 	return nil
 }
@@ -253,8 +270,8 @@ func (r *restorer) directory(name string, h *tar.Header) error {
 func permissions(h *tar.Header) fs.FileMode { return fs.FileMode(h.Mode) & fs.ModePerm }
 
 func (r *restorer) file(name string, h *tar.Header, data io.Reader) error {
-	if h.Size > r.most.Bytes-r.done.Bytes {
-		return artifactsInvalid("there are more than %d bytes", r.most.Bytes)
+	if err := r.room(h.Size); err != nil {
+		return err
 	}
 	if err := r.vacate(name); err != nil {
 		return err
@@ -340,13 +357,17 @@ const tarBlock = 512
 type endReader struct {
 	r     io.Reader
 	any   bool
+	data  int64 // bytes still to come that are a file's, so that their zeros don't count
 	zeros int
 }
 
 func (e *endReader) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
 	e.any = e.any || n > 0
-	if tail := n - len(bytes.TrimRight(p[:n], "\x00")); tail < n {
+	data := min(int64(n), e.data)
+	e.data -= data
+	rest := p[data:n]
+	if tail := len(rest) - len(bytes.TrimRight(rest, "\x00")); tail < len(rest) {
 		e.zeros = tail
 	} else {
 		e.zeros += tail

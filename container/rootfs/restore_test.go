@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -158,6 +159,13 @@ func TestRestore(t *testing.T) {
 				special("pipe", tar.TypeFifo, 0), plainFile("a", "x")),
 			want: []string{`a -rw-r--r-- 1001:7 "x" 1`},
 		},
+		{
+			name: "what nobody knows is skipped with its data", skipped: 2,
+			stream: saved(t, savedEntry{tar.Header{Name: "z", Typeflag: 'Z'}, strings.Repeat("\x00", 4096)}, plainFile("a", "x"),
+				savedEntry{tar.Header{Name: "z", Typeflag: 'Z'}, "text"}),
+			want: []string{`a -rw-r--r-- 1001:7 "x" 1`},
+		},
+		{name: "a hole of no file", skipped: 1, stream: append(hole(t, 'Z', 1<<20)[:1536], saved(t, directory("."))...)},
 		{name: "only what is skipped", skipped: 1, stream: saved(t, special("pipe", tar.TypeFifo, 0))},
 		{
 			name: "the later of one name wins", stream: saved(t, symlink("a", "/etc/passwd"), plainFile("a", "file"), plainFile("b", "x"), symlink("b", "a"), symlink("c", "/"), directory("c"), plainFile("c/d", "y")),
@@ -175,7 +183,7 @@ func TestRestore(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tree, base := restorePlace(t)
-			got, err := tree.Restore("/tmp/artifacts", artifact, bytes.NewReader(test.stream), plenty)
+			got, err := tree.Restore(t.Context(), "/tmp/artifacts", artifact, bytes.NewReader(test.stream), plenty)
 			if err != nil || got.Skipped != test.skipped {
 				t.Fatalf("Restore = %+v, %v; want %d skipped", got, err, test.skipped)
 			}
@@ -211,7 +219,7 @@ func TestRestoreSparse(t *testing.T) {
 	stream, err := os.ReadFile("testdata/sparse.tar")
 	must(t, err)
 	tree, _ := restorePlace(t)
-	if got, err := tree.Restore("/tmp/artifacts", artifact, bytes.NewReader(stream), plenty); err != nil || got.Bytes != 2*(256<<10+4) {
+	if got, err := tree.Restore(t.Context(), "/tmp/artifacts", artifact, bytes.NewReader(stream), plenty); err != nil || got.Bytes != 2*(256<<10+4) {
 		t.Fatalf("Restore = %+v, %v", got, err)
 	}
 	for _, name := range []string{"gnu", "pax"} {
@@ -222,15 +230,72 @@ func TestRestoreSparse(t *testing.T) {
 	}
 	var told *daeploy.Error
 	small := daeploy.ArtifactLimits{Bytes: 100 << 10, Entries: 10}
-	if _, err := tree.Restore("/tmp/artifacts", artifact, bytes.NewReader(stream), small); !errors.As(err, &told) || told.Code != "artifacts_invalid" {
+	if _, err := tree.Restore(t.Context(), "/tmp/artifacts", artifact, bytes.NewReader(stream), small); !errors.As(err, &told) || told.Code != "artifacts_invalid" {
 		t.Errorf("a file of %d bytes of which few are stored: %v", 256<<10, err)
 	}
 }
+
+// hole is the header of an entry that is one hole, which takes nothing in the
+// stream, and the blocks of an archive's end.
+func hole(t testing.TB, kind byte, size int64) []byte {
+	t.Helper()
+	records := ""
+	for _, r := range [][2]string{
+		{"major", "0"}, {"minor", "1"}, {"name", "hole"}, {"size", fmt.Sprint(size)}, {"numblocks", "1"}, {"map", fmt.Sprint(size, ",0")},
+	} {
+		field := fmt.Sprintf(" GNU.sparse.%s=%s\n", r[0], r[1])
+		records += fmt.Sprint(len(field)+2) + field // two digits say how long it is
+	}
+	pax := saved(t, savedEntry{tar.Header{Name: "pax", Typeflag: 'Z'}, records})
+	pax = rekind(pax[:len(pax)-1024], 'x')
+	return append(pax, rekind(saved(t, savedEntry{tar.Header{Name: "hole", Typeflag: 'Z'}, ""}), kind)...)
+}
+
+// rekind changes the kind of an archive's first entry.
+func rekind(archive []byte, kind byte) []byte {
+	archive[156] = kind
+	copy(archive[148:156], "        ")
+	sum := 0
+	for _, b := range archive[:512] {
+		sum += int(b)
+	}
+	copy(archive[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return archive
+}
+
+// TestRestoreEnds: whatever it is about when its ctx ends, it ends too, though
+// the stream never does (S98).
+func TestRestoreEnds(t *testing.T) {
+	endless := daeploy.ArtifactLimits{Bytes: 1<<63 - 1, Entries: 1<<63 - 1}
+	one := saved(t, plainFile("a", ""))[:512]
+	for name, stream := range map[string]io.Reader{
+		"entries":             cycle{one},
+		"global headers":      cycle{rekind(saved(t, savedEntry{tar.Header{Name: "g", Typeflag: 'Z'}, "8 k=val\n"})[:1024], 'g')},
+		"zeros behind it":     cycle{make([]byte, 512)},
+		"a hole":              bytes.NewReader(hole(t, tar.TypeReg, 1<<62)),
+		"a hole's successors": io.MultiReader(bytes.NewReader(hole(t, 'Z', 1<<62)[:1536]), cycle{one}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree, _ := restorePlace(t)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, daeploy.ErrTimeout)
+			defer cancel()
+			if _, err := tree.Restore(ctx, "/tmp/artifacts", artifact, stream, endless); !errors.Is(err, daeploy.ErrTimeout) {
+				t.Errorf("Restore: %v, want the ctx's cause", err)
+			}
+		})
+	}
+}
+
+// cycle gives the same for ever.
+type cycle struct{ text []byte }
+
+func (c cycle) Read(p []byte) (int, error) { return copy(p, c.text), nil }
 
 // TestRestoreRefused: S96, S97, S98, C39, C40.
 func TestRestoreRefused(t *testing.T) {
 	whole := saved(t, plainFile("a", "one"), plainFile("b", strings.Repeat("x", 2000)))
 	zeros := saved(t, plainFile("zeros", strings.Repeat("\x00", 4096)))
+	unknown := saved(t, savedEntry{tar.Header{Name: "zeros", Typeflag: 'Z'}, strings.Repeat("\x00", 4096)})
 	var many []savedEntry
 	for i := range 11 {
 		many = append(many, plainFile(fmt.Sprint(i), ""))
@@ -265,12 +330,15 @@ func TestRestoreRefused(t *testing.T) {
 		{"cut in a file", `cut off`, whole[:2048+700]},
 		{"cut between entries", `cut off`, whole[:1024]},
 		{"cut behind a file of zeros", `cut off`, zeros[:512+4096]},
+		{"cut behind zeros that are skipped", `cut off`, unknown[:512+4096]},
+		{"a hole without end", `more than 5000 bytes`, hole(t, tar.TypeReg, 1<<62)},
+		{"a hole without end to skip", `more than 5000 bytes`, hole(t, 'Z', 1<<62)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tree, base := restorePlace(t)
 			before := listing(t, base)
 			var told *daeploy.Error
-			_, err := tree.Restore("/tmp/artifacts", artifact, bytes.NewReader(test.stream), daeploy.ArtifactLimits{Bytes: 5000, Entries: 10})
+			_, err := tree.Restore(t.Context(), "/tmp/artifacts", artifact, bytes.NewReader(test.stream), daeploy.ArtifactLimits{Bytes: 5000, Entries: 10})
 			if !errors.As(err, &told) || told.Code != "artifacts_invalid" || !strings.Contains(told.Message, test.want) {
 				t.Errorf("Restore: %v, want artifacts_invalid with %q", err, test.want)
 			}
@@ -298,14 +366,14 @@ func FuzzRestore(f *testing.F) {
 		saved(f, plainFile("../x", "x")), saved(f, symlink("d", "/"), plainFile("d/x", "x")), saved(f, hardLink("x", "../../guard")),
 		saved(f, plainFile("/abs", "x")), saved(f, special("n", tar.TypeChar, 0), special("p", tar.TypeFifo, 0)),
 		saved(f, suid), saved(f, symlink("a", "."), directory("a"), plainFile("a/b", "x")),
-		saved(f, plainFile(strings.Repeat("long/", 60)+"x", "x")),
+		saved(f, plainFile(strings.Repeat("long/", 60)+"x", "x")), hole(f, 'Z', 1<<62), hole(f, tar.TypeReg, 1<<62),
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		tree, base := restorePlace(t)
 		before := listing(t, base)
-		_, err := tree.Restore("/tmp/artifacts", artifact, bytes.NewReader(stream), daeploy.ArtifactLimits{Bytes: 1 << 16, Entries: 50})
+		_, err := tree.Restore(t.Context(), "/tmp/artifacts", artifact, bytes.NewReader(stream), daeploy.ArtifactLimits{Bytes: 1 << 16, Entries: 50})
 		at := filepath.Join(base, "upper/tmp/artifacts")
 		if info, serr := os.Lstat(at); serr == nil && (info.Mode() != fs.ModeDir|0o755 || err == nil && len(listing(t, at)) == 0) {
 			t.Errorf("artifacts is %v with %q", info.Mode(), listing(t, at))
