@@ -50,7 +50,7 @@ func (a *attempt) artifacts(ctx context.Context, c *contract) error {
 		return nil
 	}
 	// Nothing of an attempt that failed may be left (S33, S98).
-	if err := a.ws.Remove(c.path("artifacts")); err != nil {
+	if err := a.ws.Remove(ctx, c.path("artifacts")); err != nil {
 		return err
 	}
 	a.Build.Clean = plain(why.words)

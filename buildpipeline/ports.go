@@ -196,8 +196,9 @@ type Workspace interface {
 	// Replace makes path an empty directory, whatever was there (S38). A link of
 	// that name is replaced, not followed.
 	Replace(path string, f daeploy.File) error
-	// Remove removes path and all below; nothing there is fine.
-	Remove(path string) error
+	// Remove removes path and all below; nothing there is fine. If ctx ends, the
+	// error is its cause, and some of it is left.
+	Remove(ctx context.Context, path string) error
 	// Put writes a file whose parents are made as needed (0755, same owner). A
 	// link of that name is replaced, not followed. Safe for several goroutines
 	// with different paths.
@@ -227,7 +228,8 @@ type Workspace interface {
 	// Carry copies artifacts from the rootfs of the build's first workspace, whose
 	// process has ended, into this one, the second (S106, S107). What it left out
 	// is in the answer. Errors: *fs.PathError of fs.ErrNotExist with the From that
-	// is not there, of syscall.ENOTDIR with the To that cannot be reached,
+	// is not there, of syscall.ENOTDIR with the To that cannot be reached, of
+	// syscall.ENAMETOOLONG with the From whose paths are nested too deep or too long,
 	// syscall.EDQUOT for more than the limits of disk and inodes allow; NotFound
 	// after a crash of the host, as for Commit. An error leaves part of it done:
 	// Prepare, then Carry again.

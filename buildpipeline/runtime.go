@@ -216,6 +216,8 @@ func (a *attempt) carryFailed(err error) error {
 		return buildFailed("runtime_artifact_missing", "correct artifacts, or what assemble writes", "assemble did not leave %s", at)
 	case errors.Is(err, syscall.ENOTDIR):
 		return artifactsInvalid("%s cannot be made: something on its way is not a directory", at)
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return artifactsInvalid("%s cannot be carried: it is nested too deep, or a name is too long", at)
 	case errors.Is(err, syscall.EDQUOT):
 		return buildFailed("disk_limit", "carry less, or ask the operator",
 			"stopped: the artifacts are more than %s or %d files", size(a.note.Limits.Disk), a.note.Limits.Inodes)

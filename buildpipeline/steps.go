@@ -42,7 +42,7 @@ func (a *attempt) prepare(ctx context.Context) error {
 	if err := a.runtimeContract(limited, c, second); err != nil {
 		return a.because(limited, err)
 	}
-	if err := a.directories(c); err != nil {
+	if err := a.directories(ctx, c); err != nil {
 		return err
 	}
 	if err := a.artifacts(limited, c); err != nil {
@@ -174,7 +174,7 @@ func places(ws Workspace, workdir string) error {
 }
 
 // directories makes what S33 to S38 and S50 ask for.
-func (a *attempt) directories(c *contract) error {
+func (a *attempt) directories(ctx context.Context, c *contract) error {
 	if err := places(a.ws, c.layout.Workdir); err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (a *attempt) directories(c *contract) error {
 	if err := a.ws.Mkdir(c.path("scripts"), dir); err != nil {
 		return err
 	}
-	return a.ws.Remove(c.path("artifacts"))
+	return a.ws.Remove(ctx, c.path("artifacts"))
 }
 
 // assemble starts the script, journal first.

@@ -257,9 +257,10 @@ func (w *Workspace) Replace(path string, f daeploy.File) error {
 	return w.change(func(t *rootfs.Tree) error { return t.Replace(path, f) })
 }
 
-// Remove removes path and all below; nothing there is fine.
-func (w *Workspace) Remove(path string) error {
-	return w.change(func(t *rootfs.Tree) error { return t.Remove(path) })
+// Remove removes path and all below; nothing there is fine. If ctx ends, the
+// error is its cause, and some of it is left.
+func (w *Workspace) Remove(ctx context.Context, path string) error {
+	return w.change(func(t *rootfs.Tree) error { return t.Remove(ctx, path) })
 }
 
 // Put writes a file whose parents are made as needed (0755, same owner). A link

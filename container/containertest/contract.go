@@ -43,7 +43,7 @@ type Workspace interface {
 	Mkdir(path string, f daeploy.File) error
 	Chmod(path string, mode fs.FileMode) error
 	Replace(path string, f daeploy.File) error
-	Remove(path string) error
+	Remove(ctx context.Context, path string) error
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
 	SetTimes(path string, t time.Time) error
@@ -118,9 +118,9 @@ func ContractPrograms() map[string]Program {
 			return 0
 		},
 		"/s/secret": tellSecrets,
-		"/s/change": func(_ context.Context, _ *Fake, r Run) int {
+		"/s/change": func(ctx context.Context, _ *Fake, r Run) int {
 			f := daeploy.File{Mode: 0o644}
-			if err := errors.Join(r.Root.Put("/made/file", f, strings.NewReader("made")), r.Root.Remove("/base/gone")); err != nil {
+			if err := errors.Join(r.Root.Put("/made/file", f, strings.NewReader("made")), r.Root.Remove(ctx, "/base/gone")); err != nil {
 				return 1
 			}
 			return 0
@@ -226,7 +226,7 @@ func testFiles(t *testing.T, c *contract) {
 	must(t, w.Symlink("/tmp/src/link", "a/b", f))
 	must(t, w.Mkdir("/new/dir", daeploy.File{Mode: 0o700}))
 	must(t, w.Chmod("/new/dir", 0o1777))
-	must(t, w.Remove("/to-base/gone"))
+	must(t, w.Remove(t.Context(), "/to-base/gone"))
 	must(t, w.SetTimes("/tmp/src", Epoch))
 	for path, want := range map[string]daeploy.FileInfo{
 		"/tmp/src/link": {Mode: 0o640, Owner: f.Owner, Size: 7}, "/to-base/stays": {Mode: 0o644, Size: 1},

@@ -54,6 +54,9 @@ func testScratch(t *testing.T, c *contract) {
 	if _, err := w.Restore(ended, "/tmp/artifacts", owner, strings.NewReader(""), most); !errors.Is(err, daeploy.ErrTimeout) {
 		t.Errorf("Restore with a ctx that has ended: %v, want its cause", err)
 	}
+	if err := w.Remove(ended, "/to-base/stays"); !errors.Is(err, daeploy.ErrTimeout) {
+		t.Errorf("Remove with a ctx that has ended: %v, want its cause", err)
+	}
 	must(t, s.Close(t.Context()))
 	if _, err := w.Stat("/to-base/stays"); err != nil {
 		t.Errorf("after the second one's end: %v", err)

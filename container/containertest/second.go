@@ -99,6 +99,7 @@ func testCarry(t *testing.T, c *contract) {
 	}{
 		{artifact: daeploy.Artifact{From: "/missing", To: "/x"}, want: fs.ErrNotExist, path: "/missing"},
 		{artifact: daeploy.Artifact{From: "/out", To: "/base/stays/x"}, want: syscall.ENOTDIR, path: "/base/stays/x"},
+		{artifact: daeploy.Artifact{From: "/out", To: strings.Repeat("/x", 129)}, want: syscall.ENAMETOOLONG, path: "/out"},
 		{artifact: daeploy.Artifact{From: "/out", To: "/x"}, limits: daeploy.Limits{Disk: 4}, want: syscall.EDQUOT},
 		{artifact: daeploy.Artifact{From: "/out", To: "/y"}, limits: daeploy.Limits{Inodes: 3}, want: syscall.EDQUOT},
 	} {

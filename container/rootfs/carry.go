@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,26 +24,19 @@ import (
 // attributes are not carried, devices, fifos and sockets are left out.
 //
 // Errors: a *fs.PathError of fs.ErrNotExist with the From that is not there, of
-// ENOTDIR with the To that has something else than directories above it, and
-// EDQUOT for more than limits.Disk bytes or limits.Inodes entries. What overlayfs
+// ENOTDIR with the To that has something else than directories above it, of
+// ENAMETOOLONG with the From that has, or leads to, a path of too many parts, or
+// a name the file system has no room for, and EDQUOT for more than limits.Disk bytes or limits.Inodes entries. What overlayfs
 // keeps elsewhere (redirects) is an error, as it is for WriteLayer.
 func (t *Tree) Carry(ctx context.Context, from *Tree, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (daeploy.Carried, error) {
 	c := carrier{from: from, to: t, as: daeploy.File{Owner: owner}, limits: limits}
 	for _, a := range artifacts {
-		n, err := from.walk(a.From, false, nil)
-		if pathEnds(err) {
-			return c.done, &fs.PathError{Op: "carry", Path: a.From, Err: fs.ErrNotExist}
+		err := c.artifact(ctx, a)
+		if errors.Is(err, syscall.ENAMETOOLONG) {
+			err = &fs.PathError{Op: "carry", Path: a.From, Err: syscall.ENAMETOOLONG}
 		}
 		if err != nil {
-			return c.done, fmt.Errorf("carry %s: %w", a.From, err)
-		}
-		if _, _, err := t.parent(a.To, c.as); pathEnds(err) {
-			return c.done, &fs.PathError{Op: "carry", Path: a.To, Err: syscall.ENOTDIR}
-		} else if err != nil {
-			return c.done, fmt.Errorf("carry to %s: %w", a.To, err)
-		}
-		if err := c.entry(ctx, n, a.To, 0); err != nil {
-			return c.done, fmt.Errorf("carry %s: %w", a.From, err)
+			return c.done, err
 		}
 	}
 	return c.done, nil
@@ -61,9 +55,37 @@ type carrier struct {
 	done     daeploy.Carried
 }
 
+func (c *carrier) artifact(ctx context.Context, a daeploy.Artifact) error {
+	if nested(a.From) || nested(a.To) {
+		return syscall.ENAMETOOLONG
+	}
+	n, err := c.from.walk(a.From, false, nil)
+	if pathEnds(err) {
+		return &fs.PathError{Op: "carry", Path: a.From, Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return fmt.Errorf("carry %s: %w", a.From, err)
+	}
+	if _, _, err := c.to.parent(a.To, c.as); pathEnds(err) {
+		return &fs.PathError{Op: "carry", Path: a.To, Err: syscall.ENOTDIR}
+	} else if err != nil {
+		return fmt.Errorf("carry to %s: %w", a.To, err)
+	}
+	if err := c.entry(ctx, n, a.To, 0); err != nil {
+		return fmt.Errorf("carry %s: %w", a.From, err)
+	}
+	return nil
+}
+
+// nested tells whether a path has more parts than an artifact's may have.
+func nested(name string) bool { return strings.Count(name, "/") > maxNested }
+
 func (c *carrier) entry(ctx context.Context, n node, to string, depth int) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
+	}
+	if nested(to) {
+		return syscall.ENAMETOOLONG
 	}
 	f := c.as
 	f.Time = n.info.ModTime()
@@ -87,9 +109,6 @@ func (c *carrier) entry(ctx context.Context, n node, to string, depth int) error
 }
 
 func (c *carrier) directory(ctx context.Context, n node, to string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("directories are nested more than %d deep", maxDepth)
-	}
 	if err := c.count(0); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func TestCarryRefusals(t *testing.T) {
 	a, b := newStack(t), newStack(t)
 	a.fill(t)
 	b.fill(t)
-	shell(t, a.upper, `mkdir many; for i in 1 2 3 4 5; do echo $i >many/$i; done; truncate -s 1G sparse`)
+	shell(t, a.upper, `mkdir many; for i in 1 2 3 4 5; do echo $i >many/$i; done; truncate -s 1G sparse; mkdir -p nested/` + strings.Repeat("d/", 128))
 	from, to := a.open(t), b.open(t)
 	for _, test := range []struct {
 		from, to string
@@ -146,6 +146,9 @@ func TestCarryRefusals(t *testing.T) {
 		{"/out/x", "/x", daeploy.Limits{}, fs.ErrNotExist, "/out/x"},
 		{"/plain", "/plain/x", daeploy.Limits{}, syscall.ENOTDIR, "/plain/x"},
 		{"/plain", "/loop/x", daeploy.Limits{}, syscall.ENOTDIR, "/loop/x"},
+		{"/nested", "/nested", daeploy.Limits{}, syscall.ENAMETOOLONG, "/nested"},
+		{"/plain", strings.Repeat("/d", 129), daeploy.Limits{}, syscall.ENAMETOOLONG, "/plain"},
+		{"/plain" + strings.Repeat("/d", 128), "/x", daeploy.Limits{}, syscall.ENAMETOOLONG, "/plain" + strings.Repeat("/d", 128)},
 		{"/many", "/many", daeploy.Limits{Inodes: 5}, unix.EDQUOT, ""},
 		{"/many", "/many", daeploy.Limits{Disk: 9}, unix.EDQUOT, ""},
 		{"/sparse", "/sparse", daeploy.Limits{Disk: 1 << 20}, unix.EDQUOT, ""},

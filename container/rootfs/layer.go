@@ -21,6 +21,10 @@ import (
 // descriptor open, and no path of a program is that long.
 const maxDepth = 2048
 
+// maxNested is how many parts the path of an artifact may have: whatever is done
+// with a path walks all of it, so that deep trees cost the square of their depth.
+const maxNested = 128
+
 // Marks of the OCI layer format.
 const (
 	markRemoved = ".wh."

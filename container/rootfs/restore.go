@@ -35,7 +35,7 @@ func (t *Tree) Restore(ctx context.Context, name string, owner daeploy.Owner, st
 		_, err = io.Copy(io.Discard, in)
 	}
 	if err == nil {
-		err = r.stamp()
+		err = r.stamp(ctx)
 	}
 	return r.done, err
 }
@@ -168,6 +168,9 @@ func inside(name string) (string, error) {
 		return "", artifactsInvalid("a name has %d bytes; at most %d are allowed", len(name), maxArtifactName)
 	}
 	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if nested("/" + clean) {
+		return "", artifactsInvalid("the name %q has more than %d parts", clip(name), maxNested)
+	}
 	if clean == ".." || strings.HasPrefix(clean, "../") {
 		return "", artifactsInvalid("the name %q leads out of artifacts", clip(name))
 	}
@@ -330,8 +333,11 @@ func (r *restorer) link(name string, h *tar.Header) error {
 }
 
 // stamp gives the directories their times, deepest first.
-func (r *restorer) stamp() error {
+func (r *restorer) stamp(ctx context.Context) error {
 	for _, name := range slices.Backward(slices.Sorted(maps.Keys(r.dirs))) { // what is below comes first
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if at := r.dirs[name]; !at.IsZero() {
 			if err := r.root.Chtimes(name, at, at); err != nil {
 				return err

@@ -286,6 +286,30 @@ func TestRestoreEnds(t *testing.T) {
 	}
 }
 
+// What follows the stream ends as well.
+func TestRestoreEndsBehindTheStream(t *testing.T) {
+	tree, _ := restorePlace(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stream := io.MultiReader(bytes.NewReader(saved(t, directory("d"))), reading(func() { cancel(daeploy.ErrCanceled) }))
+	if _, err := tree.Restore(ctx, "/tmp/artifacts", artifact, stream, plenty); !errors.Is(err, daeploy.ErrCanceled) {
+		t.Errorf("Restore: %v, want the ctx's cause", err)
+	}
+	if err := tree.Remove(ctx, "/tmp/artifacts"); !errors.Is(err, daeploy.ErrCanceled) {
+		t.Errorf("Remove: %v, want the ctx's cause", err)
+	}
+	if _, err := tree.Stat("/tmp/artifacts/d"); err != nil {
+		t.Errorf("Remove did something, its ctx had ended: %v", err)
+	}
+}
+
+// reading calls itself when it is read, and is empty.
+type reading func()
+
+func (r reading) Read([]byte) (int, error) {
+	r()
+	return 0, io.EOF
+}
+
 // cycle gives the same for ever.
 type cycle struct{ text []byte }
 
@@ -323,6 +347,8 @@ func TestRestoreRefused(t *testing.T) {
 		{"too many entries", `more than 10 entries`, saved(t, many...)},
 		{"too many parents", `more than 10 entries`, saved(t, plainFile(strings.Repeat("d/", 11)+"x", ""))},
 		{"a name that is too long", `at most 4096`, saved(t, plainFile(strings.Repeat("d/", 3000)+"x", ""))},
+		{"a name that is too deep", `more than 128 parts`, saved(t, plainFile(strings.Repeat("d/", 128)+"x", ""))},
+		{"a hard link's target that is too deep", `more than 128 parts`, saved(t, hardLink("x", strings.Repeat("d/", 128)+"x"))},
 		{"text", `not a tar archive`, []byte(strings.Repeat("saving artifacts\n", 40))},
 		{"text first", `not a tar archive`, append([]byte("saving\n"), whole...)},
 		{"a little text", `cut off`, []byte("saving\n")},
@@ -342,7 +368,7 @@ func TestRestoreRefused(t *testing.T) {
 			if !errors.As(err, &told) || told.Code != "artifacts_invalid" || !strings.Contains(told.Message, test.want) {
 				t.Errorf("Restore: %v, want artifacts_invalid with %q", err, test.want)
 			}
-			must(t, tree.Remove("/tmp/artifacts"))
+			must(t, tree.Remove(t.Context(), "/tmp/artifacts"))
 			if err := os.Remove(filepath.Join(base, "upper/tmp/artifacts")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				t.Error(err)
 			}

@@ -165,8 +165,8 @@ func TestWritesAgainstKernel(t *testing.T) {
 	must(t, tree.Replace("/a/deep/down", daeploy.File{Mode: 0o755}))
 	put("/a/deep/down/fresh/er", "8")
 	must(t, tree.Replace("/opaque", f))
-	must(t, tree.Remove("/usr"))
-	must(t, tree.Remove("/not/there"))
+	must(t, tree.Remove(t.Context(), "/usr"))
+	must(t, tree.Remove(t.Context(), "/not/there"))
 	must(t, tree.Mkdir("/usr/lib", daeploy.File{Mode: 0o700, Owner: f.Owner}))
 	must(t, tree.Mkdir("/etc", daeploy.File{Mode: 0o700, Owner: f.Owner})) // keeps its mode
 	must(t, tree.Symlink("/a/link", "/any/where", f))
@@ -213,8 +213,8 @@ func TestNothingLeadsOut(t *testing.T) {
 		must(t, tree.Replace(name+"dir", daeploy.File{Mode: 0o755}))
 		must(t, tree.Symlink(name+"dir/evil", outside, f))
 		must(t, tree.Put(name+"dir/evil/file", f, strings.NewReader("x")))
-		must(t, tree.Remove(name+"dir/evil/file"))
-		must(t, tree.Remove(name))
+		must(t, tree.Remove(t.Context(), name+"dir/evil/file"))
+		must(t, tree.Remove(t.Context(), name))
 	}
 	left, err := os.ReadDir(outside)
 	must(t, err)
@@ -232,7 +232,7 @@ func TestReplaceTwice(t *testing.T) {
 	must(t, tree.Put("/merged/one", dir, strings.NewReader("")))
 	must(t, tree.Replace("/merged", dir))
 	must(t, tree.Put("/merged/two", dir, strings.NewReader("")))
-	must(t, tree.Remove("/merged/two"))
+	must(t, tree.Remove(t.Context(), "/merged/two"))
 	must(t, tree.Put("/merged/three/file", dir, strings.NewReader("")))
 	got := map[string]string{}
 	for name, is := range snapshot(t, s.mount(t)) {

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -65,8 +66,8 @@ func (t *Tree) Replace(name string, f daeploy.File) error {
 }
 
 // Remove removes name and all below; nothing there is fine. A link is removed,
-// not followed.
-func (t *Tree) Remove(name string) error {
+// not followed. If ctx ends, the error is its cause, and some of it is left.
+func (t *Tree) Remove(ctx context.Context, name string) error {
 	words := split(path.Clean("/" + name))
 	if len(words) == 0 {
 		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrInvalid}
@@ -89,14 +90,56 @@ func (t *Tree) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	p := path.Join(dir.path, base)
-	if err := t.clear(p); err != nil || !hidden {
+	if err := t.drop(ctx, dir.path, base); err != nil || !hidden {
 		return err
 	}
 	if err := t.raise(dir.path); err != nil {
 		return err
 	}
 	return t.whiteout(dir.path, base)
+}
+
+// drop removes base from canonical directory dir of the upper layer.
+func (t *Tree) drop(ctx context.Context, dir, base string) error {
+	root, err := t.upper().OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	t.forget(path.Join(dir, base))
+	return removeAll(ctx, root, base)
+}
+
+// removeAll removes base from dir, with all below it. It goes from directory to
+// directory by their handles, so that a deep path costs no more than a short one.
+func removeAll(ctx context.Context, dir *os.Root, base string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := dir.Remove(base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if !errors.Is(err, syscall.ENOTEMPTY) {
+		return err
+	}
+	sub, err := dir.OpenRoot(base)
+	if err != nil {
+		return err
+	}
+	names, err := list(sub)
+	for _, name := range names {
+		if err == nil {
+			err = removeAll(ctx, sub, name)
+		}
+	}
+	if err := errors.Join(err, sub.Close()); err != nil {
+		return err
+	}
+	return dir.Remove(base)
 }
 
 // Put writes a file whose parents are made as needed (0755, same owner). What
