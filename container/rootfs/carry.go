@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -187,7 +188,7 @@ func (c *carrier) file(ctx context.Context, n node, to string, f daeploy.File) e
 
 // count adds an entry before it is written.
 func (c *carrier) count(bytes int64) error {
-	c.done.Bytes += bytes
+	c.done.Bytes += min(bytes, math.MaxInt64-c.done.Bytes) // a hole may be as large
 	c.done.Entries++
 	if c.limits.Disk > 0 && c.done.Bytes > c.limits.Disk || c.limits.Inodes > 0 && c.done.Entries > c.limits.Inodes {
 		return unix.EDQUOT

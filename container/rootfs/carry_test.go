@@ -131,8 +131,9 @@ func TestCarryRefusals(t *testing.T) {
 	a, b := newStack(t), newStack(t)
 	a.fill(t)
 	b.fill(t)
-	shell(t, a.upper, `mkdir many; for i in 1 2 3 4 5; do echo $i >many/$i; done; truncate -s 1G sparse; mkdir -p nested/` + strings.Repeat("d/", 128))
+	shell(t, a.upper, `mkdir many; for i in 1 2 3 4 5; do echo $i >many/$i; done; truncate -s 1G sparse; mkdir huge; echo >huge/a; truncate -s 9223372036854775807 huge/b; mkdir -p nested/`+strings.Repeat("d/", 128))
 	from, to := a.open(t), b.open(t)
+	long := strings.Repeat("n", 300)
 	for _, test := range []struct {
 		from, to string
 		limits   daeploy.Limits
@@ -149,6 +150,9 @@ func TestCarryRefusals(t *testing.T) {
 		{"/nested", "/nested", daeploy.Limits{}, syscall.ENAMETOOLONG, "/nested"},
 		{"/plain", strings.Repeat("/d", 129), daeploy.Limits{}, syscall.ENAMETOOLONG, "/plain"},
 		{"/plain" + strings.Repeat("/d", 128), "/x", daeploy.Limits{}, syscall.ENAMETOOLONG, "/plain" + strings.Repeat("/d", 128)},
+		{"/" + long, "/x", daeploy.Limits{}, syscall.ENAMETOOLONG, "/" + long},
+		{"/plain", "/" + long, daeploy.Limits{}, syscall.ENAMETOOLONG, "/plain"},
+		{"/huge", "/huge", daeploy.Limits{Disk: 1 << 20}, unix.EDQUOT, ""},
 		{"/many", "/many", daeploy.Limits{Inodes: 5}, unix.EDQUOT, ""},
 		{"/many", "/many", daeploy.Limits{Disk: 9}, unix.EDQUOT, ""},
 		{"/sparse", "/sparse", daeploy.Limits{Disk: 1 << 20}, unix.EDQUOT, ""},

@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -149,16 +150,28 @@ func (r *restorer) entry(h *tar.Header, data *dataReader) error {
 	if err := r.open(); err != nil {
 		return err
 	}
-	if err := r.parents(name); err != nil {
-		return err
+	err = r.parents(name)
+	if err == nil {
+		err = write()
 	}
-	if err := write(); err != nil {
-		if data.err != nil {
-			return broken(data.err)
-		}
-		return err
+	if data.err != nil {
+		return broken(data.err)
 	}
-	return nil
+	return refused(h.Name, err)
+}
+
+// refused says whose fault an error of the file system is: the stream's, if no
+// disk would take what it asks for.
+func refused(name string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return artifactsInvalid("%q or what it links to is too long a name for the file system", clip(name))
+	case errors.Is(err, syscall.EMLINK):
+		return artifactsInvalid("%q is one more link or directory than the file system allows in one place", clip(name))
+	case errors.Is(err, syscall.ELOOP):
+		return artifactsInvalid("%q leads through too many symbolic links", clip(name))
+	}
+	return err
 }
 
 // inside gives the path below the directory that a name of the archive means

@@ -349,6 +349,10 @@ func TestRestoreRefused(t *testing.T) {
 		{"a name that is too long", `at most 4096`, saved(t, plainFile(strings.Repeat("d/", 3000)+"x", ""))},
 		{"a name that is too deep", `more than 128 parts`, saved(t, plainFile(strings.Repeat("d/", 128)+"x", ""))},
 		{"a hard link's target that is too deep", `more than 128 parts`, saved(t, hardLink("x", strings.Repeat("d/", 128)+"x"))},
+		{"a part that is too long", `too long a name`, saved(t, plainFile(strings.Repeat("n", 300), ""))},
+		{"a directory's part that is too long", `too long a name`, saved(t, plainFile(strings.Repeat("n", 300)+"/x", ""))},
+		{"a link of a name that is too long", `too long a name`, saved(t, symlink(strings.Repeat("n", 300), "x"))},
+		{"a hard link to a name that is too long", `too long a name`, saved(t, hardLink("x", strings.Repeat("n", 300)))},
 		{"text", `not a tar archive`, []byte(strings.Repeat("saving artifacts\n", 40))},
 		{"text first", `not a tar archive`, append([]byte("saving\n"), whole...)},
 		{"a little text", `cut off`, []byte("saving\n")},
@@ -376,6 +380,24 @@ func TestRestoreRefused(t *testing.T) {
 				t.Errorf("after its removal something is left (-before +after):\n%s", diff)
 			}
 		})
+	}
+}
+
+// S98: what no file system takes is the stream's fault, all else is the host's.
+func TestRefused(t *testing.T) {
+	for cause, want := range map[error]string{
+		syscall.ENAMETOOLONG: "too long a name", syscall.EMLINK: "one more link", syscall.ELOOP: "too many symbolic links",
+	} {
+		var told *daeploy.Error
+		err := rootfs.Refused("d/x", &os.LinkError{Op: "linkat", Old: "a", New: "d/x", Err: cause})
+		if !errors.As(err, &told) || told.Code != "artifacts_invalid" || daeploy.KindOf(err) != daeploy.Failure || !strings.Contains(told.Message, want) {
+			t.Errorf("%v: %v, want artifacts_invalid with %q", cause, err, want)
+		}
+	}
+	for _, same := range []error{nil, syscall.ENOSPC, fs.ErrPermission} {
+		if err := rootfs.Refused("x", same); !errors.Is(err, same) || daeploy.KindOf(err) == daeploy.Failure {
+			t.Errorf("%v became %v", same, err)
+		}
 	}
 }
 
