@@ -170,7 +170,8 @@ const (
 )
 
 var (
-	timeoutValue = regexp.MustCompile(`^([0-9]+h)?([0-9]+m)?([0-9]+s)?$`)
+	// A duration above zero: hours, minutes or seconds have a digit that is not 0.
+	timeoutValue = regexp.MustCompile(`^([0-9]*[1-9][0-9]*h([0-9]+m)?([0-9]+s)?|([0-9]+h)?[0-9]*[1-9][0-9]*m([0-9]+s)?|([0-9]+h)?([0-9]+m)?[0-9]*[1-9][0-9]*s)$`)
 	memoryValue  = regexp.MustCompile(`^([1-9][0-9]{0,9})(MiB|GiB)$`)
 )
 

@@ -47,7 +47,7 @@ var appKeys = []appKey{
 	{
 		Name: "context_dir", Type: typeString, Default: "the root", Rule: "S165", Example: `"services/api"`,
 		Meaning: "the directory of the repository that is built. `.s2i` and `.s2iignore` count only below it; `.daeploy` itself stays at the root",
-		Pattern: `^[^/]`, read: readContextDir,
+		Pattern: `^([^/]|$)`, read: readContextDir,
 	},
 	{
 		Name: "incremental", Type: typeBoolean, Default: "`true` if there is a save-artifacts", Rule: "S91, S92", Example: `false`,
@@ -74,7 +74,7 @@ var appKeys = []appKey{
 	{
 		Table: "runtime", Name: "image", Type: typeString, Default: "none; the table must have it", Rule: "S101", Example: `"example.org/run:1"`,
 		Meaning:  "the image that carries the result of `assemble`; builds with one are never incremental",
-		Required: true, read: readRuntimeImage,
+		Required: true, Pattern: `.`, read: readRuntimeImage,
 	},
 	{
 		Table: "runtime", Name: "artifacts", Type: typeStrings, Default: "a label of the runtime image", Rule: "S103-S106", Example: `["/opt/app:."]`,

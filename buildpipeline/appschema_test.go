@@ -96,6 +96,8 @@ func TestSchemaAgrees(t *testing.T) {
 		{"bulder = \"x\"", false},
 		{"builder = 1", false},
 		{"context_dir = \"/a\"", false},
+		{"context_dir = \"\"", true},
+		{"context_dir = \".\"", true},
 		{"incremental = \"yes\"", false},
 		{"[runtime]\nimage = \"a\"\nartifacts = [\"/a\", \"/b:c\"]", true},
 		{"incremental = false\n[runtime]\nimage = \"a\"", true},
@@ -111,6 +113,13 @@ func TestSchemaAgrees(t *testing.T) {
 		{"[build]\ncpus = \"2\"", false},
 		{"[build]\nmemory = \"2GB\"", false},
 		{"[build]\ntimeout = \"20ms\"", false},
+		{"[build]\ntimeout = \"\"", false},
+		{"[build]\ntimeout = \"0s\"", false},
+		{"[build]\ntimeout = \"0h00m0s\"", false},
+		{"[build]\ntimeout = \"0h10m0s\"", true},
+		{"[build]\ntimeout = \"1h0s\"", true},
+		{"[build]\ntimeout = \"05s\"", true},
+		{"[runtime]\nimage = \"\"", false},
 		{"[build]\nthreads = 1", false},
 	} {
 		var value map[string]any
