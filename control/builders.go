@@ -16,9 +16,7 @@ import (
 func (s *session) builders() *cobra.Command {
 	return s.group("builders", "builder images on this host",
 		s.buildersList(), s.buildersPull(), s.buildersImport(), s.buildersUsage(), s.buildersShow(),
-		s.onHost(admins, &cobra.Command{
-			Use: "build DIR", Short: "make a builder image from its recipe", Example: "daeploy builders build builders/python",
-		}),
+		s.buildersBuild(),
 		s.inPlace(admins, &cobra.Command{
 			Use: "init NAME DIR", Short: "begin a builder image of your own",
 			Long: "Writes a recipe, a Dockerfile, scripts, a test and an app to try into DIR, or\n" +

@@ -156,6 +156,9 @@ func TestWords(t *testing.T) {
 		{name: "builders-usage-none", line: "builders usage silent:1", actor: admin},
 		{name: "builders-usage-bad", line: "builders usage Python:", actor: admin},
 		{name: "builders-build", line: "builders build builders/python --no-cache", actor: admin},
+		{name: "builders-build-help", line: "help builders build", actor: admin},
+		{name: "serve-help", line: "help serve", actor: admin},
+		{name: "serve", line: "serve --ssh-addr :22", actor: admin},
 		{name: "builders-init", line: "builders init perl ./perl", actor: admin},
 		{name: "builders-init-help", line: "builders init --help", actor: admin},
 

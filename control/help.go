@@ -35,6 +35,7 @@ func (s *session) help(cmd *cobra.Command) {
 		fmt.Fprint(w, "  daeploy COMMAND                         on the host\n")
 		fmt.Fprint(w, "  ssh -p 2222 daeploy@HOST COMMAND        from anywhere\n\nCommands:\n")
 		listCommands(s, cmd)
+		fmt.Fprint(w, "\nFlags, on the host, before the command:\n  --socket PATH    the local door; or DAEPLOY_SOCKET\n")
 		fmt.Fprint(w, "\n\"help COMMAND\" says more. Data goes to stdout, all else to stderr.\n")
 		return
 	}

@@ -68,6 +68,9 @@ ssh -p 2222 daeploy@HOST COMMAND    with the rights of your key
 daeploy COMMAND                     on the host, as root or in the group daeploy: admin
 ` + "```" + `
 
+On the host, ` + "`daeploy --socket PATH COMMAND`" + ` or the variable ` + "`DAEPLOY_SOCKET`" + ` name another local door than
+` + "`/run/daeploy/daeploy.sock`" + `.
+
 stdout is data, stderr is everything else. Rights: **any** key; a key with the right to the
 **app** that the command names (where the app may be left out, the answer covers your apps); **admin**.
 A key without the right gets the same answer whether the app exists or not. The words keys, apps

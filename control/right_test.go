@@ -54,6 +54,7 @@ var rightRows = map[string]struct {
 	"schema":          {"any", "schema", 0},
 	"version":         {"any", "version", 0},
 	"help":            {"any", "help", 0},
+	"serve":           {"admin", "serve", 2},
 	"completion":      {"any", "completion bash", 2},
 }
 

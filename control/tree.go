@@ -23,7 +23,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.keys(), s.apps(), s.env(), s.secrets(),
 		s.builds(), s.build(), s.logs(), s.cancel(), s.images(), s.run(),
-		s.builders(), s.dockerfile(), s.schema(), s.status(), s.version(), s.completion(), s.helpCommand(root),
+		s.builders(), s.dockerfile(), s.schema(), s.status(), s.version(), s.serve(), s.completion(), s.helpCommand(root),
 	)
 	return root
 }

@@ -98,10 +98,14 @@ func usageLine(cmd *cobra.Command) string {
 }
 
 // synopsis is the whole command with its parents and those flags that its Use
-// does not have already: "keys remove NAME [--json]".
+// does not have already: "keys remove NAME [--json]". Many flags are [FLAG]... in
+// the Use.
 func synopsis(cmd *cobra.Command) string {
 	_, rest, _ := strings.Cut(cmd.Use, " ")
 	line := strings.TrimSpace(path(cmd) + " " + rest)
+	if strings.Contains(rest, "[FLAG]...") {
+		return line
+	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Name == "help" || strings.Contains(line, "--"+f.Name) || f.Shorthand != "" && strings.Contains(line, "[-"+f.Shorthand) {
 			return

@@ -13,6 +13,7 @@ import (
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container/builderimage"
+	"github.com/daeploy/daeploy/control"
 )
 
 // buildBuilder is `builders build DIR`: it makes a builder image from a recipe
@@ -20,26 +21,23 @@ import (
 // nothing of a recipe.
 func buildBuilder(ctx context.Context, socket string, words []string, std streams) error {
 	flags := flag.NewFlagSet("builders build", flag.ContinueOnError)
-	flags.SetOutput(std.err)
-	cache := flags.String("cache", "/var/cache/daeploy/builders", "directory that keeps base systems between builds; empty keeps none")
-	refresh := flags.Bool("refresh", false, "make the base system anew, with the archive's newest packages")
-	output := flags.String("output", "", "write the image archive to this file instead of giving it to the daemon")
+	flags.SetOutput(io.Discard)
+	var set control.BuildersBuild
+	set.Declare(flags)
 	if err := flags.Parse(words); err != nil || flags.NArg() != 1 {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
+		message := "builders build wants one directory with a builder.toml"
+		if err != nil {
+			message = err.Error()
 		}
-		return &daeploy.Error{
-			Kind: daeploy.Usage, Code: "usage", Message: "builders build wants one directory with a builder.toml",
-			Hint: "daeploy builders build builders/python",
-		}
+		return &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: message, Hint: "daeploy help builders build"}
 	}
 	recipe, err := readRecipe(flags.Arg(0))
 	if err != nil {
 		return err
 	}
-	options := builderimage.Options{CacheDir: *cache, Refresh: *refresh, Log: std.err}
-	if *output != "" {
-		return writeArchive(ctx, *output, flags.Arg(0), recipe, options, std.out)
+	options := builderimage.Options{CacheDir: set.Cache, Refresh: set.Refresh, Log: std.err}
+	if set.Output != "" {
+		return writeArchive(ctx, set.Output, flags.Arg(0), recipe, options, std.out)
 	}
 	r, w := io.Pipe()
 	made := make(chan error, 1)
@@ -48,11 +46,13 @@ func buildBuilder(ctx context.Context, socket string, words []string, std stream
 		made <- err
 		w.CloseWithError(err)
 	}()
-	code, err := ask(ctx, socket, []string{"builders", "import", "-"}, r, std)
+	var said strings.Builder // held back until it is known whose fault it is
+	code, err := ask(ctx, socket, []string{"builders", "import", "-"}, r, streams{in: std.in, out: std.out, err: &said})
 	r.CloseWithError(errTaken)
 	if failed := <-made; failed != nil && !errors.Is(failed, errTaken) {
 		return failed // the daemon's complaint about a cut-off archive says less
 	}
+	fmt.Fprint(std.err, said.String())
 	if err != nil || code == 0 {
 		return err
 	}

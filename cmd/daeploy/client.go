@@ -26,11 +26,11 @@ func client(ctx context.Context, words []string, std streams) int {
 	if err != nil {
 		return fail(std.err, err)
 	}
-	if len(words) > 1 && words[0] == "builders" && words[1] == "build" {
-		return fail(std.err, buildBuilder(ctx, socket, words[2:], std))
-	}
 	if local(words) {
 		return localTree(ctx, words, std)
+	}
+	if len(words) > 1 && words[0] == "builders" && words[1] == "build" {
+		return fail(std.err, buildBuilder(ctx, socket, words[2:], std))
 	}
 	if words[0] == "dockerfile" {
 		return fail(std.err, printDockerfile(ctx, socket, words[1:], std))

@@ -137,20 +137,18 @@ func serveConfig(words []string, std streams) (config, error) {
 	c, flagged := defaultConfig(), defaultConfig()
 	flags := flag.NewFlagSet("daeploy serve", flag.ContinueOnError)
 	flags.SetOutput(std.err)
-	file := flags.String("config", defaultConfigFile, "configuration `file`, TOML")
-	set := map[string]func(){}
-	for _, f := range []struct {
-		name, usage string
-		to, from    *string
-	}{
-		{"state-dir", "`directory` of database, repositories, build logs and host key", &c.StateDir, &flagged.StateDir},
-		{"socket", "`path` of the local door", &c.Socket, &flagged.Socket},
-		{"ssh-addr", "`address` of the SSH door; port 0 picks one", &c.SSHAddr, &flagged.SSHAddr},
-		{"containerd", "`path` of containerd's socket", &c.Containerd, &flagged.Containerd},
-		{"namespace", "containerd `namespace`", &c.Namespace, &flagged.Namespace},
-	} {
-		flags.StringVar(f.from, f.name, *f.from, f.usage)
-		set[f.name] = func() { *f.to = *f.from }
+	file := defaultConfigFile
+	values := map[string]struct{ to, from *string }{
+		"config":     {&file, &file},
+		"state-dir":  {&c.StateDir, &flagged.StateDir},
+		"socket":     {&c.Socket, &flagged.Socket},
+		"ssh-addr":   {&c.SSHAddr, &flagged.SSHAddr},
+		"containerd": {&c.Containerd, &flagged.Containerd},
+		"namespace":  {&c.Namespace, &flagged.Namespace},
+	}
+	for _, f := range control.ServeFlags {
+		from := values[f.Name].from
+		flags.StringVar(from, f.Name, *from, f.Usage)
 	}
 	if err := flags.Parse(words); errors.Is(err, flag.ErrHelp) {
 		return c, err
@@ -160,13 +158,12 @@ func serveConfig(words []string, std streams) (config, error) {
 	if flags.NArg() > 0 {
 		return c, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: fmt.Sprintf("serve takes no %q", flags.Arg(0)), Hint: "daeploy serve --help"}
 	}
-	if err := c.load(*file); err != nil {
+	if err := c.load(file); err != nil {
 		return c, err
 	}
 	flags.Visit(func(f *flag.Flag) {
-		if use := set[f.Name]; use != nil {
-			use()
-		}
+		v := values[f.Name]
+		*v.to = *v.from
 	})
 	return c, c.check()
 }
