@@ -92,7 +92,7 @@ func (e *Engine) denied(ref daeploy.ImageRef, err error) error {
 func missing(ref daeploy.ImageRef, err error) *daeploy.Error {
 	hint := "check name and tag in .daeploy"
 	if ref.Host() == daeploy.ImageDomain {
-		hint = "see what this server has: daeploy builders"
+		hint = "check name and tag; the operator knows which builders are here"
 	}
 	return &daeploy.Error{
 		Kind: daeploy.BuildFailed, Code: "builder_missing", Err: err,
