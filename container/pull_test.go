@@ -112,7 +112,7 @@ func TestPullRefusals(t *testing.T) {
 	e := newEngine(t, insecure(r))
 	tests := []struct{ ref, code, message, hint string }{
 		{r.Host + "/none:1", "builder_missing", "was not found", "check name and tag"},
-		{"daeploy.local/none:1", "builder_missing", "was not found", "daeploy builders"},
+		{"daeploy.local/none:1", "builder_missing", "was not found", "the operator knows which builders are here"},
 		{r.Host + "/denied/a:1", "builder_denied", "does not let this server read", "add credentials for " + r.Host},
 		{r.Host + "/broken/a:1", "builder_unreachable", "could not be pulled", "the operator can check"},
 		{"127.0.0.1:1/a:1", "builder_unreachable", "a registry may not be at this address", "the operator can check 127.0.0.1:1"},
