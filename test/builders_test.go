@@ -248,3 +248,22 @@ func TestStatic(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestBuilderCacheBusy: when the making of a builder fails, that is all that
+// one reads, not what the daemon says of the archive that broke off.
+func TestBuilderCacheBusy(t *testing.T) {
+	s := builderStory(t)
+	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.ask("builders", "build", "--cache", filepath.Dir(lock.Name()), "../builders/static")
+	want := ": exit status 75\nerror: another builder image is being made\nhint: wait for it to end; two at a time need two cache directories\n"
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v\nwant ...%s", err, want)
+	}
+}
