@@ -91,9 +91,7 @@ func (c *contract) path(name string) string { return path.Join(c.layout.Dest, na
 // findScripts looks for assemble and run (S42, S43). With a runtime image, run
 // is no matter of the builder's (S102).
 func (c *contract) findScripts(ctx context.Context, a *attempt) (err error) {
-	f := c.finder("builder", a.ws)
-	web := webScripts{a.Scripts, c.image.Ref, c.layout.Input, c.layout.web}
-	f.web = func(name string) ([]byte, string, error) { return web.get(ctx, name) }
+	f := c.finder(ctx, a, "builder", a.ws)
 	if c.assemble, err = f.find("assemble"); err != nil {
 		return err
 	}
@@ -109,8 +107,12 @@ func (c *contract) findScripts(ctx context.Context, a *attempt) (err error) {
 	return nil
 }
 
-func (c *contract) finder(kind string, root Workspace) *finder {
-	return &finder{image: c.image.Ref, kind: kind, layout: c.layout, hooks: c.src.Hooks, root: root}
+func (c *contract) finder(ctx context.Context, a *attempt, kind string, root Workspace) *finder {
+	web := webScripts{a.Scripts, c.image.Ref, c.layout.Input, c.layout.web}
+	return &finder{
+		image: c.image.Ref, kind: kind, layout: c.layout, hooks: c.src.Hooks, root: root,
+		web: func(name string) ([]byte, string, error) { return web.get(ctx, name) },
+	}
 }
 
 // remark notes what is odd about the scripts found and about how run will be
@@ -240,10 +242,10 @@ func (a *attempt) facts(commit daeploy.Commit) map[string]string {
 }
 
 func (p *Pipeline) cloneURL(app daeploy.AppName) string {
-	if p.PublicURL == "" {
+	if p.CloneURL == "" {
 		return ""
 	}
-	return p.PublicURL + "/" + string(app)
+	return p.CloneURL + "/" + string(app)
 }
 
 // delivered lists the hooks that go to the scripts directory (S44, S108).

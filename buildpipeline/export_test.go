@@ -159,3 +159,9 @@ func Web(prefixes []string, at string) (from string, err error) {
 	}
 	return l.web, nil
 }
+
+// AsRuntime is asRuntime.
+var AsRuntime = asRuntime
+
+// CommitFailed is commitFailed.
+var CommitFailed = commitFailed

@@ -37,7 +37,8 @@ type Config struct {
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image
 	Proxies      Proxies           // E4 too; what Env sets wins
-	PublicURL    string            // "ssh://daeploy@host:2222", for hints and labels; "" = unknown
+	PublicURL    string            // "ssh://daeploy@host:2222", for hints; "" = unknown
+	CloneURL     string            // the same for labels and builds, if the operator named it; "" = he did not (S72)
 
 	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env
 

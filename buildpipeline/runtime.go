@@ -1,6 +1,7 @@
 package buildpipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,11 @@ type runtimeNote struct {
 	Artifacts []daeploy.Artifact          `json:"artifacts"`
 	Workdir   string                      `json:"workdir"`
 	Owner     daeploy.Owner               `json:"owner"`
-	Hooks     map[string]daeploy.Revision `json:"hooks"`            // blobs, by script name
-	Script    *processNote                `json:"script,omitempty"` // assemble-runtime; nil if there is none
-	From      string                      `json:"from"`             // where the script comes from, for people
-	Before    int64                       `json:"before"`           // running.before, once it was carried
+	Hooks     map[string]daeploy.Revision `json:"hooks"`             // blobs, by script name
+	Fetched   map[string][]byte           `json:"fetched,omitempty"` // scripts from the web (S53), by name
+	Script    *processNote                `json:"script,omitempty"`  // assemble-runtime; nil if there is none
+	From      string                      `json:"from"`              // where the script comes from, for people
+	Before    int64                       `json:"before"`            // running.before, once it was carried
 }
 
 func (n *runtimeNote) scripts() string { return path.Join(n.Workdir, "scripts") }
@@ -87,10 +89,11 @@ func (a *attempt) runtimeContract(ctx context.Context, c *contract, image daeplo
 	}
 	r.written = c.written
 	r.layout.Dest = r.layout.Workdir // hooks go to R/scripts (S108)
+	r.layout.allow(image.Ref, a.ScriptsURLs)
 	if err := a.runtime.Prepare(ctx, image); err != nil {
 		return asRuntime(err)
 	}
-	if err := r.findRuntimeScripts(a.runtime); err != nil {
+	if err := r.findRuntimeScripts(ctx, a); err != nil {
 		return asRuntime(err)
 	}
 	if err := r.findUser(a.runtime, labelRuntimeUser, a.AllowedUIDs); err != nil {
@@ -110,12 +113,12 @@ func (a *attempt) runtimeContract(ctx context.Context, c *contract, image daeplo
 
 // findRuntimeScripts looks for assemble-runtime, which may be missing, and run
 // (S102).
-func (c *contract) findRuntimeScripts(root Workspace) (err error) {
-	optional := c.finder("runtime image", root)
+func (c *contract) findRuntimeScripts(ctx context.Context, a *attempt) (err error) {
+	optional := c.finder(ctx, a, "runtime image", a.runtime)
 	if c.assemble, err = optional.find("assemble-runtime"); err != nil {
 		return err
 	}
-	f := c.finder("runtime image", root)
+	f := c.finder(ctx, a, "runtime image", a.runtime)
 	if c.run, err = f.find("run"); err != nil {
 		return err
 	}
@@ -141,6 +144,12 @@ func (c *contract) runtimeNote() *runtimeNote {
 		if hook, ok := c.src.Hooks[name]; ok {
 			n.Hooks[name] = hook.ID
 		}
+	}
+	for _, s := range c.fetched() {
+		if n.Fetched == nil {
+			n.Fetched = map[string][]byte{}
+		}
+		n.Fetched[s.Name] = s.Fetched
 	}
 	if c.assemble.Path != "" {
 		script := c.start()
@@ -229,7 +238,7 @@ func (a *attempt) carryFailed(err error) error {
 // after the artifacts, which must not take their place.
 func (a *attempt) deliverRuntimeHooks(ctx context.Context) error {
 	n := a.note.Runtime
-	if len(n.Hooks) == 0 {
+	if len(n.Hooks) == 0 && len(n.Fetched) == 0 {
 		return nil
 	}
 	as := daeploy.File{Mode: 0o755, Owner: n.Owner, Time: a.note.Output.Created}
@@ -251,6 +260,11 @@ func (a *attempt) deliverRuntimeHooks(ctx context.Context) error {
 		return a.runtime.Put(path.Join(n.scripts(), names[i]), as, r)
 	}); err != nil {
 		return err
+	}
+	for name, text := range n.Fetched {
+		if err := a.runtime.Put(path.Join(n.scripts(), name), as, bytes.NewReader(text)); err != nil {
+			return err
+		}
 	}
 	return a.runtime.SetTimes(n.scripts(), as.Time)
 }

@@ -35,7 +35,7 @@ type config struct {
 	Init       string `toml:"init"`        // a static tini: process 1 of every container
 
 	// PublicAddress is what pushers call this host, "deploy.example.org:2222";
-	// it appears in hints and labels. Empty: the host's name and the SSH port.
+	// it appears in hints, and in labels if it is set. Empty: the host's name and the SSH port.
 	PublicAddress string `toml:"public_address"`
 
 	DefaultBuilder     string             `toml:"default_builder"`

@@ -107,3 +107,12 @@ func (c *config) publicURL(ssh net.Listener) string {
 	}
 	return "ssh://daeploy@" + strings.TrimSuffix(address, ":22")
 }
+
+// cloneURL is publicURL where the operator has named it: what goes into images
+// must not hang on the name that a host happens to have.
+func (c *config) cloneURL(ssh net.Listener) string {
+	if c.PublicAddress == "" {
+		return ""
+	}
+	return c.publicURL(ssh)
+}

@@ -81,6 +81,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
+		CloneURL:   c.cloneURL(doors.ssh),
 		Submodules: c.submodules(repositories),
 		Settings:   records, NoNetwork: c.Network.Mode == networkNone,
 	})
