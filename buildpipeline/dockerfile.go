@@ -22,10 +22,11 @@ type Checkout struct {
 	Branch string            // or tag; "" if it is not known
 }
 
-// HookPaths lists where hooks may lie below the source root, most wanted first.
-func HookPaths() (paths []string) {
+// HookPaths lists where the hooks of an app with this file may lie below the
+// source root, most wanted first.
+func HookPaths(file AppFile) (paths []string) {
 	for _, dir := range hookDirs {
-		for _, name := range hookNames {
+		for _, name := range file.hookNames() {
 			paths = append(paths, path.Join(dir, name))
 		}
 	}
@@ -41,6 +42,8 @@ type DockerBuilder struct {
 	// What the image says is replaced by these where they are set.
 	Scripts, AssembleUser string
 	Owner                 string // UID:GID of what is copied
+
+	Runtime *DockerBuilder // the runtime image; nil if the app wants none
 }
 
 // unknownOwner is the user that S2I builders have by custom.
@@ -52,20 +55,18 @@ const unknownOwner = "1001:0"
 // comment at its top says how these are made. Notices tell what it leaves out.
 func Dockerfile(b DockerBuilder, c Checkout) (text string, notices []string, err error) {
 	d := dockerfile{builder: b, source: c}
-	if err := d.read(); err != nil {
+	if c.File.Runtime.Image != "" {
+		return d.onto(b.Runtime)
+	}
+	if err := d.read("assemble", "run"); err != nil {
 		return "", nil, err
-	}
-	if strings.HasPrefix(string(b.Ref), daeploy.ImageDomain+"/") {
-		d.leave("%s is on its server only: bring it over (ctr -n daeploy images export), or name another with --builder", b.Ref)
-	}
-	if b.Config == nil {
-		d.leave("the config of %s is not known here: scripts and user are taken as S2I builders have them by custom", b.Ref)
 	}
 	d.head()
 	fmt.Fprintf(&d.out, "FROM %s\n", b.Ref)
 	d.labels()
 	d.environment()
-	d.scripts()
+	d.assemble()
+	d.start()
 	return d.out.String(), d.notices, nil
 }
 
@@ -79,14 +80,13 @@ type dockerfile struct {
 	notices []string
 }
 
-// read works out what a build would ask the image for.
-func (d *dockerfile) read() error {
-	if d.source.File.Runtime.Image != "" {
-		return &daeploy.Error{
-			Kind: daeploy.Failure, Code: "runtime_not_printed",
-			Message: "a build onto a runtime image cannot be printed as a Dockerfile yet",
-			Hint:    "take [runtime] out to see the part up to assemble",
-		}
+// read works out what a build would ask the image for: these scripts it needs.
+func (d *dockerfile) read(scripts ...string) error {
+	if strings.HasPrefix(string(d.builder.Ref), daeploy.ImageDomain+"/") {
+		d.leave("%s is on its server only: bring it over (ctr -n daeploy images export), or name another", d.builder.Ref)
+	}
+	if d.builder.Config == nil {
+		d.leave("the config of %s is not known here: scripts and user are taken as S2I builders have them by custom", d.builder.Ref)
 	}
 	if b := d.builder; b.Config != nil {
 		config, err := parseImageConfig(b.Config)
@@ -113,15 +113,17 @@ func (d *dockerfile) read() error {
 		return err
 	}
 	d.hooks = map[string]string{}
-	for _, at := range HookPaths() {
+	for _, at := range HookPaths(d.source.File) {
 		if _, ok := d.source.Hooks[at]; ok && d.hooks[path.Base(at)] == "" {
 			d.hooks[path.Base(at)] = at
 		}
 	}
-	if d.layout.Refused != nil && (d.hooks["assemble"] == "" || d.hooks["run"] == "") {
-		return d.layout.Refused
+	for _, name := range scripts {
+		if d.layout.Refused != nil && d.hooks[name] == "" {
+			return d.layout.Refused
+		}
 	}
-	if strings.ContainsFunc(d.layout.Dest+d.layout.Scripts+d.source.File.ContextDir, func(r rune) bool { return r < ' ' || r == 0x7f || r == '$' }) {
+	if strings.ContainsFunc(d.layout.Dest+d.layout.Scripts+d.layout.Workdir+d.source.File.ContextDir, func(r rune) bool { return r < ' ' || r == 0x7f || r == '$' }) {
 		return buildFailed("builder_invalid", "rename it", "a path has a character in it that a Dockerfile cannot name")
 	}
 	return nil
@@ -205,25 +207,34 @@ func (d *dockerfile) assignments(instruction string, set map[string]string) {
 	}
 }
 
-// scripts delivers the source and runs assemble.
-func (d *dockerfile) scripts() {
-	user := strings.TrimSpace(d.facts.User)
-	by := d.builder.AssembleUser
-	if by == "" {
-		by = d.facts.label(labelAssembleUser)
-	}
-	if by == "" {
-		by = user
-	}
-	d.copyTo("src", by)
+// assemble delivers the source and runs assemble.
+func (d *dockerfile) assemble() {
+	user := d.user(d.builder.AssembleUser, labelAssembleUser)
+	d.copyTo("src", user)
 	if len(d.hooks) > 0 {
-		d.copyTo("scripts", by)
+		d.copyTo("scripts", user)
 	}
+	d.run("assemble", user)
+}
+
+// user of a script: what a flag says, the label, or the image's (S13, S14).
+func (d *dockerfile) user(told, label string) string {
+	for _, name := range []string{told, d.facts.label(label)} {
+		if name != "" {
+			return name
+		}
+	}
+	return strings.TrimSpace(d.facts.User)
+}
+
+// run runs a script by a user, and goes back to the image's own.
+func (d *dockerfile) run(script, by string) {
+	user := strings.TrimSpace(d.facts.User)
 	if by != user {
 		fmt.Fprintf(&d.out, "USER %s\n", dockerWord(by))
 	}
-	args := []string{d.place("assemble")}
-	if head, ok := d.source.Hooks[d.hooks["assemble"]]; ok && !bytes.HasPrefix(head, []byte("#!")) && !bytes.HasPrefix(head, []byte("\x7fELF")) {
+	args := []string{d.place(script)}
+	if head, ok := d.source.Hooks[d.hooks[script]]; ok && !bytes.HasPrefix(head, []byte("#!")) && !bytes.HasPrefix(head, []byte("\x7fELF")) {
 		args = slices.Insert(args, 0, "/bin/sh")
 	}
 	fmt.Fprintf(&d.out, "RUN %s\n", dockerArray(args...))
@@ -233,8 +244,9 @@ func (d *dockerfile) scripts() {
 		}
 		fmt.Fprintf(&d.out, "USER %s\n", dockerWord(user))
 	}
-	fmt.Fprintf(&d.out, "CMD %s\n", dockerArray(d.place("run")))
 }
+
+func (d *dockerfile) start() { fmt.Fprintf(&d.out, "CMD %s\n", dockerArray(d.place("run"))) }
 
 // place is where a script is in the image (S113).
 func (d *dockerfile) place(name string) string {
@@ -246,6 +258,11 @@ func (d *dockerfile) place(name string) string {
 
 // copyTo copies a directory of upload to its place (S31, S32, S34).
 func (d *dockerfile) copyTo(name, user string) {
+	d.copy(user, "upload/"+name+"/", path.Join(d.layout.Dest, name)+"/")
+}
+
+// copy gives what it copies to user.
+func (d *dockerfile) copy(user, from, to string, options ...string) {
 	owner := d.builder.Owner
 	switch {
 	case owner != "":
@@ -258,7 +275,9 @@ func (d *dockerfile) copyTo(name, user string) {
 	default:
 		owner = user + ":0" // the group of a user's line in the image is not known here
 	}
-	fmt.Fprintf(&d.out, "COPY --chown=%s %s\n", dockerWord(owner), dockerArray("upload/"+name+"/", path.Join(d.layout.Dest, name)+"/"))
+	words := append([]string{"COPY"}, options...)
+	words = append(words, "--chown="+dockerWord(owner), dockerArray(from, to))
+	fmt.Fprintln(&d.out, strings.Join(words, " "))
 }
 
 // dockerQuote writes a value that an instruction takes as it is.

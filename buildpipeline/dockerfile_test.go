@@ -113,7 +113,6 @@ func TestDockerfileRefusals(t *testing.T) {
 	}{
 		"S25":                    {`{"config":{"OnBuild":["RUN true"]}}`, buildpipeline.AppFile{}, "builder_onbuild"},
 		"S19":                    {`{"config":{"Labels":{"io.openshift.s2i.scripts-url":"file:///etc"}}}`, buildpipeline.AppFile{}, "scripts_url_refused"},
-		"S101":                   {`{}`, buildpipeline.AppFile{Runtime: buildpipeline.RuntimeFile{Image: "example.org/run:1"}}, "runtime_not_printed"},
 		"no config":              {`[]`, buildpipeline.AppFile{}, "builder_invalid"},
 		"S24":                    {`{"config":{"Labels":{"io.openshift.s2i.destination":"/proc/x"}}}`, buildpipeline.AppFile{}, "builder_invalid"},
 		"a path of instructions": {`{}`, buildpipeline.AppFile{ContextDir: "a\nRUN evil"}, "builder_invalid"},
@@ -127,6 +126,63 @@ func TestDockerfileRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Section 8: two stages.
+func TestDockerfileOntoRuntime(t *testing.T) {
+	runtime := buildpipeline.DockerBuilder{Ref: "example.org/run:1", Written: "example.org/run:1", Config: []byte(`{"config":{"User":"1001","WorkingDir":"/srv",
+		"Labels":{"io.openshift.s2i.scripts-url":"image:///usr/run","io.openshift.s2i.assemble-input-files":"/app/x;/opt/data:lib"}}}`)}
+	builder := buildpipeline.DockerBuilder{
+		Ref: "example.org/go:1", Written: "example.org/go:1", Runtime: &runtime,
+		Config: []byte(`{"config":{"Labels":{"io.openshift.s2i.scripts-url":"image:///usr/libexec/s2i"}}}`),
+	}
+	source := buildpipeline.Checkout{
+		File:  buildpipeline.AppFile{Runtime: buildpipeline.RuntimeFile{Image: "example.org/run:1"}, Env: map[string]string{"A": "1"}},
+		Hooks: map[string][]byte{".s2i/bin/run": []byte("#!/bin/sh\n")},
+	}
+	text, notices, err := buildpipeline.Dockerfile(builder, source)
+	if err != nil || len(notices) != 1 || !strings.Contains(notices[0], "/usr/run/assemble-runtime") {
+		t.Fatalf("Dockerfile: %q, %v", notices, err)
+	}
+	_, text, _ = strings.Cut(text, "\n\n")
+	want := `FROM example.org/go:1 AS builder
+ENV A="1" \
+      STI_SCRIPTS_PATH="/usr/libexec/s2i"
+COPY --chown=0:0 ["upload/src/", "/tmp/src/"]
+COPY --chown=0:0 ["upload/scripts/", "/tmp/scripts/"]
+RUN ["/usr/libexec/s2i/assemble"]
+
+FROM example.org/run:1
+LABEL io.openshift.s2i.build.image="example.org/go:1"
+ENV A="1" \
+      STI_SCRIPTS_PATH="/usr/run"
+COPY --from=builder --chown=1001:0 ["/app/x", "/srv/x"]
+COPY --from=builder --chown=1001:0 ["/opt/data", "/srv/lib/data"]
+COPY --chown=1001:0 ["upload/scripts/run", "/srv/scripts/run"]
+CMD ["/srv/scripts/run"]
+`
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Errorf("two stages (-want +got):\n%s", diff)
+	}
+	runtime.Config = []byte(`{"config":{"OnBuild":["RUN true"]}}`)
+	if _, _, err := buildpipeline.Dockerfile(builder, source); code(err) != "runtime_onbuild" {
+		t.Errorf("S101: %v", err)
+	}
+	runtime.Config = []byte(`{}`)
+	if _, _, err := buildpipeline.Dockerfile(builder, source); code(err) != "runtime_artifacts_invalid" {
+		t.Errorf("S103: %v", err)
+	}
+	runtime.Config = nil
+	if _, _, err := buildpipeline.Dockerfile(builder, source); code(err) != "runtime_artifacts_invalid" || !strings.Contains(err.Error(), "not known here") {
+		t.Errorf("an image that nobody knows: %v", err)
+	}
+}
+
+func code(err error) string {
+	if e, ok := errors.AsType[*daeploy.Error](err); ok {
+		return e.Code
+	}
+	return ""
 }
 
 // FuzzDockerfile: no value of a stranger becomes an instruction.

@@ -166,12 +166,17 @@ func unsafe(e daeploy.TreeEntry) error {
 	}
 }
 
+// hookNames are the scripts that the app may bring (S42, S102).
+func (f AppFile) hookNames() []string {
+	if f.Runtime.Image != "" {
+		return runtimeHookNames
+	}
+	return hookNames
+}
+
 // readHooks finds the app's scripts and takes them out of the files (S44).
 func (s *source) readHooks(ctx context.Context, git Source) error {
-	names := hookNames
-	if s.File.Runtime.Image != "" {
-		names = runtimeHookNames
-	}
+	names := s.File.hookNames()
 	for _, dir := range hookDirs {
 		for _, name := range names {
 			entry, found, err := control(s.Files, dir+"/"+name)

@@ -60,6 +60,9 @@ func printDockerfile(ctx context.Context, socket string, words []string, std str
 		}
 	}
 	builder.Config = askConfig(ctx, socket, builder.Ref)
+	if ref := source.File.Runtime.Image; ref != "" {
+		builder.Runtime = &buildpipeline.DockerBuilder{Ref: ref, Written: string(ref), Config: askConfig(ctx, socket, ref)}
+	}
 	text, notices, err := buildpipeline.Dockerfile(builder, source)
 	if err != nil {
 		return err
@@ -125,7 +128,7 @@ func readCheckout(ctx context.Context, dir string) (c buildpipeline.Checkout, er
 		return c, err
 	}
 	c.Hooks = map[string][]byte{}
-	for _, at := range buildpipeline.HookPaths() {
+	for _, at := range buildpipeline.HookPaths(c.File) {
 		head, found, err := plainFile(root, below(at), headBytes)
 		if err != nil {
 			return c, err
