@@ -44,7 +44,7 @@ func parseRemote(raw string) (r remote, why string) {
 		return parseSCP(raw)
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Trim(u.Path, "/") == "" || strings.ContainsFunc(u.Path, odd) {
+	if err != nil || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Trim(u.Path, "/") == "" || strings.ContainsFunc(u.Path, odd) || bracketed(u.Path) {
 		return r, "its URL is not one of a repository"
 	}
 	r.scheme = strings.ToLower(u.Scheme)
@@ -71,10 +71,14 @@ func parseRemote(raw string) (r remote, why string) {
 // odd tells of what has no place in an address: it is no printable ASCII.
 func odd(c rune) bool { return c <= ' ' || c > '~' }
 
+// bracketed tells of a path in which git would look for the host: for ssh it
+// takes what follows "@[", wherever it stands, for an address of IPv6.
+func bracketed(path string) bool { return strings.ContainsAny(path, "[]") }
+
 // parseSCP reads user@host:path, git's short form for ssh.
 func parseSCP(raw string) (r remote, why string) {
 	m := scpLike.FindStringSubmatch(raw)
-	if m == nil || strings.HasPrefix(m[3], "-") {
+	if m == nil || strings.HasPrefix(m[3], "-") || bracketed(m[3]) {
 		return r, "its URL is neither https nor ssh"
 	}
 	r.scheme = "ssh"

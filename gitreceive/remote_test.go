@@ -32,6 +32,11 @@ var remoteRows = []struct{ raw, url, host string }{
 	{raw: "--upload-pack=x"},
 	{raw: "-oProxyCommand=x:a"},
 	{raw: "ssh://-oProxyCommand=x/a"},
+	// git looks for "@[" in the whole URL, decoded.
+	{raw: "ssh://git.example.org/p/x@[127.0.0.1]:2222/a"},
+	{raw: "ssh://git.example.org/p/x@%5B127.0.0.1%5D:2222/a"},
+	{raw: "git@git.example.org:x@[evil.test]:y"},
+	{raw: "https://git.example.org/x@[evil.test]/y"},
 	{raw: "ssh://-x@git.example.org/a"},
 	{raw: "-x@git.example.org:a"},
 	{raw: "git.example.org:-a"},
