@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -15,8 +13,6 @@ import (
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container/containertest"
-	"github.com/daeploy/daeploy/gitreceive"
-	"github.com/daeploy/daeploy/store"
 )
 
 // tidyEngine lets a test say what storing a layer and taking a name off come to.
@@ -81,33 +77,10 @@ func (w tidyWorkspace) Close(ctx context.Context) error {
 	return w.Workspace.Close(ctx)
 }
 
-// startOn is start on an engine of the test's own.
+// startOn is startWith where no step is to fail.
 func (b *bench) startOn(t *testing.T, e *tidyEngine) *daemon {
 	t.Helper()
 	return b.startWith(t, e, &crash{dead: make(chan struct{})})
-}
-
-func (b *bench) startWith(t *testing.T, e *tidyEngine, c *crash) *daemon {
-	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	d := &daemon{over: make(chan error, 1)}
-	var err error
-	if d.store, err = store.Open(t.Context(), store.Config{Dir: filepath.Join(b.dir, "state"), Log: log}); err != nil {
-		t.Fatal(err)
-	}
-	if d.repos, err = gitreceive.OpenRepositories(t.Context(), filepath.Join(b.dir, "repositories"), "", log); err != nil {
-		t.Fatal(err)
-	}
-	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
-		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: e, Log: log, Version: "test",
-		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.ctx, d.stop = context.WithCancelCause(context.Background())
-	go func() { d.over <- d.pipeline.Run(d.ctx) }()
-	return d
 }
 
 // diedAt pushes and lets the daemon die at the step of that name.

@@ -286,6 +286,16 @@ type daemon struct {
 
 func (b *bench) start(t *testing.T, c *crash) *daemon {
 	t.Helper()
+	var engine buildpipeline.Engine = crashEngine{b.fake, c}
+	if b.engine != nil {
+		engine = b.engine(engine)
+	}
+	return b.startWith(t, engine, c)
+}
+
+// startWith is start on an engine of the test's own.
+func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *daemon {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	d := &daemon{over: make(chan error, 1)}
 	var err error
@@ -294,10 +304,6 @@ func (b *bench) start(t *testing.T, c *crash) *daemon {
 	}
 	if d.repos, err = gitreceive.OpenRepositories(t.Context(), filepath.Join(b.dir, "repositories"), "", log); err != nil {
 		t.Fatal(err)
-	}
-	var engine buildpipeline.Engine = crashEngine{b.fake, c}
-	if b.engine != nil {
-		engine = b.engine(engine)
 	}
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
 		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Log: log, Version: "test",
