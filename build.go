@@ -148,8 +148,9 @@ type Build struct {
 	ExitCode      int       `json:"exit_code"` // of the script that failed; 0 otherwise
 	Commit        Revision  `json:"commit"`
 	Subject       string    `json:"subject"`
-	Ref           string    `json:"ref"`    // what was pushed, in full
-	Forced        bool      `json:"forced"` // the commit does not descend from the ref's former value
+	Ref           string    `json:"ref"`                  // what was pushed, in full
+	Forced        bool      `json:"forced"`               // the commit does not descend from the ref's former value
+	RebuildOf     uint64    `json:"rebuild_of,omitempty"` // the build of this app that is built again; 0 for a push
 	By            string    `json:"by"`
 	Key           KeyID     `json:"key"`
 	Builder       ImageRef  `json:"builder"`

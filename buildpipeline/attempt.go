@@ -393,10 +393,17 @@ func (a *attempt) verdict(err error) verdict {
 		a.Log.Error("build failed by an internal error", "build", a.Build.ID, "err", err)
 	}
 	if e.Code == string(daeploy.StatusInterrupted) {
+		if a.pushedInVain() {
+			return verdict{daeploy.StatusInterrupted, "", e.Message, "build it again:  rebuild " + a.Build.ID.String()}
+		}
 		return verdict{daeploy.StatusInterrupted, "", e.Message, e.Hint}
 	}
 	return verdict{daeploy.StatusFailed, e.Code, e.Message, e.Hint}
 }
+
+// pushedInVain tells whether to push the commit again would move no ref, and so
+// build nothing, although this build has failed.
+func (a *attempt) pushedInVain() bool { return a.Build.Options.Detach || a.Build.RebuildOf > 0 }
 
 // farewell is the last thing a log says.
 func (a *attempt) farewell(v verdict) []string {
@@ -405,6 +412,7 @@ func (a *attempt) farewell(v verdict) []string {
 		return []string{
 			fmt.Sprintf("success: %s is ready, total %s", a.Build.Image, seconds(total)),
 			"hint: run it:  " + a.command("run "+string(a.Build.ID.App)),
+			"hint: build it again:  " + a.command("rebuild "+a.Build.ID.String()),
 		}
 	}
 	message := v.message
@@ -414,6 +422,12 @@ func (a *attempt) farewell(v verdict) []string {
 	lines := complaint(&daeploy.Error{Message: message, Hint: v.hint})
 	if latest := a.latest(); latest != "" {
 		lines = append(lines, latest+" is still the latest image")
+	}
+	if a.Build.Options.Detach {
+		lines = append(lines, shorten(daeploy.BranchName(a.Build.Ref), 24)+" moved when the build was queued, and stays")
+	}
+	if a.pushedInVain() && v.status != daeploy.StatusInterrupted {
+		lines = append(lines, "hint: build it again:  "+a.command("rebuild "+a.Build.ID.String()))
 	}
 	return append(lines, "hint: full log: "+a.command("logs "+a.Build.ID.String()))
 }

@@ -30,7 +30,7 @@ func (p *Pipeline) place(ctx context.Context, push daeploy.Push, c daeploy.Comma
 	defer leave()
 	others := p.queue.of(push.App)
 	for _, j := range others {
-		if !push.Atomic && j.commit == c.Target && j.ref == c.Ref && sameBuild(j.options, push.Options) {
+		if !push.Atomic && j.commit == c.Target && j.ref == c.Ref && j.serves(moves) && sameBuild(j.options, push.Options) {
 			return j.id, nil
 		}
 	}
@@ -57,11 +57,16 @@ func (p *Pipeline) place(ctx context.Context, push daeploy.Push, c daeploy.Comma
 			j.stop(daeploy.ErrSuperseded)
 		}
 	}
+	p.begin(b)
+	return b.ID, nil
+}
+
+// begin hands a build that is recorded and settled over to Run.
+func (p *Pipeline) begin(b daeploy.Build) {
 	select {
 	case p.work <- p.admit(b):
 	case <-p.stopped: // it is recorded: the next daemon takes it up
 	}
-	return b.ID, nil
 }
 
 // sameBuild tells whether a push with the options b may join a build with the
@@ -108,12 +113,18 @@ func (p *Pipeline) create(ctx context.Context, push daeploy.Push, c daeploy.Comm
 		ID: daeploy.BuildID{App: push.App}, Status: daeploy.StatusQueued, Commit: c.Target, Subject: commit.Subject,
 		Ref: c.Ref, Forced: forced, By: push.By.Name, Key: push.By.Key, Queued: time.Now().UTC(), Options: push.Options, Moves: moves,
 	}
-	if b, err = p.Journal.CreateBuild(b); err != nil {
+	return p.enqueue(ctx, b, push.By)
+}
+
+// enqueue records a queued build that by asked for, and makes what belongs to it.
+func (p *Pipeline) enqueue(ctx context.Context, b daeploy.Build, by daeploy.Actor) (daeploy.Build, error) {
+	b, err := p.Journal.CreateBuild(b)
+	if err != nil {
 		return b, err
 	}
 	// From here on the build is the daemon's: a pusher who leaves changes nothing.
 	ctx = context.WithoutCancel(ctx)
-	p.Log.Info("build queued", "app", b.ID.App, "build", b.ID, "ref", b.Ref, "rev", b.Commit, "user", b.By, "remote", push.By.Remote)
+	p.Log.Info("build queued", "app", b.ID.App, "build", b.ID, "ref", b.Ref, "rev", b.Commit, "user", b.By, "remote", by.Remote)
 	return p.settle(ctx, b)
 }
 
@@ -175,13 +186,15 @@ func (p *Pipeline) promised(app daeploy.AppName, moves []daeploy.RefUpdate) erro
 
 // pin keeps the build's commit from git's garbage collection.
 func (p *Pipeline) pin(ctx context.Context, b daeploy.Build) error {
-	ref := fmt.Sprintf("%s%d", daeploy.PinPrefix, b.ID.Number)
+	ref := pinOf(b.ID)
 	now, err := p.Source.Ref(ctx, b.ID.App, ref)
 	if err != nil || now == b.Commit {
 		return err
 	}
 	return p.Source.MoveRefs(ctx, b.ID.App, daeploy.RefUpdate{Ref: ref, Old: now, New: b.Commit})
 }
+
+func pinOf(id daeploy.BuildID) string { return fmt.Sprintf("%s%d", daeploy.PinPrefix, id.Number) }
 
 // greet writes what every log begins with.
 func (p *Pipeline) greet(b daeploy.Build) error {
@@ -190,11 +203,11 @@ func (p *Pipeline) greet(b daeploy.Build) error {
 		return err
 	}
 	title := fmt.Sprintf("daeploy %s - %s - %s ", p.Version, b.ID, b.Commit.Short())
-	err = log.Say(
-		title+fmt.Sprintf("%q", shorten(b.Subject, max(10, width-len(title)-2))),
-		"you may leave, the build goes on; to come back:",
-		"  "+p.command("logs -f "+b.ID.String()),
-	)
+	lines := []string{title + fmt.Sprintf("%q", shorten(b.Subject, max(10, width-len(title)-2)))}
+	if b.RebuildOf > 0 {
+		lines = append(lines, rebuildLine(b))
+	}
+	err = log.Say(append(lines, "you may leave, the build goes on; to come back:", "  "+p.command("logs -f "+b.ID.String()))...)
 	if closed := log.Close(); err == nil {
 		err = closed
 	}

@@ -40,6 +40,17 @@ func (j *job) stop(cause error) {
 	j.cancel(cause)
 }
 
+// serves tells whether the job's success moves all that moves is about. Those of
+// a rebuild may have stayed behind.
+func (j *job) serves(moves []daeploy.RefUpdate) bool {
+	if j.options.Detach {
+		return true // they have moved
+	}
+	return !slices.ContainsFunc(moves, func(m daeploy.RefUpdate) bool {
+		return !slices.ContainsFunc(j.moves, func(own daeploy.RefUpdate) bool { return own.Ref == m.Ref && own.New == m.New })
+	})
+}
+
 func newQueue(slots int) *queue {
 	return &queue{slots: slots, running: map[daeploy.AppName]*job{}}
 }

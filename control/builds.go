@@ -117,6 +117,7 @@ func (s *session) showBuild(b *daeploy.Build, j *buildJSON) {
 		[2]string{"subject", clip(b.Subject, 72)},
 		[2]string{"branch", j.Branch},
 		[2]string{"by", b.By},
+		[2]string{"rebuild of", j.RebuildOf},
 		[2]string{"builder", string(b.Builder)},
 		[2]string{"", b.BuilderDigest},
 		[2]string{"clean", b.Clean},

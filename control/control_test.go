@@ -130,6 +130,15 @@ func TestWords(t *testing.T) {
 		{name: "cancel-json", line: "cancel blog --json", actor: anna},
 		{name: "cancel-final", line: "cancel blog/17", actor: anna},
 
+		{name: "rebuild", line: "rebuild blog/17", actor: anna},
+		{name: "rebuild-failed", line: "rebuild blog/16 --clean --json", actor: anna},
+		{name: "rebuild-detach", line: "rebuild blog/17 --detach", actor: anna},
+		{name: "rebuild-detach-json", line: "rebuild blog/17 --detach --json", actor: anna},
+		{name: "rebuild-queued", line: "rebuild blog", actor: anna},
+		{name: "rebuild-missing", line: "rebuild blog/99", actor: anna},
+		{name: "rebuild-denied", line: "rebuild shop/4", actor: anna},
+		{name: "rebuild-help", line: "rebuild --help", actor: anna},
+
 		{name: "images", line: "images blog", actor: anna},
 		{name: "images-only-latest", line: "images shop --json", actor: admin},
 

@@ -208,6 +208,22 @@ func (h *host) Cancel(_ context.Context, id daeploy.BuildID) error {
 	return nil
 }
 
+func (h *host) Rebuild(_ context.Context, by daeploy.Actor, id daeploy.BuildID, clean bool) (daeploy.Build, error) {
+	if err := h.ask("Rebuild", string(id.App)); err != nil {
+		return daeploy.Build{}, err
+	}
+	b, err := h.Build(id)
+	if err != nil {
+		return b, err
+	}
+	if !b.Status.Final() {
+		return b, daeploy.Errorf(daeploy.TryAgain, "busy", "%s is %s", b.ID, b.Status)
+	}
+	b.RebuildOf, b.ID.Number, b.By, b.Options.Clean = b.ID.Number, 19, by.Name, clean
+	h.builds = append(h.builds, b)
+	return b, nil
+}
+
 func (h *host) Position(id daeploy.BuildID) (int, string) {
 	_ = h.ask("Position", string(id.App))
 	return 2, "behind shop/4"

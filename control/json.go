@@ -31,7 +31,8 @@ type buildJSON struct {
 	Commit        daeploy.Revision `json:"commit" doc:"full id of the commit"`
 	Subject       string           `json:"subject" doc:"first line of the commit's message"`
 	Branch        string           `json:"branch" doc:"the branch or tag that was pushed"`
-	By            string           `json:"by" doc:"name of the key that pushed"`
+	By            string           `json:"by" doc:"name of the key that pushed, or asked for the rebuild"`
+	RebuildOf     string           `json:"rebuild_of" doc:"APP/N of the build whose commit is built again, or \"\""`
 	Builder       daeploy.ImageRef `json:"builder" doc:"the builder image"`
 	BuilderDigest string           `json:"builder_digest" doc:"its digest when it was used"`
 	Image         daeploy.ImageRef `json:"image" doc:"the image that was made"`
@@ -140,10 +141,14 @@ func (s *session) buildJSON(b *daeploy.Build) buildJSON {
 	for i, st := range b.Steps {
 		steps[i] = stepJSON{st.Name, stamp(st.Started), seconds(st.Duration), st.Detail}
 	}
+	again := ""
+	if b.RebuildOf > 0 {
+		again = daeploy.BuildID{App: b.ID.App, Number: b.RebuildOf}.String()
+	}
 	return buildJSON{
 		ID: b.ID, App: b.ID.App, Number: b.ID.Number,
 		Status: b.Status, Reason: b.Reason, Message: b.Message, Hint: b.Hint, ExitCode: b.ExitCode,
-		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By,
+		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By, RebuildOf: again,
 		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
 		Incremental: b.Incremental, Clean: b.Clean,
 		Queued: stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),

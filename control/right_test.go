@@ -35,6 +35,7 @@ var rightRows = map[string]struct {
 	"build":           {"app", "build blog/17", 0},
 	"logs":            {"app", "logs blog/17 -f", 0},
 	"cancel":          {"app", "cancel blog", 0},
+	"rebuild":         {"app", "rebuild blog/17", 0},
 	"images":          {"app", "images blog", 0},
 	"run":             {"app", "run blog", 0},
 	"keys":            {"admin", "keys", 0},
@@ -127,7 +128,7 @@ func trespass(h *host, apps []daeploy.AppName) string {
 			if !ok || !slices.Contains(apps, daeploy.AppName(app)) {
 				return a
 			}
-		case "App", "CreateApp", "DeleteApp", "Build", "CopyLog", "Cancel", "Position", "RunImage",
+		case "App", "CreateApp", "DeleteApp", "Build", "CopyLog", "Cancel", "Position", "Rebuild", "RunImage",
 			"Variables", "SetVariables", "UnsetVariables", "Secrets", "SetSecret", "UnsetSecrets":
 			if !slices.Contains(apps, daeploy.AppName(subject)) {
 				return a
