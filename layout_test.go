@@ -41,6 +41,7 @@ var owners = map[string][]string{
 	"github.com/spf13/":                {"control"},
 	"github.com/coreos/go-systemd":     {"systemd"},
 	"github.com/rogpeppe/go-internal":  {"test"},
+	"github.com/klauspost/compress":    {"gitreceive"},
 	"golang.org/x/crypto/ssh/agent":    {},
 	"golang.org/x/crypto/openpgp":      {},
 	"golang.org/x/crypto/bcrypt":       {"container"}, // of containertest's registry

@@ -5,17 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/daeploy/daeploy"
@@ -28,8 +23,8 @@ const blobRun = 64
 // Blobs calls put once for each of ids, from at most four goroutines and in
 // the order in which the packs hold them; i is the index in ids. r ends with
 // put. It stops at the first error of put and returns it. Memory does not grow
-// with the number of blobs; one below 1 MiB is held whole, a bigger one streamed
-// where git has not stored it as a delta.
+// with the number of blobs; one that a pack holds as a delta is held whole if it
+// is below 1 MiB, all others are streamed.
 func (r *Repositories) Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
 	dir, err := r.existing(app)
 	if err != nil {
@@ -42,13 +37,15 @@ func readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daepl
 	if len(ids) == 0 {
 		return nil
 	}
-	order, err := packOrder(dir, ids)
+	packs, err := openPacks(dir)
 	if err != nil && isCopy(dir) {
 		return damagedCopy(err)
 	}
 	if err != nil {
 		return err
 	}
+	defer closePacks(packs)
+	places := packOrder(packs, ids)
 	workers := min(runtime.GOMAXPROCS(0), 4, (len(ids)+blobRun-1)/blobRun)
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -56,16 +53,17 @@ func readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daepl
 		group.Go(func() error {
 			o := openObjects(app, dir, cache.NewObjectLRU(32*cache.MiByte))
 			defer o.close()
+			whole := newInflater()
 			for {
 				start := int(next.Add(blobRun)) - blobRun
-				if start >= len(order) {
+				if start >= len(places) {
 					return nil
 				}
-				for _, i := range order[start:min(start+blobRun, len(order))] {
+				for _, at := range places[start:min(start+blobRun, len(places))] {
 					if ctx.Err() != nil {
 						return context.Cause(ctx)
 					}
-					if err := o.blob(ids[i], i, put); err != nil {
+					if err := o.blobAt(whole, at, ids[at.index], put); err != nil {
 						return err
 					}
 				}
@@ -73,6 +71,21 @@ func readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daepl
 		})
 	}
 	return group.Wait()
+}
+
+// blobAt reads a blob straight from its pack if it can, and else by go-git.
+func (o *objects) blobAt(whole *inflater, at packed, id daeploy.Revision, put func(i int, r io.Reader) error) error {
+	if at.pack == nil {
+		return o.blob(id, at.index, put)
+	}
+	content, size, err := whole.open(at.pack, at.offset)
+	if errors.Is(err, errNotWhole) {
+		return o.blob(id, at.index, put)
+	}
+	if err != nil {
+		return o.damage(id, err)
+	}
+	return put(at.index, o.whole(content, size, id))
 }
 
 func (o *objects) blob(id daeploy.Revision, i int, put func(i int, r io.Reader) error) (err error) {
@@ -85,7 +98,11 @@ func (o *objects) blob(id daeploy.Revision, i int, put func(i int, r io.Reader) 
 		return err
 	}
 	defer content.Close()
-	return put(i, &wholeReader{r: content, left: obj.Size(), fault: func(err error) error { return o.damage(id, err) }})
+	return put(i, o.whole(content, obj.Size(), id))
+}
+
+func (o *objects) whole(content io.Reader, size int64, id daeploy.Revision) io.Reader {
+	return &wholeReader{r: content, left: size, fault: func(err error) error { return o.damage(id, err) }}
 }
 
 func (o *objects) reader(obj plumbing.EncodedObject, id daeploy.Revision) (r io.ReadCloser, err error) {
@@ -124,57 +141,32 @@ func (w *wholeReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// packOrder sorts the indexes of ids by pack and place in it; what no pack has
-// comes last.
-func packOrder(dir string, ids []daeploy.Revision) ([]int, error) {
-	type place struct {
-		index, pack int
-		offset      int64
-	}
-	places := make([]place, len(ids))
-	for i := range places {
-		places[i] = place{index: i, pack: math.MaxInt}
-	}
-	packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "pack-*.idx"))
-	if err != nil {
-		return nil, err
-	}
-	for n, path := range packs {
-		idx, err := readIndex(path)
-		if os.IsNotExist(err) {
-			continue // maintenance has replaced it; order is only for speed
-		}
-		if err != nil {
-			return nil, &daeploy.Error{
-				Kind: daeploy.Internal, Code: "internal_error", Message: strings.TrimPrefix(path, dir+"/") + " cannot be read",
-				Hint: "tell the operator of this host: the repository is damaged; restore it from a backup", Err: err,
-			}
-		}
-		for i := range places {
-			if places[i].pack != math.MaxInt {
-				continue
-			}
-			if offset, err := idx.FindOffset(plumbing.NewHash(string(ids[i]))); err == nil {
-				places[i].pack, places[i].offset = n, offset
-			}
-		}
-	}
-	slices.SortFunc(places, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.offset, b.offset), cmp.Compare(a.index, b.index))
-	})
-	order := make([]int, len(places))
-	for i, p := range places {
-		order[i] = p.index
-	}
-	return order, nil
+// packed is where a blob is: at offset of a pack, or, if pack is nil, wherever
+// go-git finds it.
+type packed struct {
+	index  int // in the list that was asked for
+	pack   *pack
+	offset int64
 }
 
-func readIndex(path string) (*idxfile.MemoryIndex, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// packOrder sorts ids by pack and place in it; what no pack has comes last.
+func packOrder(packs []*pack, ids []daeploy.Revision) []packed {
+	rank := map[*pack]int{nil: len(packs)}
+	for n, p := range packs {
+		rank[p] = n
 	}
-	defer f.Close()
-	idx := idxfile.NewMemoryIndex()
-	return idx, idxfile.NewDecoder(f).Decode(idx)
+	places := make([]packed, len(ids))
+	for i, id := range ids {
+		places[i] = packed{index: i}
+		for _, p := range packs {
+			if offset, err := p.index.FindOffset(plumbing.NewHash(string(id))); err == nil {
+				places[i].pack, places[i].offset = p, offset
+				break
+			}
+		}
+	}
+	slices.SortFunc(places, func(a, b packed) int {
+		return cmp.Or(cmp.Compare(rank[a.pack], rank[b.pack]), cmp.Compare(a.offset, b.offset), cmp.Compare(a.index, b.index))
+	})
+	return places
 }

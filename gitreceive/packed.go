@@ -1,0 +1,151 @@
+package gitreceive
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
+	"github.com/klauspost/compress/zlib"
+
+	"github.com/daeploy/daeploy"
+)
+
+// pack is a pack of a repository with its index. The file stays readable when
+// maintenance replaces the pack. Its methods are safe for several goroutines.
+type pack struct {
+	index *idxfile.MemoryIndex
+	file  *os.File
+	size  int64 // of the file, without the checksum at its end
+}
+
+// packTrailer is the length of the checksum at the end of a pack.
+const packTrailer = 20
+
+// openPacks opens the packs of a repository. One that vanishes meanwhile has been
+// replaced by another.
+func openPacks(dir string) (packs []*pack, err error) {
+	defer func() {
+		if err != nil {
+			closePacks(packs)
+		}
+	}()
+	names, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "pack-*.idx"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		p, err := openPack(name)
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return packs, &daeploy.Error{
+				Kind: daeploy.Internal, Code: "internal_error", Message: strings.TrimPrefix(name, dir+"/") + " cannot be read",
+				Hint: "tell the operator of this host: the repository is damaged; restore it from a backup", Err: err,
+			}
+		}
+		packs = append(packs, p)
+	}
+	return packs, nil
+}
+
+func openPack(indexName string) (*pack, error) {
+	file, err := os.Open(strings.TrimSuffix(indexName, ".idx") + ".pack")
+	if err != nil {
+		return nil, err
+	}
+	p := &pack{file: file}
+	info, err := file.Stat()
+	if err == nil {
+		p.size = info.Size() - packTrailer
+		p.index, err = readIndex(indexName)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func closePacks(packs []*pack) {
+	for _, p := range packs {
+		p.file.Close()
+	}
+}
+
+func readIndex(path string) (*idxfile.MemoryIndex, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	idx := idxfile.NewMemoryIndex()
+	return idx, idxfile.NewDecoder(f).Decode(idx)
+}
+
+// errNotWhole is for an entry of a pack that is a delta: only go-git has what it
+// rests on.
+var errNotWhole = errors.New("the pack holds a delta")
+
+// inflater reads what packs hold whole, as they hold most blobs of a first push.
+// go-git could do it too, in twice the time: it reads such a blob into memory, by
+// the inflate of Go's own library (docs/decisions/0036). It belongs to one
+// goroutine.
+type inflater struct {
+	raw  *bufio.Reader
+	zlib io.ReadCloser // also a zlib.Resetter; nil before the first blob
+}
+
+func newInflater() *inflater { return &inflater{raw: bufio.NewReaderSize(nil, 16<<10)} }
+
+// open gives the content of the blob at offset and its length in bytes. The
+// reader is valid until the next call, and notices content that is shorter or
+// longer, or whose checksum is wrong.
+func (f *inflater) open(p *pack, offset int64) (content io.Reader, size int64, err error) {
+	if offset < 0 || offset >= p.size {
+		return nil, 0, fmt.Errorf("the pack ends before offset %d", offset)
+	}
+	f.raw.Reset(io.NewSectionReader(p.file, offset, p.size-offset))
+	typ, size, err := readEntryHeader(f.raw)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case typ == plumbing.OFSDeltaObject || typ == plumbing.REFDeltaObject:
+		return nil, 0, errNotWhole
+	case typ != plumbing.BlobObject:
+		return nil, 0, fmt.Errorf("the pack holds a %s", typ)
+	}
+	if f.zlib == nil {
+		f.zlib, err = zlib.NewReader(f.raw)
+	} else {
+		err = f.zlib.(zlib.Resetter).Reset(f.raw, nil)
+	}
+	return f.zlib, size, err
+}
+
+// readEntryHeader reads type and expanded size of a pack's entry, as
+// gitformat-pack(5) has them: 3 bits of type and 4 of size in the first byte, 7 of
+// size in each that follows, the lowest first.
+func readEntryHeader(r io.ByteReader) (plumbing.ObjectType, int64, error) {
+	b, err := r.ReadByte()
+	if err != nil {
+		return 0, 0, err
+	}
+	typ, size := plumbing.ObjectType(b>>4&7), int64(b&15)
+	for shift := 4; b&0x80 != 0; shift += 7 {
+		if shift > 60-7 {
+			return 0, 0, errors.New("the pack names a size that no object has")
+		}
+		if b, err = r.ReadByte(); err != nil {
+			return 0, 0, err
+		}
+		size |= int64(b&0x7f) << shift
+	}
+	return typ, size, nil
+}
