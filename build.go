@@ -153,6 +153,7 @@ type Build struct {
 	RebuildOf     uint64    `json:"rebuild_of,omitempty"` // the build of this app that is built again; 0 for a push
 	By            string    `json:"by"`
 	Key           KeyID     `json:"key"`
+	Remote        string    `json:"remote,omitempty"` // where the push came from, as in Actor
 	Builder       ImageRef  `json:"builder"`
 	BuilderDigest string    `json:"builder_digest"`
 	Image         ImageRef  `json:"image"` // set once the image is stored

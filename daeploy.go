@@ -18,6 +18,7 @@
 //	pin       the hidden ref refs/daeploy/builds/<n> that keeps a build's commit
 //	log       the one file that holds what a build said
 //	actor     who does something: a proven key, or the host's operator
+//	event     something that happened, with who and from where; a fact, kept in order
 package daeploy
 
 import (

@@ -111,20 +111,21 @@ func (p *Pipeline) create(ctx context.Context, push daeploy.Push, c daeploy.Comm
 	}
 	b := daeploy.Build{
 		ID: daeploy.BuildID{App: push.App}, Status: daeploy.StatusQueued, Commit: c.Target, Subject: commit.Subject,
-		Ref: c.Ref, Forced: forced, By: push.By.Name, Key: push.By.Key, Queued: time.Now().UTC(), Options: push.Options, Moves: moves,
+		Ref: c.Ref, Forced: forced, Queued: time.Now().UTC(), Options: push.Options, Moves: moves,
 	}
 	return p.enqueue(ctx, b, push.By)
 }
 
 // enqueue records a queued build that by asked for, and makes what belongs to it.
 func (p *Pipeline) enqueue(ctx context.Context, b daeploy.Build, by daeploy.Actor) (daeploy.Build, error) {
+	b.By, b.Key, b.Remote = by.Name, by.Key, by.Remote
 	b, err := p.Journal.CreateBuild(b)
 	if err != nil {
 		return b, err
 	}
 	// From here on the build is the daemon's: a pusher who leaves changes nothing.
 	ctx = context.WithoutCancel(ctx)
-	p.Log.Info("build queued", "app", b.ID.App, "build", b.ID, "ref", b.Ref, "rev", b.Commit, "user", b.By, "remote", by.Remote)
+	p.Log.Info("build queued", "app", b.ID.App, "build", b.ID, "ref", b.Ref, "rev", b.Commit, "user", b.By, "remote", b.Remote)
 	return p.settle(ctx, b)
 }
 

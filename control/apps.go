@@ -68,7 +68,7 @@ func (s *session) appsCreate() *cobra.Command {
 			return err
 		}
 		if !existed {
-			s.Log.Info("app created", s.who("app", a.Name)...)
+			s.tell(daeploy.Event{Kind: daeploy.EventAppCreated, App: a.Name})
 		}
 		switch {
 		case s.json:
@@ -137,7 +137,7 @@ func (s *session) appsDelete() *cobra.Command {
 		if err := s.Apps.DeleteApp(ctx, id.App); err != nil {
 			return err
 		}
-		s.Log.Info("app deleted", s.who("app", id.App)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventAppDeleted, App: id.App})
 		if s.json {
 			return s.printJSON(gone)
 		}

@@ -114,7 +114,7 @@ func (s *session) buildersPull() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		s.Log.Info("image pulled", s.who("ref", img.Ref)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventImagePulled, Name: string(img.Ref), Message: img.Digest})
 		if s.json {
 			return s.printJSON(newImageJSON(img))
 		}
@@ -159,7 +159,7 @@ func (s *session) buildersImport() *cobra.Command {
 			return err
 		}
 		for _, img := range images {
-			s.Log.Info("image imported", s.who("ref", img.Ref)...)
+			s.tell(daeploy.Event{Kind: daeploy.EventImageImported, Name: string(img.Ref), Message: img.Digest})
 		}
 		return s.showImages(images)
 	})

@@ -23,6 +23,7 @@ import (
 // Config is what the tree needs. All but Now is required.
 type Config struct {
 	Keys     Keys
+	Events   Events
 	Apps     Apps
 	Settings Settings
 	History  History
@@ -39,7 +40,7 @@ type Config struct {
 	Schema  []byte           // JSON Schema of .daeploy
 	Version string           // of the daemon, "0.1.0"
 	Now     func() time.Time // nil = time.Now
-	Log     *slog.Logger     // the audit trail, and faults of ours
+	Log     *slog.Logger     // faults of ours
 }
 
 // Tree answers calls. It has no state of its own: any number of calls may run
@@ -50,7 +51,7 @@ type Tree struct {
 
 // New checks the configuration and touches nothing.
 func New(c Config) (*Tree, error) {
-	if c.Keys == nil || c.Apps == nil || c.Settings == nil || c.History == nil || c.Builds == nil || c.Images == nil ||
+	if c.Keys == nil || c.Events == nil || c.Apps == nil || c.Settings == nil || c.History == nil || c.Builds == nil || c.Images == nil ||
 		c.Runner == nil || c.Host == nil || c.ParseKey == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
 		return nil, errors.New("control: the configuration is not complete")
 	}

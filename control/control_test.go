@@ -126,6 +126,17 @@ func TestWords(t *testing.T) {
 		{name: "logs-follow-superseded", line: "logs -f shop/3", actor: admin},
 		{name: "logs-follow-not-final", line: "logs -f shop/4", actor: admin},
 
+		{name: "events", line: "events", actor: admin},
+		{name: "events-own", line: "events", actor: anna},
+		{name: "events-none", line: "events --json", actor: eve},
+		{name: "events-app-kind", line: "events blog --kind push,variable.set --limit 1 --json", actor: anna},
+		{name: "events-hostile-json", line: "events shop --json", actor: admin},
+		{name: "events-bad-kind", line: "events --kind build.faild", actor: anna},
+		{name: "events-below-limit", line: "events --limit -1", actor: anna},
+		{name: "events-missing-app", line: "events new", actor: anna},
+		{name: "events-denied", line: "events shop", actor: anna},
+		{name: "events-help", line: "help events", actor: anna},
+
 		{name: "cancel-running", line: "cancel shop", actor: admin},
 		{name: "cancel-json", line: "cancel blog --json", actor: anna},
 		{name: "cancel-final", line: "cancel blog/17", actor: anna},

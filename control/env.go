@@ -68,7 +68,7 @@ func (s *session) envSet() *cobra.Command {
 			return err
 		}
 		for _, v := range list {
-			s.Log.Info("variable set", s.who("app", id.App, "name", v.Name)...)
+			s.tell(daeploy.Event{Kind: daeploy.EventVariableSet, App: id.App, Name: v.Name})
 		}
 		if s.json {
 			return s.printJSON(newVariables(list))
@@ -84,21 +84,20 @@ func (s *session) envUnset() *cobra.Command {
 		Example: "daeploy env unset blog LOG_LEVEL",
 	}
 	return s.declare(ofApp, s.answers(cmd, "array of names"), func(_ context.Context, id daeploy.BuildID, args []string) error {
-		told := func(attrs ...any) { s.Log.Info("variable unset", attrs...) }
-		return s.unset(id.App, args[1:], s.Settings.UnsetVariables, told)
+		return s.unset(id.App, args[1:], s.Settings.UnsetVariables, daeploy.EventVariableUnset)
 	})
 }
 
-// unset is what env unset and secrets unset do; told writes a line of the audit
-// trail.
-func (s *session) unset(app daeploy.AppName, list []string, forget func(daeploy.AppName, []string) error, told func(attrs ...any)) error {
+// unset is what env unset and secrets unset do; kind is what the audit trail
+// says of each name.
+func (s *session) unset(app daeploy.AppName, list []string, forget func(daeploy.AppName, []string) error, kind daeploy.EventKind) error {
 	slices.Sort(list)
 	list = slices.Compact(list)
 	if err := forget(app, list); err != nil {
 		return err
 	}
 	for _, name := range list {
-		told(s.who("app", app, "name", name)...)
+		s.tell(daeploy.Event{Kind: kind, App: app, Name: name})
 	}
 	if s.json {
 		return s.printJSON(list)

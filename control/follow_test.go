@@ -76,6 +76,40 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestFollowEvents: `events -f` shows what is there and then what comes, and
+// whoever goes away is let go at once (F62).
+func TestFollowEvents(t *testing.T) {
+	for cause, code := range map[error]int{context.Canceled: 130, daeploy.ErrShutdown: 75} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost()
+			h.follow = make(chan struct{})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			var out bytes.Buffer
+			ended := make(chan int)
+			go func() {
+				ended <- newTree(t, h, io.Discard).Run(ctx, control.Call{
+					Actor: anna, Words: []string{"events", "-f", "--json", "--limit", "1"}, Stdout: &out, Stderr: io.Discard,
+				})
+			}()
+			synctest.Wait()
+			if got := strings.Count(out.String(), "\n"); got != 1 {
+				t.Errorf("%d lines before anything happens, want 1:\n%s", got, out.String())
+			}
+			close(h.follow)
+			synctest.Wait()
+			if got := strings.Count(out.String(), "\n"); got != 2 || !strings.Contains(out.String(), `"sequence":10,`) {
+				t.Errorf("%d lines after it, want 2 with event 10:\n%s", got, out.String())
+			}
+			began := time.Now()
+			cancel(cause)
+			if got, d := <-ended, time.Since(began); got != code || d > 0 {
+				t.Errorf("%v: exit %d after %s, want %d at once", cause, got, d, code)
+			}
+		})
+	}
+}
+
 type goneWriter struct{}
 
 func (goneWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
@@ -122,16 +156,16 @@ func TestFault(t *testing.T) {
 // TestAudit: what changes something is one line with who, from where, and what.
 func TestAudit(t *testing.T) {
 	tests := []struct{ line, want string }{
-		{"keys add bob --app blog", `msg="key added" user=root remote="local uid 0" key=bob ref=SHA256:N`},
-		{"keys remove anna", `msg="key removed" user=root remote="local uid 0" key=anna ref=SHA256:A`},
+		{"keys add bob --app blog", `msg="key added" user=root remote="local uid 0" name=bob message="SHA256:N`},
+		{"keys remove anna", `msg="key removed" user=root remote="local uid 0" name=anna message="SHA256:A`},
 		{"apps create new", `msg="app created" user=root remote="local uid 0" app=new`},
 		{"apps create blog", ""},
 		{"apps delete blog --yes", `msg="app deleted" user=root remote="local uid 0" app=blog`},
-		{"cancel shop", `msg="build canceled" user=root remote="local uid 0" build=shop/4`},
+		{"cancel shop", `msg="cancel asked" user=root remote="local uid 0" app=shop build=shop/4`},
 		{"cancel blog/17", ""},
-		{"run blog", `msg="image run" user=root remote="local uid 0" build=blog/17`},
-		{"builders pull python", `msg="image pulled" user=root remote="local uid 0" ref=docker.io/library/python:latest`},
-		{"builders import -", `msg="image imported" user=root remote="local uid 0" ref=daeploy.local/builders/python:3.11`},
+		{"run blog", `msg="image run" user=root remote="local uid 0" app=blog build=blog/17`},
+		{"builders pull python", `msg="image pulled" user=root remote="local uid 0" name=docker.io/library/python:latest`},
+		{"builders import -", `msg="image imported" user=root remote="local uid 0" name=daeploy.local/builders/python:3.11`},
 		{"builds", ""},
 		{"logs blog/17", ""},
 	}

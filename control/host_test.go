@@ -33,6 +33,7 @@ type host struct {
 	apps   []daeploy.App
 	builds []daeploy.Build // oldest first
 	images []daeploy.Image
+	events []daeploy.Event // oldest first
 	status control.Status
 	exit   int                // of what RunImage and RunUsage run
 	usage  int                // bytes that RunUsage prints more
@@ -78,6 +79,61 @@ func (h *host) RemoveKey(name string) (daeploy.Key, error) {
 	k := h.keys[i]
 	h.keys = slices.Delete(h.keys, i, i+1)
 	return k, nil
+}
+
+// trail is the host's audit trail. Tell writes to log what the daemon would.
+type trail struct {
+	*host
+	log *slog.Logger
+}
+
+func (t trail) Tell(e daeploy.Event) {
+	var attrs []any
+	for _, a := range []slog.Attr{
+		slog.String("user", e.By), slog.String("remote", e.Remote), slog.String("app", string(e.App)),
+		slog.Any("build", e.Build), slog.String("name", e.Name), slog.String("message", e.Message),
+	} {
+		if a.Value.String() != "" && a.Value.String() != "/0" {
+			attrs = append(attrs, a)
+		}
+	}
+	t.log.Info(e.Kind.Words(), attrs...) //nolint:sloglint // the words of a closed list of constants
+}
+
+func (h *host) Events(f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error) {
+	for _, e := range h.events {
+		if f.Wants(e.Kind, e.App) {
+			list = append(list, e)
+		}
+		next = e.Sequence
+	}
+	if f.Limit > 0 {
+		list = list[max(0, len(list)-f.Limit):]
+	}
+	subject := "*"
+	if f.Apps != nil {
+		subject = fmt.Sprint(f.Apps)
+	}
+	return list, next, h.ask("Events", subject)
+}
+
+// NextEvents gives one that happens when h.follow is closed, and then no more.
+func (h *host) NextEvents(ctx context.Context, f daeploy.EventFilter) ([]daeploy.Event, uint64, error) {
+	last := h.events[len(h.events)-1]
+	happens := h.follow
+	switch {
+	case happens == nil:
+		return nil, f.After, daeploy.Errorf(daeploy.TryAgain, "nothing", "nothing will happen")
+	case f.After > last.Sequence:
+		happens = nil
+	}
+	select {
+	case <-happens:
+	case <-ctx.Done():
+		return nil, f.After, context.Cause(ctx)
+	}
+	last.Sequence++
+	return []daeploy.Event{last}, last.Sequence, nil
 }
 
 func (h *host) Apps() ([]daeploy.App, error) { return h.apps, h.ask("Apps", "") }
@@ -355,6 +411,19 @@ func newHost() *host {
 			{Ref: "daeploy.local/shop:latest", Digest: digest("s"), Size: 512, Created: ago(90 * time.Hour)},
 			{Ref: "docker.io/library/python:3.11", Digest: digest("d"), Size: 2 << 30, Created: ago(time.Minute)},
 		},
+		events: []daeploy.Event{
+			{Sequence: 1, Time: ago(72 * time.Hour), Kind: daeploy.EventKeyAdded, By: "root", Remote: "local uid 0", Name: "anna", Message: "SHA256:AAA (blog)"},
+			{
+				Sequence: 2, Time: ago(2 * time.Hour), Kind: daeploy.EventPush, App: "blog", By: "anna", Key: "SHA256:AAA", Remote: "192.0.2.7:4711",
+				Name: "refs/heads/main", Message: "assemble failed (exit 1)", Duration: 2512345 * time.Microsecond,
+			},
+			{Sequence: 5, Time: ago(time.Hour), Kind: daeploy.EventLoginRefused, Remote: "192.0.2.66:99", Name: "publickey", Count: 7},
+			{
+				Sequence: 6, Time: ago(time.Minute), Kind: daeploy.EventBuildFailed, App: "shop", Build: daeploy.BuildID{App: "shop", Number: 2},
+				By: "mal\x1b[2Jlory", Name: "refs/heads/\u202emain", Message: "no\nway",
+			},
+			{Sequence: 9, Time: ago(time.Second), Kind: daeploy.EventVariableSet, App: "blog", By: "anna", Key: "SHA256:AAA", Remote: "192.0.2.7:4711", Name: "LOG_LEVEL"},
+		},
 		status: control.Status{
 			Version: "0.1.0", Uptime: 7384, Containerd: "ok", SSH: "0.0.0.0:2222",
 			HostKey: "SHA256:" + strings.Repeat("H", 43), Running: 1, Queued: 1, Free: 12 << 30,
@@ -378,10 +447,11 @@ func parseKey(text []byte) (daeploy.Key, error) {
 
 func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	t.Helper()
+	logger := slog.New(slog.NewTextHandler(log, nil))
 	tree, err := control.New(control.Config{
-		Keys: h, Apps: h, Settings: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
+		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
 		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
-		Log: slog.New(slog.NewTextHandler(log, nil)),
+		Log: logger,
 	})
 	if err != nil {
 		t.Fatal(err)

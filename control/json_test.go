@@ -36,6 +36,7 @@ func TestFields(t *testing.T) {
 		{"builds --json", buildFields, true},
 		{"cancel blog --json", buildFields, false},
 		{"rebuild blog/17 --json", buildFields, false},
+		{"events --json", "sequence time kind app build by key remote name message duration count", true},
 		{"apps --json", app, true},
 		{"apps show blog --json", app, false},
 		{"apps create new --json", app, false},

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func (s *session) keysAdd() *cobra.Command {
 		if err := s.Keys.AddKey(k); err != nil {
 			return err
 		}
-		s.Log.Info("key added", s.who("key", k.Name, "ref", k.ID)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventKeyAdded, Name: k.Name, Message: fmt.Sprintf("%s (%s)", k.ID, rights(k))})
 		if s.json {
 			return s.printJSON(newKeyJSON(k))
 		}
@@ -138,7 +139,7 @@ func (s *session) keysRemove() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		s.Log.Info("key removed", s.who("key", k.Name, "ref", k.ID)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventKeyRemoved, Name: k.Name, Message: fmt.Sprintf("%s (%s)", k.ID, rights(k))})
 		if s.json {
 			return s.printJSON(newKeyJSON(k))
 		}

@@ -74,7 +74,7 @@ func (s *session) cancel() *cobra.Command {
 		}
 		canceled := !already && b.Status == daeploy.StatusCanceled
 		if canceled {
-			s.Log.Info("build canceled", s.who("build", b.ID)...)
+			s.tell(daeploy.Event{Kind: daeploy.EventCancelAsked, App: b.ID.App, Build: b.ID})
 		}
 		switch {
 		case s.json:

@@ -22,6 +22,18 @@ type Keys interface {
 	RemoveKey(name string) (daeploy.Key, error)
 }
 
+// Events is the audit trail.
+type Events interface {
+	// Tell keeps an event, and writes it to the operator's log.
+	Tell(daeploy.Event)
+	// Events lists the newest that match, oldest first, and gives the place behind
+	// all there were.
+	Events(f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error)
+	// NextEvents waits for events behind f.After that match, and gives them with
+	// the After of the next call. The list can be empty. It returns when ctx ends.
+	NextEvents(ctx context.Context, f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error)
+}
+
 // Apps are the apps with their repositories.
 type Apps interface {
 	// Apps lists all, by name.

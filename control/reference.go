@@ -50,6 +50,7 @@ func objects() []object {
 		{"key", keyJSON{}},
 		{"variable", variableJSON{}},
 		{"secret", secretJSON{}},
+		{"event", eventJSON{}},
 		{"image", imageJSON{}},
 		{"builder", builderJSON{}},
 		{"status", Status{}},

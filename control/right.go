@@ -73,6 +73,7 @@ func (s *session) authorizeApp(cmd *cobra.Command, word string) (daeploy.BuildID
 	if err != nil {
 		return daeploy.BuildID{}, err
 	}
+	s.app = id.App
 	if !s.actor.May(id.App) {
 		return daeploy.BuildID{}, &daeploy.Error{
 			Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("this key has no right to app %s", id.App),

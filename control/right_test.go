@@ -34,6 +34,7 @@ var rightRows = map[string]struct {
 	"builds":          {"app", "builds blog", 0},
 	"build":           {"app", "build blog/17", 0},
 	"logs":            {"app", "logs blog/17 -f", 0},
+	"events":          {"app", "events blog", 0},
 	"cancel":          {"app", "cancel blog", 0},
 	"rebuild":         {"app", "rebuild blog/17", 0},
 	"images":          {"app", "images blog", 0},
@@ -117,7 +118,7 @@ func trespass(h *host, apps []daeploy.AppName) string {
 		method, subject, _ := strings.Cut(a, " ")
 		switch method {
 		case "Apps": // filtered by who asked
-		case "Builds":
+		case "Builds", "Events":
 			names := strings.Fields(strings.Trim(subject, "[]"))
 			if subject == "*" || slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(apps, daeploy.AppName(n)) }) {
 				return a

@@ -26,7 +26,7 @@ func (s *session) run() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		s.Log.Info("image run", s.who("build", b.ID)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventImageRun, App: b.ID.App, Build: b.ID})
 		s.exit, err = s.Runner.RunImage(ctx, s.runSpec(&b, args[1:]))
 		return err
 	})

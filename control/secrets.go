@@ -68,7 +68,7 @@ func (s *session) secretsSet() *cobra.Command {
 		if err := s.Settings.SetSecret(id.App, name, value); err != nil {
 			return err
 		}
-		s.Log.Info("secret set", s.who("app", id.App, "name", name)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventSecretSet, App: id.App, Name: name})
 		if s.json {
 			return s.printJSON(newSecretJSON(daeploy.Secret{Name: name, Size: len(value), Set: s.Now()}))
 		}
@@ -94,8 +94,7 @@ func (s *session) secretsUnset() *cobra.Command {
 		Example: "daeploy secrets unset blog token",
 	}
 	return s.declare(ofApp, s.answers(cmd, "array of names"), func(_ context.Context, id daeploy.BuildID, args []string) error {
-		told := func(attrs ...any) { s.Log.Info("secret unset", attrs...) }
-		return s.unset(id.App, args[1:], s.Settings.UnsetSecrets, told)
+		return s.unset(id.App, args[1:], s.Settings.UnsetSecrets, daeploy.EventSecretUnset)
 	})
 }
 

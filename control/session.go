@@ -26,6 +26,7 @@ type session struct {
 	json     bool // --json; until the words are parsed, a guess
 	exit     int  // of the build that was followed or the image that ran
 	path     string
+	app      daeploy.AppName // that the first argument names, for the audit trail
 }
 
 func newSession(c Config, call Call) *session {
@@ -105,9 +106,9 @@ func (s *session) finish(ctx context.Context, err error) int {
 	e := s.explain(ctx, err)
 	switch e.Kind {
 	case daeploy.Denied:
-		s.Log.Info("command refused", s.who("err", e.Message)...)
+		s.tell(daeploy.Event{Kind: daeploy.EventCommandRefused, App: s.app, Name: s.path, Message: e.Message})
 	case daeploy.Internal, daeploy.Unavailable, daeploy.Config:
-		s.Log.Error("command failed", s.who("err", e)...)
+		s.Log.Error("command failed", "user", s.actor.Name, "remote", s.actor.Remote, "err", e)
 	}
 	if s.json {
 		fmt.Fprintf(s.err, "%s", oneLineJSON(errorJSON{errorBody{e.Code, e.Message, e.Hint}}))
@@ -137,9 +138,10 @@ func (s *session) explain(ctx context.Context, err error) *daeploy.Error {
 	return &e
 }
 
-// who begins the attributes of a line of the audit trail.
-func (s *session) who(attrs ...any) []any {
-	return append([]any{"user", s.actor.Name, "remote", s.actor.Remote}, attrs...)
+// tell keeps an event that the caller has caused.
+func (s *session) tell(e daeploy.Event) {
+	e.By, e.Key, e.Remote = s.actor.Name, s.actor.Key, s.actor.Remote
+	s.Events.Tell(e)
 }
 
 // print writes a line of data for people.

@@ -27,7 +27,7 @@ type connection struct {
 
 	mu       sync.Mutex
 	open     int           // sessions
-	key      daeploy.KeyID // of the sessions; "" before the first and at the local door
+	holder   daeploy.Actor // of the key of the sessions; zero before the first and at the local door
 	method   string        // of the last refused login attempt
 	began    time.Time
 	asked    int // requests and channels that are refused
@@ -122,14 +122,16 @@ func (c *connection) attempt(method string, err error) {
 	}
 }
 
-// refused writes the audit line of a failed login (F47). Who only looked, as a
-// port scan does, leaves none.
+// refused tells of a failed login (F47). Who only looked, as a port scan does,
+// leaves no event.
 func (c *connection) refused(err error) {
 	c.mu.Lock()
 	method := c.method
 	c.mu.Unlock()
 	if method != "" {
-		c.server.config.Log.Info("login refused", "remote", c.remote(), "step", method, "err", plain(err.Error(), 200))
+		c.server.config.Events.Tell(daeploy.Event{
+			Kind: daeploy.EventLoginRefused, Remote: c.remote(), Name: plain(method, 20), Message: plain(err.Error(), 200),
+		})
 	}
 }
 
@@ -145,10 +147,11 @@ func (c *connection) actor(key ssh.PublicKey) (daeploy.Actor, bool) {
 	if !ok {
 		return daeploy.Actor{}, false
 	}
+	actor := daeploy.ActorOf(record, c.remote())
 	c.mu.Lock()
-	c.key = record.ID
-	c.mu.Unlock()
-	return daeploy.ActorOf(record, c.remote()), true
+	defer c.mu.Unlock()
+	c.holder = actor
+	return actor, true
 }
 
 // enter counts a session in; false if there are too many.
@@ -208,13 +211,15 @@ func (c *connection) watch(conn *gossh.ServerConn) {
 		case <-time.After(min(limits.Keepalive, 2*time.Second)):
 		}
 		c.mu.Lock()
-		key := c.key
+		holder := c.holder
 		c.mu.Unlock()
-		if key == "" {
+		if holder.Key == "" {
 			continue
 		}
-		if _, ok := c.server.config.Keys.Key(key); !ok {
-			c.server.config.Log.Info("key removed, connection closed", "remote", c.remote())
+		if _, ok := c.server.config.Keys.Key(holder.Key); !ok {
+			e := holder.Event(daeploy.EventLoginEnded)
+			e.Message = "the key was removed; its connection is closed"
+			c.server.config.Events.Tell(e)
 			c.close()
 			return
 		}

@@ -261,8 +261,9 @@ func (c *conversation) claim() error {
 		if _, again := c.t.server.config.Apps.App(c.t.app); again != nil {
 			return err
 		}
-		// Two first pushes at once: the other was faster.
+		return nil // two first pushes at once: the other was faster
 	}
+	c.t.tell(daeploy.EventAppCreated, 0, "", nil)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -143,6 +144,13 @@ func (c *commands) set(exec func(ctx context.Context, e gitreceive.Exec) int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.exec = exec
+}
+
+// auditor writes events as the daemon's log has them.
+type auditor slog.Logger
+
+func (a *auditor) Tell(e daeploy.Event) {
+	(*slog.Logger)(a).Info(string(e.Kind), "user", e.By, "remote", e.Remote, "app", e.App, "name", e.Name, "message", e.Message) //nolint:sloglint // the kind is one of a closed list
 }
 
 type syncBuffer struct {

@@ -76,6 +76,13 @@ type Exec struct {
 	Terminal       *Terminal // only for the command run, and only if the client asked
 }
 
+// Events is the audit trail. Tell keeps an event, and writes it to the
+// operator's log; it does not wait for the disk where a stranger is behind it.
+// It is called by many goroutines.
+type Events interface {
+	Tell(daeploy.Event)
+}
+
 // Config says where a Server keeps things and whom it asks.
 type Config struct {
 	StateDir     string        // holds the host key and the hook
@@ -86,6 +93,7 @@ type Config struct {
 	Apps         Apps
 	Pushes       Pushes
 	Commands     Commands
+	Events       Events
 	Log          *slog.Logger
 	Limits       Limits // zero fields mean the defaults
 }
@@ -108,7 +116,7 @@ type Server struct {
 // New checks the configuration and touches nothing.
 func New(c Config) (*Server, error) {
 	if c.StateDir == "" || c.Repositories == nil || c.Keys == nil || c.Apps == nil ||
-		c.Pushes == nil || c.Commands == nil || c.Log == nil {
+		c.Pushes == nil || c.Commands == nil || c.Events == nil || c.Log == nil {
 		return nil, daeploy.Errorf(daeploy.Config, "config_invalid", "gitreceive.Config is not complete")
 	}
 	limits := c.Limits.orDefaults()

@@ -85,7 +85,7 @@ func (h *host) serve(options ...option) {
 	}
 	c := gitreceive.Config{
 		StateDir: h.state, Listener: tcp, Local: unix, Repositories: h.repos,
-		Keys: h.keys, Apps: h.apps, Pushes: h.hooks, Commands: h.cmds, Log: log,
+		Keys: h.keys, Apps: h.apps, Pushes: h.hooks, Commands: h.cmds, Events: (*auditor)(log), Log: log,
 	}
 	for _, o := range options {
 		o(&c)

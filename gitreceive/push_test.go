@@ -38,7 +38,7 @@ func TestPush(t *testing.T) {
 	if push.By.Name != "anna" || !strings.HasPrefix(push.By.Remote, "127.0.0.1:") {
 		t.Errorf("the second push is by %+v; want anna at 127.0.0.1", push.By)
 	}
-	want(t, "the audit trail", h.audit.String(), "msg=push app=blog user=anna", "ref=refs/heads/main")
+	want(t, "the audit trail", h.audit.String(), "msg=push user=anna remote=127.0.0.1:", "app=blog name=refs/heads/main")
 	h.wantNoResidue()
 }
 
@@ -295,7 +295,7 @@ func TestPushBroken(t *testing.T) {
 			h.wantNoResidue()
 		})
 	}
-	want(t, "the audit trail", h.audit.String(), "push refused", "no byte came for 300ms")
+	want(t, "the audit trail", h.audit.String(), "push.refused", "no byte came for 300ms")
 }
 
 // F6: who leaves while the pipeline works gets no answer, but the push is not

@@ -25,9 +25,9 @@ func (t *transfer) receive(ctx context.Context) (err error) {
 	defer func() {
 		switch {
 		case err != nil:
-			t.server.config.Log.Info("push refused", t.audit(time.Since(began), talk.refs(), err)...)
+			t.tell(daeploy.EventPushRefused, time.Since(began), talk.refs(), err)
 		case talk != nil:
-			t.server.config.Log.Info("push", t.audit(time.Since(began), talk.refs(), talk.outcome)...)
+			t.tell(daeploy.EventPush, time.Since(began), talk.refs(), talk.outcome)
 		}
 	}()
 	if !t.actor.May(t.app) {

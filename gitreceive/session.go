@@ -142,7 +142,9 @@ func (s *session) exec(ctx context.Context, e Exec) int {
 
 // deny tells the client, and the audit trail.
 func (s *session) deny(stderr io.Writer, actor daeploy.Actor, err error) int {
-	s.conn.server.config.Log.Info("command refused", "user", actor.Name, "remote", actor.Remote, "err", plain(err.Error(), 200))
+	e := actor.Event(daeploy.EventCommandRefused)
+	e.Message = plain(err.Error(), 200)
+	s.conn.server.config.Events.Tell(e)
 	return sayError(stderr, err, "this command")
 }
 

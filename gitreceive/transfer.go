@@ -41,7 +41,7 @@ func denied(app daeploy.AppName) error {
 func (t *transfer) upload(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			t.server.config.Log.Info("fetch refused", t.audit(0, "", err)...)
+			t.tell(daeploy.EventFetchRefused, 0, "", err)
 		}
 	}()
 	if !t.actor.May(t.app) {
@@ -104,19 +104,23 @@ func (t *transfer) environ(settings []setting) []string {
 	return env
 }
 
-// audit is what the one line about this transfer says.
-func (t *transfer) audit(dur time.Duration, refs string, err error) []any {
-	attrs := []any{"app", t.app, "user", t.actor.Name, "remote", t.actor.Remote}
-	if refs != "" {
-		attrs = append(attrs, "ref", refs)
+// tell keeps the one event about this transfer.
+func (t *transfer) tell(kind daeploy.EventKind, took time.Duration, refs string, err error) {
+	e := t.actor.Event(kind)
+	e.App, e.Name, e.Duration = t.app, refs, took.Round(time.Millisecond)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrGone), errors.Is(err, daeploy.ErrShutdown), errors.Is(err, errByGit):
+		e.Message = err.Error()
+	default:
+		public := daeploy.Public(err, string(t.app))
+		e.Message = plain(public.Message, 500)
+		if kind := public.Kind; kind == daeploy.Internal || kind == daeploy.Unavailable || kind == daeploy.Config {
+			// The operator reads more than the app's people may.
+			t.server.config.Log.Error("transfer failed", "app", t.app, "user", t.actor.Name, "err", plain(err.Error(), 500))
+		}
 	}
-	if dur > 0 {
-		attrs = append(attrs, "dur", dur.Round(time.Millisecond))
-	}
-	if err != nil {
-		attrs = append(attrs, "err", plain(err.Error(), 500))
-	}
-	return attrs
+	t.server.config.Events.Tell(e)
 }
 
 // flow is the bytes between a client and its git, and the time they may take.

@@ -25,8 +25,10 @@ func (s *Store) CreateBuild(b daeploy.Build) (daeploy.Build, error) {
 		return daeploy.Build{}, fmt.Errorf("store: a new build of %s is %q, not queued", b.ID.App, b.Status)
 	}
 	err := s.update(func(tx *bolt.Tx) (err error) {
-		b, err = createBuild(tx, b)
-		return err
+		if b, err = createBuild(tx, b); err != nil {
+			return err
+		}
+		return s.appendEvent(tx, buildEvent(&b))
 	})
 	if err != nil {
 		return daeploy.Build{}, err
@@ -85,6 +87,11 @@ func (s *Store) UpdateBuild(id daeploy.BuildID, change func(*daeploy.Build) erro
 		}
 		if r.Build.Status.Final() {
 			if err := tx.Bucket(bucketLent).Delete([]byte(id.String())); err != nil {
+				return err
+			}
+		}
+		if r.Build.Status != status {
+			if err := s.appendEvent(tx, buildEvent(&r.Build)); err != nil {
 				return err
 			}
 		}

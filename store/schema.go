@@ -20,6 +20,8 @@ var (
 	bucketVariables  = []byte("variables")
 	bucketSecrets    = []byte("secrets")
 	bucketLent       = []byte("lent")
+	bucketEvents     = []byte("events")
+	bucketRefusals   = []byte("refusals")
 
 	metaID     = []byte("id")
 	metaSchema = []byte("schema")
@@ -32,6 +34,7 @@ var migrations = []func(*bolt.Tx) error{
 		return createBuckets(tx, bucketApps, bucketRetired, bucketKeys, bucketBuilds, bucketHistory, bucketUnfinished)
 	},
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketVariables, bucketSecrets, bucketLent) },
+	func(tx *bolt.Tx) error { return createBuckets(tx, bucketEvents, bucketRefusals) },
 }
 
 func createBuckets(tx *bolt.Tx, names ...[]byte) error {

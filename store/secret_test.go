@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -215,8 +216,18 @@ func TestSecretsInAnOlderDatabase(t *testing.T) {
 	db, err := bolt.Open(filepath.Join(dir, "daeploy.db"), 0o600, nil)
 	must(t, err)
 	must(t, db.Update(func(tx *bolt.Tx) error {
-		return errors.Join(tx.DeleteBucket([]byte("variables")), tx.DeleteBucket([]byte("secrets")), tx.DeleteBucket([]byte("lent")),
-			tx.Bucket([]byte("meta")).Put([]byte("schema"), []byte{7: 1}))
+		first := []string{"meta", "apps", "retired", "keys", "builds", "history", "unfinished"}
+		var later [][]byte
+		err := tx.ForEach(func(name []byte, _ *bolt.Bucket) error {
+			if !slices.Contains(first, string(name)) {
+				later = append(later, slices.Clone(name))
+			}
+			return nil
+		})
+		for _, name := range later {
+			err = errors.Join(err, tx.DeleteBucket(name))
+		}
+		return errors.Join(err, tx.Bucket([]byte("meta")).Put([]byte("schema"), []byte{7: 1}))
 	}))
 	must(t, db.Close())
 	s := open(t, dir)

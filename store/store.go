@@ -37,9 +37,15 @@
 //	  <app>             JSON {<name>: daeploy.Secret and "sealed": base64 of an age file}
 //	lent
 //	  <app>/<number>    JSON {<name>: the sealed secret}: what a build that is not final has
+//	events
+//	  <sequence>        "build.failed blog " and JSON daeploy.Event: the newest of the audit trail
+//	refusals
+//	  <number>          sequence of an event: those that strangers can cause, oldest first
 //
-// history and unfinished are indexes; they change in the transaction that
-// changes the build. Each change is on the disk when the method returns.
+// history, unfinished and refusals are indexes; they change in the transaction
+// that changes what they point to. The events of a build's life are written in
+// the transaction that changes its record: who follows events misses none and
+// sees none twice. Each change is on the disk when the method returns.
 package store
 
 import (
@@ -94,6 +100,9 @@ type Store struct {
 	makesKey   bool       // if there is none, and no secrets either
 	sealing    sync.Mutex // held while a secret is set: only one makes the key
 
+	events feed // tells followers that there are more events
+	buffer buffer
+
 	feedsMu sync.Mutex
 	feeds   map[daeploy.BuildID]*feed // of the logs that somebody writes or follows
 }
@@ -115,6 +124,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 
 		secretsKey: cmp.Or(c.SecretsKey, filepath.Join(c.Dir, "secrets.key")), makesKey: c.SecretsKey == "",
 	}
+	s.buffer.write = s.writeEvents
 	s.close = sync.OnceValue(s.release)
 	if err := s.open(ctx, c); err != nil {
 		_ = s.Close() // the first error is the one that tells
@@ -149,6 +159,7 @@ func (s *Store) Close() error { return s.close() }
 
 func (s *Store) release() error {
 	close(s.stopped)
+	s.buffer.close()
 	var all error
 	if s.db != nil {
 		all = s.db.Close()

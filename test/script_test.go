@@ -35,9 +35,10 @@ import (
 //	write DIR FILE LINE...  write a file; commit DIR MESSAGE commits all
 //	git DIR ARG...          run git there
 //	push [FLAG...] [DIR:]APP REFSPEC... [&NAME&]
-//	await NAME              wait for such a push; interrupt NAME ends it as Ctrl-C does
+//	await NAME              wait for such a push or command; interrupt NAME ends it as Ctrl-C does
 //	clone APP DIR, lsremote APP
-//	ssh WORD...             run a command of the daemon; code N is what it ended with
+//	ssh WORD... [&NAME&]    run a command of the daemon; code N is what it ended with
+//	waitout NAME PATTERN    until such a command has printed it
 //	waitlog BUILD PATTERN   until the build's log has it
 //	status BUILD STATUS, reason BUILD CODE [EXIT], latest APP N
 //	remoteref APP BRANCH N|HEAD|none     where the branch is: at build N's commit, at the app's HEAD
@@ -72,7 +73,7 @@ func TestScript(t *testing.T) {
 			"as": told((*teller).doAs), "app": told((*teller).doApp), "write": told((*teller).doWrite), "commit": told((*teller).doCommit),
 			"git": told((*teller).doGit), "push": told((*teller).doPush), "await": told((*teller).doAwait),
 			"interrupt": told((*teller).doInterrupt), "clone": told((*teller).doClone), "lsremote": told((*teller).doLsremote),
-			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "waitlog": told((*teller).doWaitlog),
+			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "waitlog": told((*teller).doWaitlog), "waitout": told((*teller).doWaitout),
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
@@ -229,19 +230,24 @@ func (t *teller) doPush(args []string) error {
 	if name == "" {
 		return t.exec("git", words...)
 	}
-	f := &followed{cmd: exec.Command("git", words...)}
-	f.cmd.Stdout, f.cmd.Stderr = &f.out, &f.err
-	f.cmd.Env = append(os.Environ(), "GIT_SSH_COMMAND="+t.ts.Getenv("GIT_SSH_COMMAND"), "GIT_CONFIG_GLOBAL="+t.ts.Getenv("GIT_CONFIG_GLOBAL"))
-	f.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	t.background[name] = f
-	return f.cmd.Start()
+	return t.start(name, exec.Command("git", words...))
 }
 
-// doAwait shows the output of a push in the background as if it had run now.
+// start runs a program in the background, under a name to await it by.
+func (t *teller) start(name string, cmd *exec.Cmd) error {
+	f := &followed{cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &f.out, &f.err
+	cmd.Env = append(os.Environ(), "GIT_SSH_COMMAND="+t.ts.Getenv("GIT_SSH_COMMAND"), "GIT_CONFIG_GLOBAL="+t.ts.Getenv("GIT_CONFIG_GLOBAL"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	t.background[name] = f
+	return cmd.Start()
+}
+
+// doAwait shows the output of a program in the background as if it had run now.
 func (t *teller) doAwait(args []string) error {
 	f := t.background[args[0]]
 	if f == nil {
-		return fmt.Errorf("no push %q in the background", args[0])
+		return fmt.Errorf("no %q in the background", args[0])
 	}
 	delete(t.background, args[0])
 	done := make(chan struct{})
@@ -254,9 +260,9 @@ func (t *teller) doAwait(args []string) error {
 	case <-time.After(60 * time.Second):
 		_ = syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL) // the error says that it hung
 		<-done
-		return fmt.Errorf("push %q does not end:\n%s", args[0], f.err.String())
+		return fmt.Errorf("%q does not end:\n%s", args[0], f.err.String())
 	}
-	if err := errors.Join(os.WriteFile(t.path("await.out"), f.out.Bytes(), 0o600), os.WriteFile(t.path("await.err"), f.err.Bytes(), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(t.path("await.out"), []byte(f.out.String()), 0o600), os.WriteFile(t.path("await.err"), []byte(f.err.String()), 0o600)); err != nil {
 		return err
 	}
 	return t.exec("sh", "-c", fmt.Sprintf("cat %s; cat %s >&2; exit %d", t.path("await.out"), t.path("await.err"), f.cmd.ProcessState.ExitCode()))
@@ -268,7 +274,7 @@ func (t *teller) doInterrupt(args []string) error {
 		return err
 	}
 	if err := t.doAwait(args); err == nil {
-		return errors.New("the interrupted push succeeded")
+		return errors.New("what was interrupted succeeded")
 	}
 	return nil
 }
@@ -284,7 +290,15 @@ func (t *teller) doLsremote(args []string) error {
 }
 
 func (t *teller) doSSH(args []string) error {
-	return t.exec("ssh", append(append(t.sshArgs(t.who), "daeploy@127.0.0.1"), args...)...)
+	name := ""
+	if last := args[len(args)-1]; strings.HasPrefix(last, "&") {
+		name, args = strings.Trim(last, "&"), args[:len(args)-1]
+	}
+	words := append(append(t.sshArgs(t.who), "daeploy@127.0.0.1"), args...)
+	if name != "" {
+		return t.start(name, exec.Command("ssh", words...))
+	}
+	return t.exec("ssh", words...)
 }
 
 func (t *teller) doCode(args []string) error {
@@ -292,6 +306,19 @@ func (t *teller) doCode(args []string) error {
 		return fmt.Errorf("exit code %d, want %s", t.code, args[0])
 	}
 	return nil
+}
+
+func (t *teller) doWaitout(args []string) error {
+	pattern, err := regexp.Compile(args[1])
+	if err != nil {
+		return err
+	}
+	return within(30*time.Second, func() error {
+		if f := t.background[args[0]]; f == nil || !pattern.MatchString(f.out.String()) {
+			return fmt.Errorf("%q has not printed %q", args[0], args[1])
+		}
+		return nil
+	})
 }
 
 func (t *teller) doWaitlog(args []string) error {

@@ -90,13 +90,14 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 
 	// Who asks.
+	trail := trail{records, log}
 	schema, err := buildpipeline.AppFileSchema()
 	if err != nil {
 		return err
 	}
 	apps := apps{records, repositories, containers, pipeline}
 	commands, err := control.New(control.Config{
-		Keys: records, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: runner{containers}, Settings: settings{records, containers},
+		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: runner{containers}, Settings: settings{records, containers},
 		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
@@ -105,7 +106,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	front, err := gitreceive.New(gitreceive.Config{
 		StateDir: c.StateDir, Listener: doors.ssh, Local: doors.local, Repositories: repositories,
-		Keys: records, Apps: records, Pushes: pipeline, Commands: tree{commands}, Log: log,
+		Keys: records, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log,
 	})
 	if err != nil {
 		return err

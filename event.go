@@ -1,0 +1,117 @@
+package daeploy
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// EventKind says what happened: a noun and a verb, as in "key.added". Scripts
+// and receivers of webhooks rely on the words.
+type EventKind string
+
+// The kinds of events. Those of builds are made by BuildEvent.
+const (
+	EventLoginRefused EventKind = "login.refused"
+	EventLoginEnded   EventKind = "login.ended" // a connection closed because its key is gone
+
+	EventPush           EventKind = "push"
+	EventPushRefused    EventKind = "push.refused"  // before git had the objects
+	EventFetchRefused   EventKind = "fetch.refused" // also of a clone
+	EventCommandRefused EventKind = "command.refused"
+
+	EventKeyAdded      EventKind = "key.added"
+	EventKeyRemoved    EventKind = "key.removed"
+	EventAppCreated    EventKind = "app.created"
+	EventAppDeleted    EventKind = "app.deleted"
+	EventVariableSet   EventKind = "variable.set"
+	EventVariableUnset EventKind = "variable.unset"
+	EventSecretSet     EventKind = "secret.set"
+	EventSecretUnset   EventKind = "secret.unset"
+
+	EventImagePulled   EventKind = "image.pulled"
+	EventImageImported EventKind = "image.imported"
+	EventImageRun      EventKind = "image.run"
+
+	EventCancelAsked EventKind = "cancel.asked" // who canceled a build; that it has ended is build.canceled
+
+	EventBuildQueued      EventKind = "build.queued"
+	EventBuildStarted     EventKind = "build.started"
+	EventBuildSucceeded   EventKind = "build.succeeded"
+	EventBuildFailed      EventKind = "build.failed"
+	EventBuildCanceled    EventKind = "build.canceled"
+	EventBuildSuperseded  EventKind = "build.superseded"
+	EventBuildInterrupted EventKind = "build.interrupted"
+
+	// EventsOmitted stands for refusals that were too many to be kept: Count of
+	// them.
+	EventsOmitted EventKind = "events.omitted"
+)
+
+// EventKinds lists all, for those who name one.
+func EventKinds() []EventKind {
+	return []EventKind{
+		EventLoginRefused, EventLoginEnded,
+		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
+		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppDeleted,
+		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
+		EventImagePulled, EventImageImported, EventImageRun, EventCancelAsked,
+		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
+		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,
+		EventsOmitted,
+	}
+}
+
+// Refusal tells whether the kind is one that strangers can cause as often as
+// they like. Such events are kept for less long than others.
+func (k EventKind) Refusal() bool {
+	return strings.HasSuffix(string(k), ".refused") || k == EventsOmitted
+}
+
+// Words is the kind as the log writes it: "key added".
+func (k EventKind) Words() string { return strings.ReplaceAll(string(k), ".", " ") }
+
+// BuildEvent is the kind of a build's coming to a status.
+func BuildEvent(s Status) EventKind {
+	if s == StatusRunning {
+		return EventBuildStarted
+	}
+	return EventKind("build." + string(s))
+}
+
+// Event is something that happened, and who did it from where: a line of the
+// audit trail. It is a fact and never changes. What comes from outside in it is
+// harmless on a terminal only after it was cleaned.
+type Event struct {
+	Sequence uint64        `json:"-"` // rises with each event, with gaps; given by the store
+	Time     time.Time     `json:"time"`
+	Kind     EventKind     `json:"kind"`
+	App      AppName       `json:"app,omitempty"`    // "" for what concerns the host
+	Build    BuildID       `json:"build,omitzero"`   // then App is its app
+	By       string        `json:"by,omitempty"`     // name of the actor; "" of a stranger, or of the daemon itself
+	Key      KeyID         `json:"key,omitempty"`    // of the actor; "" at the local door
+	Remote   string        `json:"remote,omitempty"` // as in Actor
+	Name     string        `json:"name,omitempty"`   // of the key, ref, variable, secret or image that it is about
+	Message  string        `json:"message,omitempty"`
+	Duration time.Duration `json:"duration,omitempty"` // of what has ended, in nanoseconds
+	Count    int           `json:"count,omitempty"`    // how many like this one it stands for, if more than 1
+}
+
+// EventFilter says which events are wanted.
+type EventFilter struct {
+	Apps  []AppName   // nil = all, and those of no app; without elements none
+	Kinds []EventKind // none = all
+	After uint64      // only those with a higher Sequence
+	Limit int         // 0 = all
+}
+
+// Wants tells whether an event of this kind and app is wanted.
+func (f EventFilter) Wants(kind EventKind, app AppName) bool {
+	return (f.Apps == nil || app != "" && slices.Contains(f.Apps, app)) &&
+		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, kind))
+}
+
+// Event begins an event that this actor causes.
+func (a Actor) Event(kind EventKind) Event {
+	return Event{Kind: kind, By: a.Name, Key: a.Key, Remote: a.Remote}
+}
