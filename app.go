@@ -43,7 +43,8 @@ type Key struct {
 	Type   string    `json:"type"`   // "ssh-ed25519", ...
 	Public string    `json:"public"` // authorized_keys form, without comment
 	Admin  bool      `json:"admin"`
-	Apps   []AppName `json:"apps"` // what a key that is not admin may push to and read
+	Apps   []AppName `json:"apps"` // what a key that is not admin may push to, read and change
+	Read   []AppName `json:"read"` // what it may only read
 	Added  time.Time `json:"added"`
 }
 
@@ -68,16 +69,27 @@ type Actor struct {
 	Name   string
 	Key    KeyID // "" at the local door
 	Admin  bool
-	Apps   []AppName
-	Remote string // address for the audit trail: "192.0.2.7:4711" or "local uid 0"
+	Apps   []AppName // as in Key
+	Read   []AppName // as in Key
+	Remote string    // address for the audit trail: "192.0.2.7:4711" or "local uid 0"
 }
 
-// May tells whether the actor has the right "app" for this app.
+// May tells whether the actor has the right "app" for this app: to push, read
+// and change it.
 func (a Actor) May(app AppName) bool { return a.Admin || slices.Contains(a.Apps, app) }
+
+// MayRead tells whether the actor has at least the right "read" for this app.
+func (a Actor) MayRead(app AppName) bool { return a.May(app) || slices.Contains(a.Read, app) }
+
+// Readable lists the apps that an actor who is not admin may read; it is never
+// nil, which in a filter would mean all.
+func (a Actor) Readable() []AppName {
+	return append(append([]AppName{}, a.Apps...), a.Read...)
+}
 
 // ActorOf makes the actor that a proven key stands for.
 func ActorOf(k Key, remote string) Actor {
-	return Actor{Name: k.Name, Key: k.ID, Admin: k.Admin, Apps: slices.Clone(k.Apps), Remote: remote}
+	return Actor{Name: k.Name, Key: k.ID, Admin: k.Admin, Apps: slices.Clone(k.Apps), Read: slices.Clone(k.Read), Remote: remote}
 }
 
 // BranchName is the short name of a branch or tag ref, for people and for

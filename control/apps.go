@@ -19,14 +19,14 @@ func (s *session) appsList() *cobra.Command {
 		Use: "list", Short: "list your apps", Args: words(0, 0),
 		Example: "daeploy apps",
 	}
-	return s.declare(ofApp, s.answers(cmd, "array of app"), func(context.Context, daeploy.BuildID, []string) error {
+	return s.declare(readsApp, s.answers(cmd, "array of app"), func(context.Context, daeploy.BuildID, []string) error {
 		all, err := s.Apps.Apps()
 		if err != nil {
 			return err
 		}
 		list := []appJSON{}
 		for _, a := range all {
-			if !s.actor.May(a.Name) {
+			if !s.actor.MayRead(a.Name) {
 				continue
 			}
 			full, err := s.appJSON(a)
@@ -88,7 +88,7 @@ func (s *session) appsShow() *cobra.Command {
 		Use: "show NAME", Short: "one app in full", Args: words(1, 1),
 		Example: "daeploy apps show blog",
 	}
-	return s.declare(ofApp, s.answers(cmd, "app"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, s.answers(cmd, "app"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
 		a, err := s.Apps.App(id.App)
 		if err != nil {
 			return err

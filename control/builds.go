@@ -21,7 +21,7 @@ func (s *session) builds() *cobra.Command {
 	statuses := cmd.Flags().StringSlice("status", nil, "only builds of this `STATUS`; may be repeated")
 	most := cmd.Flags().Int("limit", limit, "at most `N` builds, 0 = all")
 	s.answers(cmd, "array of build")
-	return s.declare(ofApp, cmd, func(_ context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, cmd, func(_ context.Context, id daeploy.BuildID, _ []string) error {
 		filter, err := s.filter(id.App, *statuses, *most)
 		if err != nil {
 			return err
@@ -75,7 +75,7 @@ func (s *session) filter(app daeploy.AppName, statuses []string, limit int) (dae
 		}
 		f.Apps = []daeploy.AppName{app}
 	case !s.actor.Admin:
-		f.Apps = append([]daeploy.AppName{}, s.actor.Apps...)
+		f.Apps = s.actor.Readable()
 	}
 	return f, nil
 }
@@ -85,7 +85,7 @@ func (s *session) build() *cobra.Command {
 		Use: "build APP[/N]", Short: "one build in full; without N the newest", Args: words(1, 1),
 		Example: "daeploy build blog\ndaeploy build blog/17 --json",
 	}
-	return s.declare(ofApp, s.answers(cmd, "build"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, s.answers(cmd, "build"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
 		b, err := s.History.Build(id)
 		if err != nil {
 			return err

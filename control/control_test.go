@@ -44,6 +44,9 @@ func TestWords(t *testing.T) {
 		{name: "keys-list", line: "keys list", actor: admin},
 		{name: "keys", line: "keys", actor: admin},
 		{name: "keys-add-app", line: "keys add bob --app shop --app blog --app shop", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
+		{name: "keys-add-read", line: "keys add bob --read shop --read blog --app blog", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
+		{name: "keys-add-read-admin", line: "keys add bob --read shop --admin", actor: admin},
+		{name: "keys-add-read-bad-app", line: "keys add bob --read Shop", actor: admin},
 		{name: "keys-add-admin", line: "keys add bob - --admin --json", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
 		{name: "keys-add-twice", line: "keys add anna --admin", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
 		{name: "keys-add-no-right", line: "keys add bob", actor: admin, stdin: "ssh-ed25519 AAAA bob\n"},
@@ -70,6 +73,9 @@ func TestWords(t *testing.T) {
 		{name: "apps-delete-without-yes", line: "apps delete blog", actor: anna},
 		{name: "apps-delete", line: "apps delete blog --yes", actor: anna},
 		{name: "apps-delete-missing", line: "apps delete new --yes", actor: anna},
+
+		{name: "apps-read", line: "apps", actor: rita},
+		{name: "apps-delete-read", line: "apps delete blog --yes", actor: rita},
 
 		{name: "env", line: "env blog", actor: anna},
 		{name: "env-json", line: "env blog --json", actor: anna},
@@ -101,6 +107,7 @@ func TestWords(t *testing.T) {
 		{name: "builds", line: "builds", actor: admin},
 		{name: "builds-colour", line: "builds --limit 3", actor: admin, terminal: colours},
 		{name: "builds-own", line: "builds", actor: anna},
+		{name: "builds-read", line: "builds", actor: rita},
 		{name: "builds-none", line: "builds --json", actor: eve},
 		{name: "builds-app-status", line: "builds blog --status failed,succeeded --limit 1", actor: anna},
 		{name: "builds-bad-status", line: "builds --status faild", actor: anna},

@@ -20,7 +20,7 @@ func (s *session) envList() *cobra.Command {
 		Long:    "Not those of .daeploy, .s2i/environment and the server's configuration.",
 		Example: "daeploy env blog",
 	}
-	return s.declare(ofApp, s.answers(cmd, "array of variable"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, s.answers(cmd, "array of variable"), func(_ context.Context, id daeploy.BuildID, _ []string) error {
 		list, err := s.Settings.Variables(id.App)
 		if err != nil {
 			return err
@@ -45,7 +45,7 @@ func (s *session) envSet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set APP NAME=VALUE...", Short: "set variables for an app's builds", Args: words(2, -1),
 		Long: "The next build has them. They win over .daeploy and .s2i/environment, and a push\n" +
-			"option wins over them. Everybody who may push to the app can read them: for\n" +
+			"option wins over them. Everybody who may read the app sees them: for\n" +
 			"passwords there is the command secrets.",
 		Example: "daeploy env set blog LOG_LEVEL=debug\ndaeploy env set blog --persist FLASK_ENV=production\n" +
 			"ssh -p 2222 daeploy@HOST env set blog \"'TITLE=My blog'\"",

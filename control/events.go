@@ -26,7 +26,7 @@ func (s *session) events() *cobra.Command {
 	most := cmd.Flags().Int("limit", limit, "at most the newest `N` events, 0 = all")
 	follow := cmd.Flags().BoolP("follow", "f", false, "go on with what happens from now on")
 	s.answers(cmd, "array of event; with -f an object per line")
-	return s.declare(ofApp, cmd, func(ctx context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, cmd, func(ctx context.Context, id daeploy.BuildID, _ []string) error {
 		f, err := s.eventFilter(id.App, *kinds, *most)
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ func (s *session) eventFilter(app daeploy.AppName, kinds []string, limit int) (d
 		}
 		f.Apps = []daeploy.AppName{app}
 	case !s.actor.Admin:
-		f.Apps = append([]daeploy.AppName{}, s.actor.Apps...)
+		f.Apps = s.actor.Readable()
 	}
 	return f, nil
 }

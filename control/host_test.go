@@ -378,7 +378,7 @@ func newHost() *host {
 	hostile.By, hostile.Ref = "mal\x1b[2Jlory", "refs/heads/a-branch-with-a-very-long-name"
 	return &host{
 		keys: []daeploy.Key{
-			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("A", 43)), Name: "anna", Type: "ssh-ed25519", Public: "ssh-ed25519 AAAA", Apps: []daeploy.AppName{"blog"}, Added: ago(72 * time.Hour)},
+			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("A", 43)), Name: "anna", Type: "ssh-ed25519", Public: "ssh-ed25519 AAAA", Apps: []daeploy.AppName{"blog"}, Read: []daeploy.AppName{"shop"}, Added: ago(72 * time.Hour)},
 			{ID: daeploy.KeyID("SHA256:" + strings.Repeat("B", 43)), Name: "root@host", Type: "ssh-rsa", Public: "ssh-rsa BBBB", Admin: true, Added: ago(30 * time.Second)},
 		},
 		vars: []daeploy.Variable{
@@ -434,6 +434,7 @@ func newHost() *host {
 var (
 	admin = daeploy.Actor{Name: "root", Admin: true, Remote: "local uid 0"}
 	anna  = daeploy.Actor{Name: "anna", Key: "SHA256:AAA", Apps: []daeploy.AppName{"blog", "new"}, Remote: "192.0.2.7:4711"}
+	rita  = daeploy.Actor{Name: "rita", Key: "SHA256:RRR", Apps: []daeploy.AppName{"other"}, Read: []daeploy.AppName{"blog"}, Remote: "192.0.2.9:4711"}
 	eve   = daeploy.Actor{Name: "eve", Key: "SHA256:EEE", Apps: []daeploy.AppName{"other"}, Remote: "192.0.2.8:4711"}
 )
 

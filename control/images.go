@@ -16,7 +16,7 @@ func (s *session) images() *cobra.Command {
 		Use: "images APP", Short: "images of an app that are kept", Args: words(1, 1),
 		Example: "daeploy images blog",
 	}
-	return s.declare(ofApp, s.answers(cmd, "array of image"), func(ctx context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, s.answers(cmd, "array of image"), func(ctx context.Context, id daeploy.BuildID, _ []string) error {
 		if _, err := s.Apps.App(id.App); err != nil {
 			return err
 		}

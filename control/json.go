@@ -70,7 +70,8 @@ type keyJSON struct {
 	Type   string            `json:"type" doc:"\"ssh-ed25519\" and the like"`
 	Public string            `json:"public" doc:"the key as in authorized_keys, without comment"`
 	Admin  bool              `json:"admin" doc:"may do everything"`
-	Apps   []daeploy.AppName `json:"apps" doc:"array of the apps it may use if it is not admin"`
+	Apps   []daeploy.AppName `json:"apps" doc:"array of the apps it may push to, read and change if it is not admin"`
+	Read   []daeploy.AppName `json:"read" doc:"array of the apps it may only read"`
 	Added  *time.Time        `json:"added" doc:"when it was added"`
 }
 

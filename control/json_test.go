@@ -21,7 +21,7 @@ const buildFields = "id app number status reason message hint exit_code commit s
 func TestFields(t *testing.T) {
 	const (
 		app   = "name branch created builds last"
-		key   = "id name type public admin apps added"
+		key   = "id name type public admin apps read added"
 		image = "image digest size created build latest"
 
 		variable = "name value persist set"

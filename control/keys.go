@@ -46,14 +46,17 @@ func (s *session) keysList() *cobra.Command {
 
 func (s *session) keysAdd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "add NAME [FILE|-] {--admin | --app APP...}", Short: "let a public key in", Args: words(1, 2),
+		Use: "add NAME [FILE|-] {--admin | --app APP... --read APP...}", Short: "let a public key in", Args: words(1, 2),
 		Long: "Reads one OpenSSH public key from standard input; on the host, FILE may be one.\n" +
-			"The key may push to and read the named apps; with --admin it may do everything.",
-		Example: "daeploy keys add anna anna.pub --app blog --app shop\n" +
+			"The key may push to, read and change each --app, and only read each --read:\n" +
+			"fetch it, and see its builds, logs, events, images and variables. With --admin\n" +
+			"it may do everything.",
+		Example: "daeploy keys add anna anna.pub --app blog --read shop\n" +
 			"ssh -p 2222 daeploy@HOST keys add anna --app blog < anna.pub",
 	}
 	cmd.Flags().Bool("admin", false, "everything is allowed")
-	cmd.Flags().StringArray("app", nil, "`APP` the key may push to and read; may be repeated")
+	cmd.Flags().StringArray("app", nil, "`APP` the key may push to, read and change; may be repeated")
+	cmd.Flags().StringArray("read", nil, "`APP` the key may only read; may be repeated")
 	s.answers(cmd, "key")
 	return s.declare(admins, cmd, func(_ context.Context, _ daeploy.BuildID, args []string) error {
 		k, err := s.newKey(cmd, args)
@@ -79,7 +82,7 @@ func (s *session) newKey(cmd *cobra.Command, args []string) (daeploy.Key, error)
 	if err != nil {
 		return daeploy.Key{}, err
 	}
-	admin, apps, err := newRights(cmd)
+	k, err := newRights(cmd)
 	if err != nil {
 		return daeploy.Key{}, err
 	}
@@ -99,30 +102,42 @@ func (s *session) newKey(cmd *cobra.Command, args []string) (daeploy.Key, error)
 		return daeploy.Key{}, usageError("put the public key there: keys add "+name+" ... < id_ed25519.pub",
 			"there is no key on standard input")
 	}
-	k, err := s.ParseKey(text)
-	if err != nil {
-		return daeploy.Key{}, err
+	public, err := s.ParseKey(text)
+	k.ID, k.Type, k.Public = public.ID, public.Type, public.Public
+	k.Name, k.Added = name, s.Now().UTC()
+	return k, err
+}
+
+// newRights is a key with nothing but what the flags let it do. What it may push
+// to it may read anyway.
+func newRights(cmd *cobra.Command) (k daeploy.Key, err error) {
+	k.Admin, _ = cmd.Flags().GetBool("admin")
+	if k.Apps, err = appsOf(cmd, "app"); err != nil {
+		return k, err
 	}
-	k.Name, k.Admin, k.Apps, k.Added = name, admin, apps, s.Now().UTC()
+	if k.Read, err = appsOf(cmd, "read"); err != nil {
+		return k, err
+	}
+	if k.Admin == (len(k.Apps)+len(k.Read) > 0) {
+		return k, usageError("--app APP lets it push to that app, --read APP only read it, --admin lets it do everything",
+			"say what the key may do: --admin, or --app or --read for each of its apps")
+	}
+	k.Read = slices.DeleteFunc(k.Read, func(app daeploy.AppName) bool { return slices.Contains(k.Apps, app) })
 	return k, nil
 }
 
-func newRights(cmd *cobra.Command) (admin bool, apps []daeploy.AppName, err error) {
-	admin, _ = cmd.Flags().GetBool("admin")
-	names, _ := cmd.Flags().GetStringArray("app")
-	if admin == (len(names) > 0) {
-		return false, nil, usageError("--app APP lets it push to that app, --admin lets it do everything",
-			"say what the key may do: --admin, or --app for each of its apps")
-	}
+// appsOf reads a flag that names apps: sorted, each once.
+func appsOf(cmd *cobra.Command, flag string) (apps []daeploy.AppName, err error) {
+	names, _ := cmd.Flags().GetStringArray(flag)
 	for _, n := range names {
 		app, err := daeploy.ParseAppName(n)
 		if err != nil {
-			return false, nil, err
+			return nil, err
 		}
 		apps = append(apps, app)
 	}
 	slices.Sort(apps)
-	return admin, slices.Compact(apps), nil
+	return slices.Compact(apps), nil
 }
 
 func (s *session) keysRemove() *cobra.Command {
@@ -148,18 +163,17 @@ func (s *session) keysRemove() *cobra.Command {
 	})
 }
 
-// rights are a key's rights in a word or a few.
+// rights are a key's rights in a word or a few: "admin", or "blog,read:shop".
 func rights(k daeploy.Key) string {
 	if k.Admin {
 		return "admin"
 	}
-	return joinApps(k.Apps)
-}
-
-func joinApps(apps []daeploy.AppName) string {
-	names := make([]string, len(apps))
-	for i, a := range apps {
-		names[i] = string(a)
+	var names []string
+	for _, a := range k.Apps {
+		names = append(names, string(a))
+	}
+	for _, a := range k.Read {
+		names = append(names, "read:"+string(a))
 	}
 	return strings.Join(names, ",")
 }
@@ -167,6 +181,7 @@ func joinApps(apps []daeploy.AppName) string {
 func newKeyJSON(k daeploy.Key) keyJSON {
 	return keyJSON{
 		ID: k.ID, Name: k.Name, Type: k.Type, Public: k.Public,
-		Admin: k.Admin, Apps: append([]daeploy.AppName{}, k.Apps...), Added: stamp(k.Added),
+		Admin: k.Admin, Apps: append([]daeploy.AppName{}, k.Apps...), Read: append([]daeploy.AppName{}, k.Read...),
+		Added: stamp(k.Added),
 	}
 }

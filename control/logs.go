@@ -19,7 +19,7 @@ func (s *session) logs() *cobra.Command {
 	cmd.Flags().BoolVarP(&view.Follow, "follow", "f", false, "go on until the build is over")
 	cmd.Flags().BoolVar(&view.Raw, "raw", false, "only the app's output, byte for byte")
 	s.answers(cmd, "an object per line, with time, stream and text")
-	return s.declare(ofApp, cmd, func(ctx context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, cmd, func(ctx context.Context, id daeploy.BuildID, _ []string) error {
 		view.JSON = s.json
 		if view.Raw && view.JSON {
 			return usageError(usageLine(cmd), "--raw and --json exclude each other")

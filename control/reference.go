@@ -72,8 +72,9 @@ daeploy COMMAND                     on the host, as root or in the group daeploy
 On the host, ` + "`daeploy --socket PATH COMMAND`" + ` or the variable ` + "`DAEPLOY_SOCKET`" + ` name another local door than
 ` + "`/run/daeploy/daeploy.sock`" + `.
 
-stdout is data, stderr is everything else. Rights: **any** key; a key with the right to the
-**app** that the command names (where the app may be left out, the answer covers your apps); **admin**.
+stdout is data, stderr is everything else. Rights: **any** key; a key that may at least **read** the app
+that the command names (where the app may be left out, the answer covers your apps); a key with the
+whole right to the **app**; **admin**.
 A key without the right gets the same answer whether the app exists or not. The words keys, apps
 and builders alone are the same as keys list and so on.
 

@@ -16,9 +16,11 @@ type right string
 const (
 	// anyone who came through a door.
 	anyone right = "any"
-	// ofApp belongs to admins and to keys of the app that the first argument
-	// names, as APP or APP/N. A command whose first argument may be left out
-	// shows only what the actor may see then.
+	// readsApp belongs to admins and to keys that may at least read the app that
+	// the first argument names, as APP or APP/N. A command whose first argument may
+	// be left out shows only what the actor may see then.
+	readsApp right = "read"
+	// ofApp is the same for keys that may do everything with the app.
 	ofApp right = "app"
 	// admins only.
 	admins right = "admin"
@@ -27,7 +29,7 @@ const (
 const rightKey = "right"
 
 // action is what a command does once its words are parsed and the right to it
-// is proven. id is the first argument of an ofApp command, Number 0 if it names
+// is proven. id is the first argument of a command of an app, Number 0 if it names
 // no build; the zero BuildID if it was left out.
 type action func(ctx context.Context, id daeploy.BuildID, args []string) error
 
@@ -51,10 +53,12 @@ func (s *session) authorize(r right, cmd *cobra.Command, args []string) (daeploy
 	switch {
 	case r == anyone, r == admins && s.actor.Admin:
 		return daeploy.BuildID{}, nil
-	case r == ofApp && len(args) == 0:
+	case (r == readsApp || r == ofApp) && len(args) == 0:
 		return daeploy.BuildID{}, nil
+	case r == readsApp:
+		return s.authorizeApp(cmd, args[0], s.actor.MayRead)
 	case r == ofApp:
-		return s.authorizeApp(cmd, args[0])
+		return s.authorizeApp(cmd, args[0], s.actor.May)
 	}
 	return daeploy.BuildID{}, &daeploy.Error{
 		Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("%s is for admins only", path(cmd)),
@@ -62,7 +66,7 @@ func (s *session) authorize(r right, cmd *cobra.Command, args []string) (daeploy
 	}
 }
 
-func (s *session) authorizeApp(cmd *cobra.Command, word string) (daeploy.BuildID, error) {
+func (s *session) authorizeApp(cmd *cobra.Command, word string, may func(daeploy.AppName) bool) (daeploy.BuildID, error) {
 	var id daeploy.BuildID
 	var err error
 	if strings.Contains(cmd.Use, "[/N]") {
@@ -74,11 +78,17 @@ func (s *session) authorizeApp(cmd *cobra.Command, word string) (daeploy.BuildID
 		return daeploy.BuildID{}, err
 	}
 	s.app = id.App
-	if !s.actor.May(id.App) {
+	switch {
+	case may(id.App):
+		return id, nil
+	case s.actor.MayRead(id.App):
 		return daeploy.BuildID{}, &daeploy.Error{
-			Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("this key has no right to app %s", id.App),
-			Hint: "ask an admin of this host for a key with the right to it",
+			Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("this key may only read app %s", id.App),
+			Hint: "ask an admin of this host for a key that may change it",
 		}
 	}
-	return id, nil
+	return daeploy.BuildID{}, &daeploy.Error{
+		Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("this key has no right to app %s", id.App),
+		Hint: "ask an admin of this host for a key with the right to it",
+	}
 }

@@ -18,26 +18,26 @@ var rightRows = map[string]struct {
 	right, words string
 	code         int
 }{
-	"apps":            {"app", "apps", 0},
-	"apps list":       {"app", "apps list", 0},
+	"apps":            {"read", "apps", 0},
+	"apps list":       {"read", "apps list", 0},
 	"apps create":     {"app", "apps create blog", 0},
-	"apps show":       {"app", "apps show blog", 0},
+	"apps show":       {"read", "apps show blog", 0},
 	"apps delete":     {"app", "apps delete blog --yes", 0},
-	"env":             {"app", "env blog", 0},
-	"env list":        {"app", "env list blog", 0},
+	"env":             {"read", "env blog", 0},
+	"env list":        {"read", "env list blog", 0},
 	"env set":         {"app", "env set blog A=1", 0},
 	"env unset":       {"app", "env unset blog LOG_LEVEL", 0},
 	"secrets":         {"app", "secrets blog", 0},
 	"secrets list":    {"app", "secrets list blog", 0},
 	"secrets set":     {"app", "secrets set blog token", 0},
 	"secrets unset":   {"app", "secrets unset blog token", 0},
-	"builds":          {"app", "builds blog", 0},
-	"build":           {"app", "build blog/17", 0},
-	"logs":            {"app", "logs blog/17 -f", 0},
-	"events":          {"app", "events blog", 0},
+	"builds":          {"read", "builds blog", 0},
+	"build":           {"read", "build blog/17", 0},
+	"logs":            {"read", "logs blog/17 -f", 0},
+	"events":          {"read", "events blog", 0},
 	"cancel":          {"app", "cancel blog", 0},
 	"rebuild":         {"app", "rebuild blog/17", 0},
-	"images":          {"app", "images blog", 0},
+	"images":          {"read", "images blog", 0},
 	"run":             {"app", "run blog", 0},
 	"keys":            {"admin", "keys", 0},
 	"keys list":       {"admin", "keys list", 0},
@@ -60,8 +60,8 @@ var rightRows = map[string]struct {
 	"completion":      {"any", "completion bash", 2},
 }
 
-// TestRights tries each command as an admin, with the app's key and with
-// another app's (F63). A new command without a row fails.
+// TestRights tries each command as an admin, with the app's key, with one
+// that may only read it, and with another app's (F63). A new command without a row fails.
 func TestRights(t *testing.T) {
 	declared := control.Declared()
 	rows := map[string]string{}
@@ -73,9 +73,9 @@ func TestRights(t *testing.T) {
 	}
 	for name := range declared {
 		row := rightRows[name]
-		lists := row.right == "app" && len(strings.Fields(row.words)) == len(strings.Fields(name))
-		for who, actor := range map[string]daeploy.Actor{"admin": admin, "app key": anna, "other key": eve} {
-			may := row.right == "any" || actor.Admin || row.right == "app" && (lists || actor.May("blog"))
+		lists := row.right == "read" && len(strings.Fields(row.words)) == len(strings.Fields(name))
+		for who, actor := range map[string]daeploy.Actor{"admin": admin, "app key": anna, "read key": rita, "other key": eve} {
+			may := row.right == "any" || actor.Admin || lists || row.right == "read" && actor.MayRead("blog") || row.right == "app" && actor.May("blog")
 			t.Run(name+"/"+who, func(t *testing.T) {
 				h := newHost()
 				got := run(t, h, control.Call{Actor: actor, Stdin: strings.NewReader("ssh-rsa BBBB")}, row.words)
@@ -100,38 +100,47 @@ func TestRights(t *testing.T) {
 // exists or not, and whether the build does (F63).
 func TestDeniedTellsNothing(t *testing.T) {
 	for name, row := range rightRows {
-		if row.right != "app" || !strings.Contains(row.words, "blog") {
+		if row.right != "app" && row.right != "read" || !strings.Contains(row.words, "blog") {
 			continue
 		}
-		there := run(t, newHost(), control.Call{Actor: eve}, row.words)
-		missing := run(t, newHost(), control.Call{Actor: eve}, strings.ReplaceAll(row.words, "blog", "blag"))
-		if there.code != 5 || missing.code != 5 || strings.ReplaceAll(there.err, "blog", "blag") != missing.err {
-			t.Errorf("%s tells whether the app exists:\n%d %s%d %s", name, there.code, there.err, missing.code, missing.err)
+		reader := daeploy.Actor{Name: "rob", Read: []daeploy.AppName{"blog", "blag"}}
+		for _, actor := range []daeploy.Actor{eve, reader} {
+			if actor.Name == "rob" && row.right == "read" {
+				continue // who may read an app may know whether it is there
+			}
+			there := run(t, newHost(), control.Call{Actor: actor}, row.words)
+			missing := run(t, newHost(), control.Call{Actor: actor}, strings.ReplaceAll(row.words, "blog", "blag"))
+			if there.code != 5 || missing.code != 5 || strings.ReplaceAll(there.err, "blog", "blag") != missing.err {
+				t.Errorf("%s tells %s whether the app exists:\n%d %s%d %s", name, actor.Name, there.code, there.err, missing.code, missing.err)
+			}
 		}
 	}
 }
 
-// trespass names what h was asked for that a key of these apps has no right
-// to, or "".
-func trespass(h *host, apps []daeploy.AppName) string {
+// trespass names what h was asked for that the actor has no right to, or "".
+func trespass(h *host, actor daeploy.Actor) string {
 	for _, a := range h.asked {
 		method, subject, _ := strings.Cut(a, " ")
 		switch method {
 		case "Apps": // filtered by who asked
 		case "Builds", "Events":
 			names := strings.Fields(strings.Trim(subject, "[]"))
-			if subject == "*" || slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(apps, daeploy.AppName(n)) }) {
+			if subject == "*" || slices.ContainsFunc(names, func(n string) bool { return !actor.MayRead(daeploy.AppName(n)) }) {
 				return a
 			}
 		case "Images":
 			rest, _ := strings.CutPrefix(subject, daeploy.ImageDomain+"/")
 			app, ok := strings.CutSuffix(rest, ":")
-			if !ok || !slices.Contains(apps, daeploy.AppName(app)) {
+			if !ok || !actor.MayRead(daeploy.AppName(app)) {
 				return a
 			}
-		case "App", "CreateApp", "DeleteApp", "Build", "CopyLog", "Cancel", "Position", "Rebuild", "RunImage",
-			"Variables", "SetVariables", "UnsetVariables", "Secrets", "SetSecret", "UnsetSecrets":
-			if !slices.Contains(apps, daeploy.AppName(subject)) {
+		case "App", "Build", "CopyLog", "Position", "Variables":
+			if !actor.MayRead(daeploy.AppName(subject)) {
+				return a
+			}
+		case "CreateApp", "DeleteApp", "Cancel", "Rebuild", "RunImage",
+			"SetVariables", "UnsetVariables", "Secrets", "SetSecret", "UnsetSecrets":
+			if !actor.May(daeploy.AppName(subject)) {
 				return a
 			}
 		default:
@@ -156,7 +165,7 @@ func FuzzWords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		words := strings.Split(line, "\x00")
-		for _, actor := range []daeploy.Actor{anna, admin} {
+		for _, actor := range []daeploy.Actor{anna, rita, admin} {
 			h := newHost()
 			var out, errs strings.Builder
 			code := newTree(t, h, io.Discard).Run(t.Context(), control.Call{
@@ -165,7 +174,7 @@ func FuzzWords(f *testing.F) {
 			if code < 0 || code > 255 {
 				t.Errorf("%q exits with %d", words, code)
 			}
-			if what := trespass(h, actor.Apps); what != "" && !actor.Admin {
+			if what := trespass(h, actor); what != "" && !actor.Admin {
 				t.Errorf("%q asked for %s without the right to it", words, what)
 			}
 			if s := strings.ReplaceAll(out.String()+errs.String(), "\n", ""); words[0] != "run" && s != control.Clean(s) {

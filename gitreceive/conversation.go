@@ -193,7 +193,7 @@ func (c *conversation) prepare(ctx context.Context, updates []daeploy.RefUpdate,
 	case !ok:
 		return daeploy.Push{}, errKeyGone
 	case !actor.May(c.t.app):
-		return daeploy.Push{}, denied(c.t.app)
+		return daeploy.Push{}, denied(actor, c.t.app)
 	}
 	options, err := daeploy.ParsePushOptions(words)
 	if err != nil {

@@ -236,6 +236,23 @@ func TestPushRights(t *testing.T) {
 	want(t, "the answer", r.err, "error: containerd is away")
 }
 
+// A key that may only read an app fetches it and cannot push, whether the app is
+// there or not.
+func TestReadRight(t *testing.T) {
+	h := start(t)
+	wantCode(t, h.admin().work("blog").try("push", "daeploy", "main"), 0)
+	rita := h.person("rita", &daeploy.Key{Read: []daeploy.AppName{"blog", "nowhere"}})
+	rita.git("/", "clone", "-q", "ssh://b@"+h.addr+"/blog", filepath.Join(rita.home, "copy"))
+	for _, app := range []string{"blog", "nowhere"} {
+		r := rita.work(app).try("push", "daeploy", "main")
+		wantCode(t, r, 128)
+		want(t, "git's output", r.err, fmt.Sprintf("error: this key may only read %q", app), "hint: ask the operator")
+	}
+	h.wantNoApp("nowhere")
+	wantCode(t, rita.ssh("git-upload-pack", "'/nowhere.git'"), 4)
+	wantCode(t, rita.ssh("git-upload-pack", "'/shop.git'"), 5)
+}
+
 // F50: a key that is removed while its push is on the way.
 func TestPushKeyRemoved(t *testing.T) {
 	h := start(t)

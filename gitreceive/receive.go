@@ -31,7 +31,7 @@ func (t *transfer) receive(ctx context.Context) (err error) {
 		}
 	}()
 	if !t.actor.May(t.app) {
-		return denied(t.app)
+		return denied(t.actor, t.app)
 	}
 	if err := t.server.config.Pushes.Ready(ctx); err != nil {
 		return err

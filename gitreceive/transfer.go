@@ -30,11 +30,15 @@ type transfer struct {
 }
 
 // denied is the same answer whether the app exists or not (F63).
-func denied(app daeploy.AppName) error {
-	return &daeploy.Error{
+func denied(actor daeploy.Actor, app daeploy.AppName) error {
+	e := &daeploy.Error{
 		Kind: daeploy.Denied, Code: "denied", Message: fmt.Sprintf("this key has no right to %q", app),
 		Hint: "ask the operator of this host for it",
 	}
+	if actor.MayRead(app) {
+		e.Message = fmt.Sprintf("this key may only read %q", app)
+	}
+	return e
 }
 
 // upload serves a fetch or clone by the real git, without the hidden refs (F64).
@@ -44,8 +48,8 @@ func (t *transfer) upload(ctx context.Context) (err error) {
 			t.tell(daeploy.EventFetchRefused, 0, "", err)
 		}
 	}()
-	if !t.actor.May(t.app) {
-		return denied(t.app)
+	if !t.actor.MayRead(t.app) {
+		return denied(t.actor, t.app)
 	}
 	if _, err := t.server.config.Apps.App(t.app); err != nil {
 		return err

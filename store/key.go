@@ -87,7 +87,7 @@ func (s *Store) Key(id daeploy.KeyID) (daeploy.Key, bool) {
 	s.keysMu.RLock()
 	defer s.keysMu.RUnlock()
 	k, found := s.keys[id]
-	k.Apps = slices.Clone(k.Apps)
+	k.Apps, k.Read = slices.Clone(k.Apps), slices.Clone(k.Read)
 	return k, found
 }
 
