@@ -13,8 +13,11 @@ type admission struct {
 	limits Limits
 
 	mu      sync.Mutex
-	unauth  int // without a session so far
+	open    int
+	unauth  int // of the open ones, without a session so far
 	sources map[netip.Prefix]int
+
+	admitted, dropped, crowded uint64 // since the start
 }
 
 func newAdmission(l Limits) *admission {
@@ -27,10 +30,17 @@ func (a *admission) admit(remote net.Addr) (proven, left func(), ok bool) {
 	src := source(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.sources[src] >= a.limits.PerSource || a.dropEarly() {
+	switch {
+	case a.sources[src] >= a.limits.PerSource:
+		a.crowded++
+		return nil, nil, false
+	case a.dropEarly():
+		a.dropped++
 		return nil, nil, false
 	}
+	a.admitted++
 	a.sources[src]++
+	a.open++
 	a.unauth++
 	proven = sync.OnceFunc(func() {
 		a.mu.Lock()
@@ -41,6 +51,7 @@ func (a *admission) admit(remote net.Addr) (proven, left func(), ok bool) {
 		proven()
 		a.mu.Lock()
 		defer a.mu.Unlock()
+		a.open--
 		if a.sources[src]--; a.sources[src] == 0 {
 			delete(a.sources, src)
 		}

@@ -32,12 +32,15 @@ type door struct {
 func (d *door) serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { d.listener.Close() })
 	defer stop()
+	d.accepts(true)
+	defer d.accepts(false)
 	pause := time.Duration(0)
 	for {
 		raw, err := d.listener.Accept()
 		switch {
 		case err == nil:
 			pause = 0
+			d.accepts(true)
 			d.accept(raw)
 			continue
 		case ctx.Err() != nil:
@@ -46,6 +49,7 @@ func (d *door) serve(ctx context.Context) error {
 			return fmt.Errorf("accept on %s: %w", d.listener.Addr(), err)
 		}
 		// Descriptors used up, or the like: it passes, spinning does not help (F125).
+		d.accepts(false)
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		d.server.config.Log.Warn("accept", "err", err)
 		select {

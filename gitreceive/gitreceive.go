@@ -108,6 +108,7 @@ type Server struct {
 	admission *admission
 
 	mu       sync.Mutex
+	open     map[*door]bool // those that accept
 	conns    map[*connection]struct{}
 	sessions sync.WaitGroup // guarded by mu against Add after stopping
 	stopping bool
@@ -127,6 +128,7 @@ func New(c Config) (*Server, error) {
 		receives:  newSlots(limits.Receives, limits.ReceivesPerKey),
 		fetches:   newSlots(limits.Receives, limits.ReceivesPerKey),
 		admission: newAdmission(limits),
+		open:      map[*door]bool{},
 		conns:     map[*connection]struct{}{},
 	}, nil
 }

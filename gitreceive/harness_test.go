@@ -40,6 +40,8 @@ type host struct {
 	hooks *pipeline
 	cmds  *commands
 	stop  func() error
+
+	server *gitreceive.Server
 }
 
 type option func(*gitreceive.Config)
@@ -90,12 +92,12 @@ func (h *host) serve(options ...option) {
 	for _, o := range options {
 		o(&c)
 	}
-	srv, err := gitreceive.New(c)
+	h.server, err = gitreceive.New(c)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Run(ctx) }()
+	go func() { ended <- h.server.Run(ctx) }()
 	h.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
