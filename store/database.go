@@ -86,13 +86,9 @@ func verify(ctx context.Context, c Config, path string) error {
 // openVerified opens for writing, brings the schema up to date, and compares
 // the id with the sentinel's, if there is one.
 func openVerified(c Config, path string, mark *sentinel) (db *bolt.DB, now sentinel, err error) {
-	size := c.MaxSize
-	if size == 0 {
-		size = 1 << 30
-	}
 	err = survive(func() (err error) {
 		db, err = bolt.Open(path, 0o600, &bolt.Options{
-			Timeout: patience, FreelistType: bolt.FreelistMapType, MaxSize: size, OpenFile: openExisting,
+			Timeout: patience, FreelistType: bolt.FreelistMapType, MaxSize: c.MaxSize, OpenFile: openExisting,
 		})
 		if err != nil {
 			return err

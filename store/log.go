@@ -135,6 +135,7 @@ func (l *Log) append(b []byte, next extent) error {
 	if _, err := l.file.WriteAt(b, l.at.end); err != nil {
 		return edge(fmt.Errorf("write the log of %s: %w", l.id, err))
 	}
+	l.store.logged.Add(int64(len(b)))
 	next.end = l.at.end + int64(len(b))
 	l.at = next
 	if cap(b) <= 8*maxRecord {

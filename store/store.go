@@ -58,6 +58,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
@@ -103,6 +104,9 @@ type Store struct {
 	events feed // tells followers that there are more events
 	buffer buffer
 
+	logged  atomic.Int64 // bytes, by this process
+	maxSize int64
+
 	feedsMu sync.Mutex
 	feeds   map[daeploy.BuildID]*feed // of the logs that somebody writes or follows
 }
@@ -116,11 +120,13 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
+	c.MaxSize = cmp.Or(c.MaxSize, 1<<30)
 	s := &Store{
 		log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		stopped: make(chan struct{}),
 		render:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		feeds:   map[daeploy.BuildID]*feed{},
+		maxSize: int64(c.MaxSize),
 
 		secretsKey: cmp.Or(c.SecretsKey, filepath.Join(c.Dir, "secrets.key")), makesKey: c.SecretsKey == "",
 	}
