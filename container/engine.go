@@ -77,7 +77,8 @@ type Engine struct {
 
 	mu     sync.Mutex
 	client *containerd.Client
-	usable bool // the slow part of Check has passed since containerd last was away
+	usable bool   // the slow part of Check has passed since containerd last was away
+	disk   string // a directory on the file system of rootfs; "" until a Check has found it
 }
 
 // New checks the configuration and touches nothing. The caller closes the
@@ -270,6 +271,9 @@ func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error
 	if err != nil {
 		return unusable("containerd's snapshots have no directory of their own", err)
 	}
+	e.mu.Lock()
+	e.disk = filepath.Dir(filepath.Dir(layers.upper)) // of all snapshots: this one's goes
+	e.mu.Unlock()
 	const name = "trusted.daeploy.check"
 	var value [8]byte
 	if err := unix.Setxattr(layers.upper, name, []byte("y"), 0); err != nil {
