@@ -24,7 +24,8 @@ var rooms = map[string][]string{
 	"container":     {"."},
 	"store":         {"."},
 	"control":       {"."},
-	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "control"},
+	"metrics":       {"."},
+	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "control", "metrics"},
 }
 
 // owners says which rooms alone may import a foreign module.
@@ -40,6 +41,8 @@ var owners = map[string][]string{
 	"filippo.io/age":                   {"store"},
 	"github.com/spf13/":                {"control"},
 	"github.com/coreos/go-systemd":     {"systemd"},
+	"github.com/prometheus/":           {"metrics"},
+	"golang.org/x/net":                 {"metrics"},
 	"github.com/rogpeppe/go-internal":  {"test"},
 	"github.com/klauspost/compress":    {"gitreceive"},
 	"golang.org/x/crypto/ssh/agent":    {},

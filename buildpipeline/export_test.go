@@ -2,6 +2,7 @@ package buildpipeline
 
 import (
 	"context"
+	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -59,7 +60,12 @@ func NewQueue(slots int) Queue { return Queue{newQueue(slots)} }
 
 // Add puts a build in line; the answer tells whether it is its turn.
 func (q Queue) Add(id daeploy.BuildID) (turn func() bool, remove func()) {
-	j := newJob(daeploy.Build{ID: id}, func(error) {})
+	return q.AddAt(id, time.Time{})
+}
+
+// AddAt puts one in line that was queued then.
+func (q Queue) AddAt(id daeploy.BuildID, queued time.Time) (turn func() bool, remove func()) {
+	j := newJob(daeploy.Build{ID: id, Queued: queued}, func(error) {})
 	q.add(j)
 	return func() bool {
 		select {
@@ -70,6 +76,9 @@ func (q Queue) Add(id daeploy.BuildID) (turn func() bool, remove func()) {
 		}
 	}, func() { q.remove(j) }
 }
+
+// Oldest is since when somebody waits.
+func (q Queue) Oldest() time.Time { return q.oldest() }
 
 // Place is the queue's place.
 func (q Queue) Place(id daeploy.BuildID) (int, daeploy.BuildID) { return q.place(id) }

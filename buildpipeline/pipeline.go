@@ -293,6 +293,10 @@ func (p *Pipeline) Cancel(ctx context.Context, id daeploy.BuildID) error {
 // Counts gives the numbers of running and of queued builds.
 func (p *Pipeline) Counts() (running, queued int) { return p.queue.count() }
 
+// Oldest is since when that build waits that has waited longest; zero if none
+// does.
+func (p *Pipeline) Oldest() time.Time { return p.queue.oldest() }
+
 // Position tells a queued build's place and what it waits for; 0 for a build
 // that does not wait.
 func (p *Pipeline) Position(id daeploy.BuildID) (place int, behind string) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -25,6 +26,7 @@ type job struct {
 	commit  daeploy.Revision
 	options daeploy.PushOptions
 	moves   []daeploy.RefUpdate
+	queued  time.Time
 
 	turn  chan struct{} // closed when the job may run
 	moved chan struct{} // holds a token when its place may have changed
@@ -57,7 +59,7 @@ func newQueue(slots int) *queue {
 
 func newJob(b daeploy.Build, cancel func(error)) *job {
 	return &job{
-		id: b.ID, ref: b.Ref, commit: b.Commit, options: b.Options, moves: b.Moves, cancel: cancel,
+		id: b.ID, ref: b.Ref, commit: b.Commit, options: b.Options, moves: b.Moves, queued: b.Queued, cancel: cancel,
 		turn: make(chan struct{}), moved: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -166,4 +168,18 @@ func (q *queue) count() (running, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.running), len(q.waiting)
+}
+
+// oldest is since when the job waits that has waited longest; zero if none
+// does. The order of arrival is not it: builds that a daemon took up from the
+// last one come first.
+func (q *queue) oldest() (since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, j := range q.waiting {
+		if since.IsZero() || j.queued.Before(since) {
+			since = j.queued
+		}
+	}
+	return since
 }

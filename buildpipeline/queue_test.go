@@ -2,6 +2,7 @@ package buildpipeline_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -37,6 +38,32 @@ func TestQueueOrder(t *testing.T) {
 		t.Errorf("a running build is at place %d", n)
 	}
 	endBlog2()
+}
+
+// Oldest is about those that wait, and about when they came, not where they stand.
+func TestQueueOldest(t *testing.T) {
+	q := buildpipeline.NewQueue(1)
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	if since := q.Oldest(); !since.IsZero() {
+		t.Errorf("in an empty queue somebody waits since %s", since)
+	}
+	_, end := q.AddAt(build("blog", 1), noon.Add(-time.Hour))
+	if since := q.Oldest(); !since.IsZero() {
+		t.Errorf("a running build waits since %s", since)
+	}
+	q.AddAt(build("blog", 2), noon)
+	_, leave := q.AddAt(build("shop", 1), noon.Add(-time.Minute))
+	if since := q.Oldest(); !since.Equal(noon.Add(-time.Minute)) {
+		t.Errorf("somebody waits since %s, want shop/1 since 11:59", since)
+	}
+	leave()
+	if since := q.Oldest(); !since.Equal(noon) {
+		t.Errorf("somebody waits since %s, want blog/2 since noon", since)
+	}
+	end()
+	if since := q.Oldest(); !since.IsZero() {
+		t.Errorf("somebody waits since %s, want nobody", since)
+	}
 }
 
 // TestQueueLeave: a waiting build that is canceled lets the others move up.

@@ -43,6 +43,7 @@ var ServeFlags = []struct{ Name, Usage string }{
 	{"ssh-addr", "`ADDRESS` of the SSH door; port 0 picks one"},
 	{"containerd", "`PATH` of containerd's socket"},
 	{"namespace", "`NAME` of containerd's namespace"},
+	{"metrics-addr", "`ADDRESS` of /metrics and health over HTTP; default off"},
 }
 
 func (s *session) serve() *cobra.Command {

@@ -50,6 +50,8 @@ import (
 //	imageconfig IMAGE       print the image's config and manifest, as containerd has them
 //	registry start|stop|password|add|slow ...  a private registry: see doRegistry
 //	web DIR                 serve DIR by HTTP as $WEB; /moved/N/PATH redirects N times to PATH, /out/PATH to another host
+//	scrape [PATTERN]        print /metrics, which must be as Prometheus wants it, once it has the pattern
+//	probe PATH STATUS       print the answer of /livez or /readyz; $METRICS is the address
 //	githost start|stop      git repositories elsewhere: see doGithost
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
 func TestScript(t *testing.T) {
@@ -80,7 +82,7 @@ func TestScript(t *testing.T) {
 			"registry":  told((*teller).doRegistry),
 			"githost":   told((*teller).doGithost),
 			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),
-			"web": told((*teller).doWeb),
+			"web": told((*teller).doWeb), "scrape": told((*teller).doScrape), "probe": told((*teller).doProbe),
 		},
 	})
 }
@@ -126,7 +128,9 @@ func (t *teller) doServe(args []string) error {
 	if len(args) == 2 && args[0] == "-c" {
 		more = os.Expand(t.ts.ReadFile(args[1]), t.ts.Getenv)
 	}
-	return t.serve(more)
+	err := t.serve(more)
+	t.ts.Setenv("METRICS", t.metrics)
+	return err
 }
 
 func (t *teller) doHalt([]string) error  { return t.end(syscall.SIGTERM) }

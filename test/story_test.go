@@ -35,7 +35,8 @@ type story struct {
 	daemon         *exec.Cmd
 	gone           chan error // how it ended
 	port           string
-	builders       bool // the fixture images are there, or not wanted
+	metrics        string // address, if it is on
+	builders       bool   // the fixture images are there, or not wanted
 	defaultBuilder string
 	background     map[string]*followed // pushes that go on
 	registry       *containertest.Distribution
@@ -106,7 +107,7 @@ func (s *story) caLine() string {
 	return ""
 }
 
-var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+)`)
+var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+) socket=\S+(?: metrics=(\S+))?`)
 
 // serve starts the daemon and waits until it is ready. more is added to its
 // configuration: what stands before its first table belongs to the top.
@@ -151,7 +152,7 @@ func (s *story) serve(more string) error {
 			return err
 		}
 		if m := readyLine.FindSubmatch(text[from:]); m != nil {
-			s.port = string(m[1])
+			s.port, s.metrics = string(m[1]), string(m[2])
 			return nil
 		}
 		return fmt.Errorf("the daemon is not ready:\n%s", text[from:])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -37,6 +38,8 @@ type config struct {
 	// PublicAddress is what pushers call this host, "deploy.example.org:2222";
 	// it appears in hints, and in labels if it is set. Empty: the host's name and the SSH port.
 	PublicAddress string `toml:"public_address"`
+
+	MetricsAddr string `toml:"metrics_addr"` // "" = off
 
 	DefaultBuilder     string             `toml:"default_builder"`
 	BuilderOrder       []daeploy.ImageRef `toml:"builder_order"` // who builds where several fit (S167)
@@ -189,6 +192,11 @@ func (c *config) check() error {
 	for key, path := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket, "containerd": c.Containerd, "secrets_dir": c.SecretsDir, "init": c.Init} {
 		if !strings.HasPrefix(path, "/") {
 			return badValue(key, fmt.Sprintf("%q is not an absolute path", path))
+		}
+	}
+	if c.MetricsAddr != "" {
+		if _, _, err := net.SplitHostPort(c.MetricsAddr); err != nil {
+			return badValue("metrics_addr", fmt.Sprintf("%q is not an address such as 127.0.0.1:9180", c.MetricsAddr))
 		}
 	}
 	switch c.PullPolicy {

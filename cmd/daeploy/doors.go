@@ -16,9 +16,9 @@ import (
 	"github.com/daeploy/daeploy/systemd"
 )
 
-// doors are the two ways in.
+// doors are the two ways in, and the window: metrics is nil if it is off.
 type doors struct {
-	ssh, local net.Listener
+	ssh, local, metrics net.Listener
 }
 
 // openDoors takes the sockets that systemd opened, or opens them.
@@ -38,12 +38,30 @@ func openDoors(c config) (d doors, err error) {
 			return d, err
 		}
 	}
+	if c.MetricsAddr != "" {
+		if d.metrics, err = net.Listen("tcp", c.MetricsAddr); err != nil {
+			d.close()
+			return d, listenError("metrics_addr", c.MetricsAddr, err)
+		}
+	}
 	return d, nil
+}
+
+// attrs say in the line "ready" where the doors are.
+func (d doors) attrs(socket string) []any {
+	all := []any{"ssh", d.ssh.Addr().String(), "socket", socket}
+	if d.metrics != nil {
+		all = append(all, "metrics", d.metrics.Addr().String())
+	}
+	return all
 }
 
 func (d doors) close() {
 	d.ssh.Close()
 	d.local.Close()
+	if d.metrics != nil {
+		d.metrics.Close()
+	}
 }
 
 // listenLocal opens the unix socket: mode 0660, group daeploy if there is one.

@@ -112,14 +112,26 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 
+	_, begun, err := records.Events(daeploy.EventFilter{Limit: 1})
+	if err != nil {
+		return err
+	}
+	window, err := numbers{c.StateDir, records, front, containers, pipeline, begun}.metrics(doors, log)
+	if err != nil {
+		return err
+	}
+
 	stop := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pipeline.Run(ctx) })
 	group.Go(func() error { return front.Run(ctx) })
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
 	group.Go(func() error { return systemd.Watch(ctx, records.Alive, log) })
+	if window != nil {
+		group.Go(func() error { return window.Run(ctx) })
+	}
 	group.Go(func() error {
-		log.Info("ready", "ssh", doors.ssh.Addr().String(), "socket", c.Socket)
+		log.Info("ready", doors.attrs(c.Socket)...)
 		if err := systemd.Ready("ready"); err != nil {
 			log.Warn("systemd could not be told", "err", err)
 		}
@@ -147,6 +159,8 @@ func serveConfig(words []string, std streams) (config, error) {
 		"ssh-addr":   {&c.SSHAddr, &flagged.SSHAddr},
 		"containerd": {&c.Containerd, &flagged.Containerd},
 		"namespace":  {&c.Namespace, &flagged.Namespace},
+
+		"metrics-addr": {&c.MetricsAddr, &flagged.MetricsAddr},
 	}
 	for _, f := range control.ServeFlags {
 		from := values[f.Name].from

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"syscall"
+
+	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/metrics"
+	"github.com/daeploy/daeploy/store"
+)
+
+// numbers are the rooms as those see them who watch the daemon.
+type numbers struct {
+	stateDir   string
+	records    *store.Store
+	front      *gitreceive.Server
+	containers *container.Engine
+	pipeline   *buildpipeline.Pipeline
+	begun      uint64 // the place in the events when this daemon began
+}
+
+// metrics gives what answers at the third door, or nil if there is none.
+func (n numbers) metrics(doors doors, log *slog.Logger) (*metrics.Server, error) {
+	if doors.metrics == nil {
+		return nil, nil
+	}
+	database := metrics.Check{Name: "database", Do: n.records.Alive}
+	return metrics.New(metrics.Config{
+		Listener: doors.metrics, Version: versionText(), Log: log,
+		Queue: n.pipeline, Doors: n, Records: n, Disks: n, Events: n.records, After: n.begun,
+		Live: []metrics.Check{database},
+		Ready: []metrics.Check{
+			database,
+			{Name: "doors", Do: func(context.Context) error { return n.front.Accepting() }},
+			{Name: "pushes", Do: n.pipeline.Ready}, // containerd is asked there, and whether the queue has room
+		},
+	})
+}
+
+// Doors is what goes on at the doors.
+func (n numbers) Doors() metrics.Traffic { return metrics.Traffic(n.front.Stats()) }
+
+// Records is what the database and the logs take up.
+func (n numbers) Records() (metrics.Holdings, error) {
+	usage, err := n.records.Usage()
+	return metrics.Holdings(usage), err
+}
+
+// Disks are the state directory's and containerd's, which may be one.
+func (n numbers) Disks(ctx context.Context) ([]metrics.Disk, error) {
+	var disks []metrics.Disk
+	var state syscall.Statfs_t
+	if err := syscall.Statfs(n.stateDir, &state); err != nil {
+		return nil, fmt.Errorf("look at the disk of %s: %w", n.stateDir, err)
+	}
+	disks = append(disks, metrics.Disk{
+		Name: "state", Size: int64(state.Blocks) * state.Bsize, Free: int64(state.Bavail) * state.Bsize,
+	})
+	disk, err := n.containers.Disk(ctx)
+	if err != nil {
+		return disks, fmt.Errorf("look at containerd's disk: %w", err)
+	}
+	return append(disks, metrics.Disk{Name: "containerd", Size: disk.Size, Free: disk.Free, Reserve: disk.Reserve}), nil
+}
