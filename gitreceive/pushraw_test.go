@@ -38,7 +38,7 @@ func TestPushRaw(t *testing.T) {
 		"F31 escape":           {lines(create("refs/heads/\x1b[2J")+"\x00report-status") + "0000" + empty, `holds the character '\x1b'`},
 		"F31 hyphen":           {lines(create("refs/heads/-x")+"\x00report-status") + "0000" + empty, "begins with a hyphen"},
 		"F31 lock":             {lines(create("refs/heads/x.lock")+"\x00report-status") + "0000" + empty, `ends in ".lock"`},
-		"F26 invented old":     {lines(head[:39]+"0 "+head+" refs/heads/main\x00report-status") + "0000" + empty, "ng refs/heads/main main moved to " + head[:7]},
+		"F26 invented old":     {lines(strings.Repeat("1", 40)+" "+head+" refs/heads/main\x00report-status") + "0000" + empty, "ng refs/heads/main main moved to " + head[:7]},
 		"F15 accepted at last": {lines(create("refs/heads/good")+"\x00report-status") + "0000" + empty, "ok refs/heads/good"},
 	} {
 		t.Run(name, func(t *testing.T) {
