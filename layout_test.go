@@ -44,7 +44,7 @@ var owners = map[string][]string{
 	"github.com/prometheus/":           {"metrics"},
 	"golang.org/x/net":                 {"metrics"},
 	"github.com/rogpeppe/go-internal":  {"test"},
-	"github.com/klauspost/compress":    {"gitreceive"},
+	"github.com/klauspost/compress":    {"gitreceive", "container"},
 	"golang.org/x/crypto/ssh/agent":    {},
 	"golang.org/x/crypto/openpgp":      {},
 	"golang.org/x/crypto/bcrypt":       {"container"}, // of containertest's registry

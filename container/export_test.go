@@ -35,3 +35,6 @@ func AppendLayer(config []byte) ([]byte, error) {
 	text, _, err := appendLayer(daeploy.Output{Config: config}, digest.FromString("layer"))
 	return text, err
 }
+
+// Compress writes what a layer becomes for a registry.
+var Compress = compress

@@ -156,7 +156,12 @@ func (e *Engine) fetch(ctx context.Context, c *containerd.Client, ref daeploy.Im
 	defer watch.follow(ctx)()
 	children := images.SetChildrenLabels(store, images.ChildrenHandler(store))
 	children = images.LimitManifests(images.FilterPlatforms(children, here), here, 1)
-	all := images.Handlers(stored(store), remotes.FetchHandler(store, fetcher), stored(store), children)
+	// From where a blob came is where a push to that registry can have it from.
+	origin, err := docker.AppendDistributionSourceLabel(store, name)
+	if err != nil {
+		return images.Image{}, fmt.Errorf("resolve: %w", err)
+	}
+	all := images.Handlers(stored(store), remotes.FetchHandler(store, fetcher), stored(store), origin, children)
 	err = images.Dispatch(ctx, watch.handler(all), semaphore.NewWeighted(pullBlobs), target)
 	if errdefs.IsNotFound(err) {
 		// The name was there a moment ago: it is the platform that is not.

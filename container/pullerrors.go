@@ -36,7 +36,7 @@ func passing(err error) bool {
 	if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
 		return false
 	}
-	return !errors.As(err, new(*imageFault)) && !errors.As(err, new(*daeploy.Error)) &&
+	return !errors.As(err, new(*imageFault)) && !errors.As(err, new(*unreadable)) && !errors.As(err, new(*daeploy.Error)) &&
 		!errors.As(err, new(*tls.CertificateVerificationError)) &&
 		!errdefs.IsNotFound(err) && !errdefs.IsUnauthorized(err) && !errdefs.IsPermissionDenied(err) &&
 		!errdefs.IsFailedPrecondition(err) && !errdefs.IsInvalidArgument(err)
@@ -52,6 +52,12 @@ func (e *Engine) builderError(ctx context.Context, ref daeploy.ImageRef, err err
 	}
 	if fault, ok := errors.AsType[*imageFault](err); ok {
 		return fault.words(ref)
+	}
+	if fault, ok := errors.AsType[*unreadable](err); ok {
+		return &daeploy.Error{
+			Kind: daeploy.BuildFailed, Code: "builder_denied", Err: fault.err,
+			Message: fmt.Sprintf("%s could not be pulled: %s", ref, fault), Hint: "tell the operator, whose log says more",
+		}
 	}
 	code := 0
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {

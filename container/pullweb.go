@@ -32,8 +32,8 @@ var (
 	errRedirect = errors.New("its token service redirects to another host")
 )
 
-// web is how one pull reaches one registry, its token service and where it
-// redirects to. All of these may be a stranger's, or his to choose:
+// web is how one pull or push reaches one registry, its token service and where
+// it redirects to. All of these may be a stranger's, or his to choose:
 //
 //   - only the registry that the image's name begins with, or the token service
 //     it names, is shown credentials, and no redirect carries them further;
@@ -41,9 +41,11 @@ var (
 //   - addresses are those that dial allows;
 //   - the operator's certificates count for the host they were given for.
 type web struct {
-	engine *Engine
-	ref    daeploy.ImageRef
-	host   string // that is asked; of docker.io it is not the one in names
+	engine   *Engine
+	ref      daeploy.ImageRef
+	host     string // that is asked; of docker.io it is not the one in names
+	can      docker.HostCapabilities
+	patience time.Duration // until an answer begins
 
 	mu         sync.Mutex
 	transports map[string]*http.Transport
@@ -54,7 +56,10 @@ func (e *Engine) newWeb(ref daeploy.ImageRef) *web {
 	if err != nil { // it has none to give
 		host = ref.Host()
 	}
-	return &web{engine: e, ref: ref, host: host, transports: map[string]*http.Transport{}}
+	return &web{
+		engine: e, ref: ref, host: host, can: docker.HostCapabilityPull | docker.HostCapabilityResolve,
+		patience: headerTime, transports: map[string]*http.Transport{},
+	}
 }
 
 func (w *web) close() {
@@ -76,9 +81,21 @@ func (w *web) hosts(string) ([]docker.RegistryHost, error) {
 		Client:     &http.Client{Transport: w, CheckRedirect: leaveCredentials},
 		Authorizer: once{docker.NewDockerAuthorizer(docker.WithAuthClient(tokens), docker.WithAuthCreds(w.credentials))},
 		Host:       w.host, Scheme: scheme, Path: "/v2",
-		Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve,
+		Capabilities: w.can,
 	}}, nil
 }
+
+// unreadable says what of the operator's files could not be read.
+type unreadable struct {
+	what, host string
+	err        error
+}
+
+func (u *unreadable) Error() string {
+	return fmt.Sprintf("this server cannot read %s for %s", u.what, u.host)
+}
+
+func (u *unreadable) Unwrap() error { return u.err }
 
 func (w *web) insecure(host string) bool {
 	return slices.Contains(w.engine.cfg.InsecureRegistries, host) || host == w.host && slices.Contains(w.engine.cfg.InsecureRegistries, w.ref.Host())
@@ -92,11 +109,7 @@ func (w *web) credentials(host string) (user, secret string, err error) {
 	}
 	user, secret, err = w.engine.cfg.Registries.Credentials(w.ref.Host())
 	if err != nil {
-		return "", "", &daeploy.Error{
-			Kind: daeploy.BuildFailed, Code: "builder_denied", Err: err,
-			Message: fmt.Sprintf("this server cannot read its credentials for %s", w.ref.Host()),
-			Hint:    "tell the operator, whose log says more",
-		}
+		return "", "", &unreadable{what: "its credentials", host: w.ref.Host(), err: err}
 	}
 	return user, secret, nil
 }
@@ -109,6 +122,11 @@ func (w *web) RoundTrip(r *http.Request) (*http.Response, error) {
 	t, err := w.transport(r.URL.Host)
 	if err != nil {
 		return nil, err
+	}
+	if r.Body != nil {
+		// containerd's pusher leaves the other end of a body open that it has given up,
+		// and the transport would wait for it for ever.
+		context.AfterFunc(r.Context(), func() { _ = r.Body.Close() })
 	}
 	response, err := t.RoundTrip(r)
 	if err == nil && response.StatusCode == http.StatusTooManyRequests {
@@ -142,14 +160,10 @@ func (w *web) transport(host string) (*http.Transport, error) {
 	}
 	pool, err := w.engine.cfg.Registries.CA(name)
 	if err != nil {
-		return nil, &daeploy.Error{
-			Kind: daeploy.BuildFailed, Code: "builder_unreachable", Err: err,
-			Message: fmt.Sprintf("%s could not be pulled: this server cannot read the certificates for %s", w.ref, name),
-			Hint:    "tell the operator, whose log says more",
-		}
+		return nil, &unreadable{what: "the certificates", host: name, err: err}
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout, t.DialContext = headerTime, w.engine.dial
+	t.ResponseHeaderTimeout, t.DialContext = w.patience, w.engine.dial
 	if pool != nil {
 		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}

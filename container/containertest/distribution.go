@@ -220,6 +220,26 @@ func (d *Distribution) Add(t testing.TB, name string, image Image) (string, erro
 	return manifest.Digest.String(), err
 }
 
+// Get reads what it answers to a path, as its user.
+func (d *Distribution) Get(path string) ([]byte, error) {
+	request, err := http.NewRequest(http.MethodGet, "https://"+d.Host+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.SetBasicAuth(d.User, d.Password)
+	request.Header.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*")
+	response, err := d.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s\n%s", path, response.Status, text)
+	}
+	return text, err
+}
+
 // call gives where the answer points to; all but 2xx is an error.
 func (d *Distribution) call(method, path, mediaType string, body []byte) (*url.URL, error) {
 	request, err := http.NewRequest(method, "https://"+d.Host+path, bytes.NewReader(body))
