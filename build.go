@@ -172,6 +172,9 @@ type Build struct {
 	// pusher saw until the build's turn, and then what the ref holds.
 	Moves []RefUpdate `json:"moves"`
 
+	// Publication changes after the build is final, and is the only part that does.
+	Publication Publication `json:"publication,omitzero"`
+
 	// Resume is buildpipeline's own note of how to go on after a restart; empty
 	// once the build is final. It is not shown.
 	Resume json.RawMessage `json:"resume,omitempty"`

@@ -17,6 +17,7 @@
 //	deploy branch  the branch of an app whose pushes build
 //	pin       the hidden ref refs/daeploy/builds/<n> that keeps a build's commit
 //	log       the one file that holds what a build said
+//	publication    an image's way to a registry, after its build
 //	actor     who does something: a proven key, or the host's operator
 //	event     something that happened, with who and from where; a fact, kept in order
 package daeploy

@@ -33,6 +33,11 @@ const (
 	EventImageImported EventKind = "image.imported"
 	EventImageRun      EventKind = "image.run"
 
+	// An image's way to a registry. Name is what it is called there.
+	EventImagePublished EventKind = "image.published" // Message is the digest
+	EventPublishFailed  EventKind = "publish.failed"  // given up
+	EventPublishAsked   EventKind = "publish.asked"   // who asked for another attempt
+
 	EventCancelAsked EventKind = "cancel.asked" // who canceled a build; that it has ended is build.canceled
 
 	EventBuildQueued      EventKind = "build.queued"
@@ -56,6 +61,7 @@ func EventKinds() []EventKind {
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
 		EventImagePulled, EventImageImported, EventImageRun, EventCancelAsked,
+		EventImagePublished, EventPublishFailed, EventPublishAsked,
 		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
 		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,
 		EventsOmitted,

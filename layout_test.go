@@ -23,9 +23,10 @@ var rooms = map[string][]string{
 	"buildpipeline": {"."},
 	"container":     {"."},
 	"store":         {"."},
+	"publish":       {"."},
 	"control":       {"."},
 	"metrics":       {"."},
-	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "control", "metrics"},
+	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "publish", "control", "metrics"},
 }
 
 // owners says which rooms alone may import a foreign module.

@@ -266,6 +266,7 @@ func (a *attempt) end(err error) {
 		return a.update(func(b *daeploy.Build) {
 			b.Status, b.Reason, b.Message, b.Hint = v.status, v.reason, v.message, v.hint
 			b.ExitCode, b.Ended, b.Resume = a.note.Exit.Code, now, nil
+			a.publish(b)
 		})
 	}) {
 		a.leave()
@@ -409,11 +410,11 @@ func (a *attempt) pushedInVain() bool { return a.Build.Options.Detach || a.Build
 func (a *attempt) farewell(v verdict) []string {
 	total := a.Build.Duration(a.Build.Ended)
 	if v.status == daeploy.StatusSucceeded {
-		return []string{
+		return append([]string{
 			fmt.Sprintf("success: %s is ready, total %s", a.Build.Image, seconds(total)),
 			"hint: run it:  " + a.command("run "+string(a.Build.ID.App)),
 			"hint: build it again:  " + a.command("rebuild "+a.Build.ID.String()),
-		}
+		}, a.onItsWay()...)
 	}
 	message := v.message
 	if v.reason == codeAssemble || v.reason == codeFinish {

@@ -91,6 +91,9 @@ func (a *attempt) settle(context.Context) error {
 	if daeploy.KindOf(err) == daeploy.NotFound {
 		return nil // the app was deleted
 	}
+	if err == nil && a.Publisher != nil {
+		a.Publisher.Wake()
+	}
 	return err
 }
 

@@ -42,8 +42,9 @@ type Config struct {
 
 	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env
 
-	Settings  Settings // nil = nothing is set for any app
-	NoNetwork bool     // builds have no network but their own loopback (S135)
+	Settings  Settings  // nil = nothing is set for any app
+	Publisher Publisher // nil = no image goes to a registry
+	NoNetwork bool      // builds have no network but their own loopback (S135)
 }
 
 // Limits bound a build. Where a default and a cap stand side by side, .daeploy

@@ -102,6 +102,16 @@ type Settings interface {
 	LentSecrets(id daeploy.BuildID) (map[string][]byte, error)
 }
 
+// Publisher takes images on to a registry, after their builds. All methods may be
+// called at the same time, and none of them waits for a registry.
+type Publisher interface {
+	// Names are what the image of a build that has succeeded is to be called there;
+	// none if it goes to no registry.
+	Names(b *daeploy.Build) []daeploy.ImageRef
+	// Wake tells that a build is settled whose publication is pending.
+	Wake()
+}
+
 // Log is the one file that holds what a build said.
 type Log interface {
 	// Say appends lines of the daemon's own: ASCII, without line feeds inside one.

@@ -128,6 +128,7 @@ func (s *session) showBuild(b *daeploy.Build, j *buildJSON) {
 		[2]string{"ended", s.moment(j.Ended)},
 		[2]string{"time", took(b.Duration(s.Now()))},
 	)
+	s.showPublication(b.Publication)
 	if len(b.Steps) == 0 {
 		return
 	}

@@ -22,15 +22,16 @@ import (
 
 // Config is what the tree needs. All but Now is required.
 type Config struct {
-	Keys     Keys
-	Events   Events
-	Apps     Apps
-	Settings Settings
-	History  History
-	Builds   Builds
-	Images   Images
-	Runner   Runner
-	Host     Host
+	Keys      Keys
+	Events    Events
+	Apps      Apps
+	Settings  Settings
+	History   History
+	Builds    Builds
+	Images    Images
+	Publisher Publisher
+	Runner    Runner
+	Host      Host
 
 	// ParseKey reads the text of one OpenSSH public key; ID, Type and Public of
 	// the answer are set. What it refuses is an Error for people that never
@@ -51,7 +52,7 @@ type Tree struct {
 
 // New checks the configuration and touches nothing.
 func New(c Config) (*Tree, error) {
-	if c.Keys == nil || c.Events == nil || c.Apps == nil || c.Settings == nil || c.History == nil || c.Builds == nil || c.Images == nil ||
+	if c.Keys == nil || c.Events == nil || c.Apps == nil || c.Settings == nil || c.History == nil || c.Builds == nil || c.Images == nil || c.Publisher == nil ||
 		c.Runner == nil || c.Host == nil || c.ParseKey == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
 		return nil, errors.New("control: the configuration is not complete")
 	}

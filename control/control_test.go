@@ -157,6 +157,16 @@ func TestWords(t *testing.T) {
 		{name: "rebuild-denied", line: "rebuild shop/4", actor: anna},
 		{name: "rebuild-help", line: "rebuild --help", actor: anna},
 
+		{name: "build-unpublished", line: "build blog/15", actor: anna},
+		{name: "build-unpublished-json", line: "build blog/15 --json", actor: anna},
+
+		{name: "publish", line: "publish blog/17", actor: anna},
+		{name: "publish-json", line: "publish blog/17 --json", actor: anna},
+		{name: "publish-away", line: "publish blog/15", actor: anna},
+		{name: "publish-missing", line: "publish blog/99", actor: anna},
+		{name: "publish-no-app", line: "publish", actor: anna},
+		{name: "publish-denied", line: "publish shop", actor: anna},
+
 		{name: "images", line: "images blog", actor: anna},
 		{name: "images-only-latest", line: "images shop --json", actor: admin},
 

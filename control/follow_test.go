@@ -30,7 +30,7 @@ func TestFollow(t *testing.T) {
 			"the build fails", func(h *host, _ context.CancelCauseFunc) {
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				h.builds[4].Status, h.builds[4].Reason = daeploy.StatusFailed, "assemble_failed"
+				h.builds[5].Status, h.builds[5].Reason = daeploy.StatusFailed, "assemble_failed"
 				close(h.follow)
 			}, 3, "",
 		},

@@ -275,8 +275,27 @@ func (h *host) Rebuild(_ context.Context, by daeploy.Actor, id daeploy.BuildID, 
 	if !b.Status.Final() {
 		return b, daeploy.Errorf(daeploy.TryAgain, "busy", "%s is %s", b.ID, b.Status)
 	}
-	b.RebuildOf, b.ID.Number, b.By, b.Options.Clean = b.ID.Number, 19, by.Name, clean
+	b.RebuildOf, b.ID.Number, b.By, b.Options.Clean, b.Publication = b.ID.Number, 19, by.Name, clean, daeploy.Publication{}
 	h.builds = append(h.builds, b)
+	return b, nil
+}
+
+// Publish pushes blog/17, and finds the registry away for all others.
+func (h *host) Publish(_ context.Context, id daeploy.BuildID) (daeploy.Build, error) {
+	if err := h.ask("Publish", string(id.App)); err != nil {
+		return daeploy.Build{}, err
+	}
+	b, err := h.Build(id)
+	if err != nil {
+		return b, err
+	}
+	if b.ID.String() != "blog/17" {
+		return b, &daeploy.Error{
+			Kind: daeploy.Unavailable, Code: "publish_unreachable", Message: "registry.example.org/blog could not be pushed: connection refused",
+			Hint: "the operator can check registry.example.org",
+		}
+	}
+	b.Publication.Status = daeploy.PublicationPushed
 	return b, nil
 }
 
@@ -373,6 +392,17 @@ func newHost() *host {
 	failed.Reason, failed.ExitCode = "assemble_failed", 1
 	failed.Message, failed.Hint = "assemble failed (exit 1)", "The lines above are its own output."
 	failed.Steps[1].Detail = "exit 1"
+	pushed := build("blog", 17, daeploy.StatusSucceeded, time.Hour)
+	pushed.Publication = daeploy.Publication{
+		Status: daeploy.PublicationPushed, Names: []daeploy.ImageRef{"registry.example.org/blog:17", "registry.example.org/blog:latest"},
+		Digest: digest("r"), Attempts: 2, Since: ago(59 * time.Minute), Ended: ago(58 * time.Minute),
+	}
+	waiting := build("blog", 15, daeploy.StatusSucceeded, 3*time.Hour)
+	waiting.Publication = daeploy.Publication{
+		Status: daeploy.PublicationPending, Names: []daeploy.ImageRef{"registry.example.org/blog:15"}, Attempts: 3, Code: "publish_unreachable",
+		Message: "registry.example.org/blog could not be pushed: its registry answers 503 Service Unavailable",
+		Hint:    "the operator can check registry.example.org", Since: ago(3 * time.Hour), Next: now.Add(20 * time.Second),
+	}
 	hostile := build("shop", 2, daeploy.StatusInterrupted, 50*time.Hour)
 	hostile.Subject = "\x1b]0;owned\x07\x1b[31mred\u202e \u009b2J\xff\nsecond\tline"
 	hostile.By, hostile.Ref = "mal\x1b[2Jlory", "refs/heads/a-branch-with-a-very-long-name"
@@ -395,8 +425,9 @@ func newHost() *host {
 		builds: []daeploy.Build{
 			hostile,
 			build("shop", 3, daeploy.StatusSuperseded, 26*time.Hour),
+			waiting,
 			failed,
-			build("blog", 17, daeploy.StatusSucceeded, time.Hour),
+			pushed,
 			build("shop", 4, daeploy.StatusRunning, 3*time.Minute),
 			build("blog", 18, daeploy.StatusQueued, 2*time.Minute),
 		},
@@ -450,7 +481,7 @@ func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	tree, err := control.New(control.Config{
-		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Runner: h, Host: h,
+		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Publisher: h, Runner: h, Host: h,
 		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
 		Log: logger,
 	})

@@ -44,6 +44,21 @@ type buildJSON struct {
 	Ended         *time.Time       `json:"ended" doc:"when it was over, or null"`
 	Duration      float64          `json:"duration" doc:"seconds from started to ended, or until now; 0 before"`
 	Steps         []stepJSON       `json:"steps" doc:"array of steps, in order"`
+	Publication   *publicationJSON `json:"publication" doc:"the image's way to a registry, or null if it goes to none"`
+}
+
+// publicationJSON is an image's way to a registry.
+type publicationJSON struct {
+	Status   daeploy.PublicationStatus `json:"status" doc:"pending, pushed or failed"`
+	Names    []daeploy.ImageRef        `json:"names" doc:"array of what the image is called there, or is to be; without names that a newer build has"`
+	Digest   string                    `json:"digest" doc:"of its manifest there, which is not image_digest: layers are compressed; or \"\""`
+	Attempts int                       `json:"attempts" doc:"how many were begun"`
+	Reason   string                    `json:"reason" doc:"why the last one failed, as a stable code"`
+	Message  string                    `json:"message" doc:"why, as a sentence"`
+	Hint     string                    `json:"hint" doc:"the next action after a failure"`
+	Since    *time.Time                `json:"since" doc:"when it began"`
+	Next     *time.Time                `json:"next" doc:"when the next attempt is due, or null"`
+	Ended    *time.Time                `json:"ended" doc:"when it was pushed or given up, or null"`
 }
 
 // stepJSON is a timed part of a build.
@@ -169,7 +184,17 @@ func (s *session) buildJSON(b *daeploy.Build) buildJSON {
 		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
 		Incremental: b.Incremental, Clean: b.Clean,
 		Queued: stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),
-		Duration: seconds(b.Duration(s.Now())), Steps: steps,
+		Duration: seconds(b.Duration(s.Now())), Steps: steps, Publication: newPublication(b.Publication),
+	}
+}
+
+func newPublication(p daeploy.Publication) *publicationJSON {
+	if p.Status == daeploy.PublicationNone {
+		return nil
+	}
+	return &publicationJSON{
+		Status: p.Status, Names: append([]daeploy.ImageRef{}, p.Names...), Digest: p.Digest, Attempts: p.Attempts,
+		Reason: p.Code, Message: p.Message, Hint: p.Hint, Since: stamp(p.Since), Next: stamp(p.Next), Ended: stamp(p.Ended),
 	}
 }
 

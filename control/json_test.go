@@ -15,7 +15,7 @@ import (
 
 // buildFields are interface.md's, section 2, in its order.
 const buildFields = "id app number status reason message hint exit_code commit subject branch by rebuild_of builder builder_digest " +
-	"image image_digest incremental clean queued started ended duration steps"
+	"image image_digest incremental clean queued started ended duration steps publication"
 
 // TestFields holds every object to its promised fields.
 func TestFields(t *testing.T) {
@@ -35,6 +35,7 @@ func TestFields(t *testing.T) {
 		{"build blog/18 --json", buildFields, false},
 		{"builds --json", buildFields, true},
 		{"cancel blog --json", buildFields, false},
+		{"publish blog/17 --json", buildFields, false},
 		{"rebuild blog/17 --json", buildFields, false},
 		{"events --json", "sequence time kind app build by key remote name message duration count", true},
 		{"apps --json", app, true},
@@ -110,7 +111,7 @@ func TestBuildValues(t *testing.T) {
 		"commit": strings.Repeat("4f2c1ab9", 5), "subject": "Fix cart", "branch": "main", "by": "anna", "rebuild_of": "",
 		"builder": "daeploy.local/builders/python:3.11", "builder_digest": digest("b"), "image": "", "image_digest": "",
 		"incremental": false, "clean": "", "queued": "2026-03-01T10:00:00Z", "started": "2026-03-01T10:00:01Z", "ended": "2026-03-01T10:00:03.5Z",
-		"duration": 2.5,
+		"duration": 2.5, "publication": nil,
 		"steps": []any{
 			map[string]any{"name": "builder", "started": "2026-03-01T10:00:01Z", "duration": 0.02, "detail": "present"},
 			map[string]any{"name": "assemble", "started": "2026-03-01T10:00:01.02Z", "duration": 2.1, "detail": "exit 1"},

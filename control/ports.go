@@ -89,6 +89,14 @@ type Builds interface {
 	Position(id daeploy.BuildID) (place int, reason string)
 }
 
+// Publisher takes images on to a registry.
+type Publisher interface {
+	// Publish pushes the image of a build, once more if need be, and returns when
+	// that has succeeded or failed. If ctx ends, it goes on. An error of kind
+	// Unavailable or TryAgain means that other attempts follow by themselves.
+	Publish(ctx context.Context, id daeploy.BuildID) (daeploy.Build, error)
+}
+
 // Images are the images on this host.
 type Images interface {
 	// Images lists those whose names begin with prefix, by name.

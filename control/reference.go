@@ -46,6 +46,7 @@ func objects() []object {
 	return []object{
 		{"build", buildJSON{}},
 		{"step", stepJSON{}},
+		{"publication", publicationJSON{}},
 		{"app", appJSON{}},
 		{"key", keyJSON{}},
 		{"variable", variableJSON{}},

@@ -38,6 +38,7 @@ var rightRows = map[string]struct {
 	"cancel":          {"app", "cancel blog", 0},
 	"rebuild":         {"app", "rebuild blog/17", 0},
 	"images":          {"read", "images blog", 0},
+	"publish":         {"app", "publish blog/17", 0},
 	"run":             {"app", "run blog", 0},
 	"keys":            {"admin", "keys", 0},
 	"keys list":       {"admin", "keys list", 0},
@@ -138,7 +139,7 @@ func trespass(h *host, actor daeploy.Actor) string {
 			if !actor.MayRead(daeploy.AppName(subject)) {
 				return a
 			}
-		case "CreateApp", "DeleteApp", "Cancel", "Rebuild", "RunImage",
+		case "CreateApp", "DeleteApp", "Cancel", "Publish", "Rebuild", "RunImage",
 			"SetVariables", "UnsetVariables", "Secrets", "SetSecret", "UnsetSecrets":
 			if !actor.May(daeploy.AppName(subject)) {
 				return a

@@ -212,7 +212,7 @@ func putRow(tx *bolt.Tx, r row) error {
 	if err := tx.Bucket(bucketHistory).Put(key, []byte(name+" "+string(r.Build.Status))); err != nil {
 		return err
 	}
-	return tx.Bucket(bucketUnfinished).Put(key, []byte(name))
+	return errors.Join(tx.Bucket(bucketUnfinished).Put(key, []byte(name)), indexPublication(tx, r))
 }
 
 func rowIn(tx *bolt.Tx, id daeploy.BuildID) (row, error) {
@@ -258,7 +258,9 @@ func deleteBuilds(tx *bolt.Tx, app daeploy.AppName) (gone []daeploy.BuildID, err
 		}
 		gone = append(gone, r.Build.ID)
 		key := numberKey(r.Sequence)
-		return errors.Join(tx.Bucket(bucketHistory).Delete(key), tx.Bucket(bucketUnfinished).Delete(key))
+		return errors.Join(
+			tx.Bucket(bucketHistory).Delete(key), tx.Bucket(bucketUnfinished).Delete(key), tx.Bucket(bucketUnpublished).Delete(key),
+		)
 	})
 	if err != nil {
 		return nil, err

@@ -23,6 +23,8 @@ var (
 	bucketEvents     = []byte("events")
 	bucketRefusals   = []byte("refusals")
 
+	bucketUnpublished = []byte("unpublished")
+
 	metaID     = []byte("id")
 	metaSchema = []byte("schema")
 )
@@ -35,6 +37,7 @@ var migrations = []func(*bolt.Tx) error{
 	},
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketVariables, bucketSecrets, bucketLent) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketEvents, bucketRefusals) },
+	func(tx *bolt.Tx) error { return createBuckets(tx, bucketUnpublished) },
 }
 
 func createBuckets(tx *bolt.Tx, names ...[]byte) error {

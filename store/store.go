@@ -31,6 +31,8 @@
 //	  <sequence>        "blog/17 failed": all builds in the order they came, with their status
 //	unfinished
 //	  <sequence>        "blog/17": those that are queued, running, or not settled (see Settle)
+//	unpublished
+//	  <sequence>        "blog/17": those whose publication is pending
 //	variables
 //	  <app>             JSON {<name>: daeploy.Variable}
 //	secrets
@@ -42,10 +44,10 @@
 //	refusals
 //	  <number>          sequence of an event: those that strangers can cause, oldest first
 //
-// history, unfinished and refusals are indexes; they change in the transaction
-// that changes what they point to. The events of a build's life are written in
-// the transaction that changes its record: who follows events misses none and
-// sees none twice. Each change is on the disk when the method returns.
+// history, unfinished, unpublished and refusals are indexes; they change in the
+// transaction that changes what they point to. The events of a build's life are
+// written in the transaction that changes its record: who follows events misses
+// none and sees none twice. Each change is on the disk when the method returns.
 package store
 
 import (

@@ -2,12 +2,16 @@ package test_test
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +27,9 @@ import (
 //	registry add NAME [USER] stores the stock builder under NAME; $DIGEST is its digest
 //	registry slow NAME       starts another, by plain HTTP and without a password, as
 //	                         $REGISTRY, that takes seconds to give the stock builder
+//	registry get PATH        prints what it answers below /v2/
+//	registry hold            starts another, by plain HTTP and without a password, as $REGISTRY,
+//	                         that takes images, but never answers to the first blob
 func (t *teller) doRegistry(args []string) error {
 	switch args[0] {
 	case "start":
@@ -48,8 +55,56 @@ func (t *teller) doRegistry(args []string) error {
 		r.Before = trickle
 		t.ts.Setenv("REGISTRY", r.Host)
 		return nil
+	case "get":
+		text, err := t.registry.Get("/v2/" + args[1])
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(t.path("answer"), text, 0o600); err != nil {
+			return err
+		}
+		return t.exec("cat", t.path("answer"))
+	case "hold":
+		d := containertest.NewDepot(t.TB)
+		var held sync.Once
+		d.Before = func(_ http.ResponseWriter, r *http.Request) (first bool) {
+			if r.Method == http.MethodPut {
+				held.Do(func() {
+					first = true
+					_, _ = io.Copy(io.Discard, r.Body) // so that the end of the connection is noticed
+					<-r.Context().Done()
+				})
+			}
+			return first
+		}
+		t.ts.Setenv("REGISTRY", d.Host)
+		return nil
 	}
 	return fmt.Errorf("registry %s?", args[0])
+}
+
+// doPublished waits until a build's publication has a status, after a number of
+// attempts if that is named.
+func (t *teller) doPublished(args []string) error {
+	return within(60*time.Second, func() error {
+		text, err := t.ask("build", args[0], "--json")
+		if err != nil {
+			return err
+		}
+		var b struct {
+			Publication struct {
+				Status   string
+				Attempts int
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &b); err != nil {
+			return err
+		}
+		if p := b.Publication; p.Status != args[1] || len(args) > 2 && strconv.Itoa(p.Attempts) != args[2] {
+			return fmt.Errorf("the publication of %s is %s after %d attempts, want %q", args[0], p.Status, p.Attempts, args[1:])
+		}
+		return nil
+	})
 }
 
 func (t *teller) startRegistry() (err error) {

@@ -49,6 +49,7 @@ import (
 //	runtimes                import the runtime images full, bare and full-onbuild
 //	imageconfig IMAGE       print the image's config and manifest, as containerd has them
 //	registry start|stop|password|add|slow ...  a private registry: see doRegistry
+//	published BUILD STATUS [N]  until the build's publication has that status, after N attempts
 //	web DIR                 serve DIR by HTTP as $WEB; /moved/N/PATH redirects N times to PATH, /out/PATH to another host
 //	scrape [PATTERN]        print /metrics, which must be as Prometheus wants it, once it has the pattern
 //	probe PATH STATUS       print the answer of /livez or /readyz; $METRICS is the address
@@ -79,7 +80,7 @@ func TestScript(t *testing.T) {
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
-			"registry":  told((*teller).doRegistry),
+			"registry": told((*teller).doRegistry), "published": told((*teller).doPublished),
 			"githost":   told((*teller).doGithost),
 			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),
 			"web": told((*teller).doWeb), "scrape": told((*teller).doScrape), "probe": told((*teller).doProbe),

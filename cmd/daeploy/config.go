@@ -20,6 +20,7 @@ import (
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/container/network"
+	"github.com/daeploy/daeploy/publish"
 )
 
 const defaultConfigFile = "/etc/daeploy/daeploy.toml"
@@ -133,6 +134,7 @@ type registryConfig struct {
 	Credentials string                  `toml:"credentials"` // path of a docker config.json
 	Hosts       map[string]registryHost `toml:"hosts"`
 	MaxImage    bytes                   `toml:"max_image"` // as pulled, and again unpacked
+	Push        pushConfig              `toml:"push"`
 }
 
 // registryHost is what one registry needs; it goes before Credentials.
@@ -159,7 +161,7 @@ func defaultConfig() config {
 			Artifacts:            bytes(limits.Artifacts.Bytes), ArtifactEntries: limits.Artifacts.Entries,
 		},
 		Network:  networkConfig{Mode: networkBridge, Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
-		Registry: registryConfig{MaxImage: 20 << 30},
+		Registry: registryConfig{MaxImage: 20 << 30, Push: pushConfig{Tags: publish.DefaultTags, Compression: daeploy.Gzip}},
 	}
 }
 
@@ -257,6 +259,9 @@ func (c *config) check() error {
 	}
 	if err := c.registries().Check(); err != nil {
 		return badValue("registry:", err.Error())
+	}
+	if err := c.checkPush(); err != nil {
+		return err
 	}
 	if err := c.checkSubmodules(); err != nil {
 		return err

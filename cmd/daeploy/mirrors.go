@@ -21,6 +21,7 @@ type mirrorConfig struct {
 type appConfig struct {
 	Mirrors mirrorConfig      `toml:"mirrors"`
 	Env     map[string]string `toml:"env"`
+	Push    appPushConfig     `toml:"push"`
 }
 
 // variables are what the tools read.

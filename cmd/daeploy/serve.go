@@ -17,6 +17,7 @@ import (
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/control"
 	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/publish"
 	"github.com/daeploy/daeploy/store"
 	"github.com/daeploy/daeploy/systemd"
 )
@@ -75,6 +76,13 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	env, appEnv := c.environment()
+	target, appTargets := c.targets()
+	publisher, err := publish.New(publish.Config{
+		Journal: records, Registry: containers, Log: log, Target: target, Apps: appTargets,
+	})
+	if err != nil {
+		return err
+	}
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
@@ -83,7 +91,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 		CloneURL:   c.cloneURL(doors.ssh),
 		Submodules: c.submodules(repositories),
-		Settings:   records, NoNetwork: c.Network.Mode == networkNone,
+		Settings:   records, Publisher: publisher, NoNetwork: c.Network.Mode == networkNone,
 	})
 	if err != nil {
 		return err
@@ -97,7 +105,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	apps := apps{records, repositories, containers, pipeline}
 	commands, err := control.New(control.Config{
-		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Runner: runner{containers}, Settings: settings{records, containers},
+		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers},
 		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
@@ -124,6 +132,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	stop := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pipeline.Run(ctx) })
+	group.Go(func() error { return publisher.Run(ctx) })
 	group.Go(func() error { return front.Run(ctx) })
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
 	group.Go(func() error { return systemd.Watch(ctx, records.Alive, log) })
