@@ -180,6 +180,12 @@ type Build struct {
 	Resume json.RawMessage `json:"resume,omitempty"`
 }
 
+// Asker is who asked for the build, without rights: those of then may not be
+// those of now.
+func (b *Build) Asker() Actor {
+	return Actor{Name: b.By, Key: b.Key, Remote: b.Remote}
+}
+
 // Duration is how long the build ran: until now if it still does, 0 if it
 // never started.
 func (b *Build) Duration(now time.Time) time.Duration {

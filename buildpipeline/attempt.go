@@ -151,7 +151,7 @@ func (a *attempt) resume(ctx context.Context) error {
 		a.note.Until = least
 	}
 	if a.note.Stage == stageStored {
-		return a.record(ctx)
+		return a.recordAgain(ctx)
 	}
 	if err := a.recall(); err != nil {
 		return err
@@ -199,6 +199,9 @@ func (a *attempt) fromStart(ctx context.Context) error {
 		return err
 	}
 	a.Log.Info("build started", "build", a.Build.ID, "rev", a.Build.Commit)
+	if err := a.permitted(a.Build.Asker(), a.Build.ID.App); err != nil {
+		return err
+	}
 	if err := a.accept(ctx); err != nil {
 		return err
 	}
@@ -385,6 +388,9 @@ func (a *attempt) verdict(err error) verdict {
 		}
 	}
 	e := daeploy.Public(err, "build "+a.Build.ID.String())
+	if e.Code == codeRightLost {
+		return verdict{daeploy.StatusCanceled, e.Code, "the build was canceled: " + e.Message, e.Hint}
+	}
 	if e.Kind == daeploy.Unavailable || e.Kind == daeploy.Config {
 		// A fault of the server with words of its own, such as containerd being away.
 		a.Log.Error("build failed by a fault of the server", "build", a.Build.ID, "err", err)

@@ -23,7 +23,7 @@ func (p *Pipeline) enter(ctx context.Context, push daeploy.Push, c daeploy.Comma
 }
 
 func (p *Pipeline) place(ctx context.Context, push daeploy.Push, c daeploy.Command, moves []daeploy.RefUpdate) (id daeploy.BuildID, err error) {
-	leave, err := p.alone(ctx, push.App)
+	leave, err := p.enterAlone(ctx, push)
 	if err != nil {
 		return id, err
 	}

@@ -12,12 +12,13 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// Config is what a pipeline works with. The first six fields must be set,
+// Config is what a pipeline works with. The first seven fields must be set,
 // and Limits, for which there is DefaultLimits.
 type Config struct {
 	Source  Source
 	Journal Journal
 	Engine  Engine
+	Rights  Rights
 	Log     *slog.Logger
 	Version string
 
@@ -94,8 +95,8 @@ type Pipeline struct {
 
 // New makes a pipeline that does nothing until Run.
 func New(c Config) (*Pipeline, error) {
-	if c.Source == nil || c.Journal == nil || c.Engine == nil || c.Log == nil {
-		return nil, errors.New("buildpipeline: Source, Journal, Engine and Log must be set")
+	if c.Source == nil || c.Journal == nil || c.Engine == nil || c.Rights == nil || c.Log == nil {
+		return nil, errors.New("buildpipeline: Source, Journal, Engine, Rights and Log must be set")
 	}
 	if len(c.ScriptsURLs.prefixes) > 0 && c.Scripts == nil {
 		return nil, errors.New("buildpipeline: Scripts must be set to fetch from ScriptsURLs")
@@ -141,6 +142,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		workers.Go(func() { a.cleanUp(ctx) })
 	}
 	workers.Go(func() { p.sweep(ctx) })
+	workers.Go(func() { p.watchRights(ctx) })
 	close(p.ready)
 	for {
 		select {

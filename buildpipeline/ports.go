@@ -89,6 +89,14 @@ type Journal interface {
 	LogTail(id daeploy.BuildID, n int) ([]string, error)
 }
 
+// Rights tells what somebody may do at this moment. It is asked by several
+// goroutines, and often.
+type Rights interface {
+	// Current is the actor with the rights of now; false if he may not even log in
+	// any more. The operator of the host always may.
+	Current(daeploy.Actor) (daeploy.Actor, bool)
+}
+
 // Settings are what was set for the builds of an app, beside its source. An app
 // that is not there is NotFound. All methods may be called at the same time.
 type Settings interface {

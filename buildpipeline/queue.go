@@ -22,6 +22,7 @@ type queue struct {
 // job is a build that is queued or running in this daemon.
 type job struct {
 	id      daeploy.BuildID
+	by      daeploy.Actor // without rights
 	ref     string
 	commit  daeploy.Revision
 	options daeploy.PushOptions
@@ -59,7 +60,7 @@ func newQueue(slots int) *queue {
 
 func newJob(b daeploy.Build, cancel func(error)) *job {
 	return &job{
-		id: b.ID, ref: b.Ref, commit: b.Commit, options: b.Options, moves: b.Moves, queued: b.Queued, cancel: cancel,
+		id: b.ID, by: b.Asker(), ref: b.Ref, commit: b.Commit, options: b.Options, moves: b.Moves, queued: b.Queued, cancel: cancel,
 		turn: make(chan struct{}), moved: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }

@@ -145,7 +145,7 @@ func (p *Pipeline) ownBranch(ctx context.Context, app daeploy.AppName, rev daepl
 
 // store moves a ref that builds nothing, at once (P2).
 func (p *Pipeline) store(ctx context.Context, push daeploy.Push, c daeploy.Command, to course, log io.Writer) error {
-	leave, err := p.alone(ctx, push.App)
+	leave, err := p.enterAlone(ctx, push)
 	if err == nil {
 		err = p.moveNow(ctx, push.App, []daeploy.RefUpdate{c.RefUpdate})
 		leave()
@@ -197,7 +197,7 @@ func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []cou
 	}
 	switch len(building) {
 	case 0:
-		leave, err := p.alone(ctx, push.App)
+		leave, err := p.enterAlone(ctx, push)
 		if err == nil {
 			err = p.moveNow(ctx, push.App, moves)
 			leave()

@@ -51,9 +51,39 @@ func refMoved(ref string, now daeploy.Revision) error {
 	}
 }
 
-// record is the last step: the refs move, :latest follows. From here on the
-// build succeeds, and nobody can cancel it.
+// record is the last step, for one who still has the right to it: the refs move,
+// :latest follows. From here on the build succeeds, and nobody can cancel it.
 func (a *attempt) record(ctx context.Context) error {
+	if err := a.permitted(a.Build.Asker(), a.Build.ID.App); err != nil {
+		return err
+	}
+	return a.move(ctx)
+}
+
+// recordAgain is record after a restart. What has moved already moved by a right
+// that held then; the rest follows, whoever has lost it since.
+func (a *attempt) recordAgain(ctx context.Context) error {
+	begun := false
+	for _, m := range a.Build.Moves {
+		now, err := a.Source.Ref(ctx, a.Build.ID.App, m.Ref)
+		if err != nil {
+			return err
+		}
+		begun = begun || now == m.New && m.Old != m.New
+	}
+	if latest, err := a.Engine.Find(ctx, a.Build.ID.App.Latest()); err == nil {
+		begun = begun || latest.Digest == a.Build.ImageDigest
+	} else if daeploy.KindOf(err) != daeploy.NotFound {
+		return err
+	}
+	if begun {
+		return a.move(ctx)
+	}
+	return a.record(ctx)
+}
+
+// move does what record is about.
+func (a *attempt) move(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	start := time.Now()
 	if err := a.moveRefs(ctx); err != nil {

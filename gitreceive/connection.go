@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -216,14 +217,27 @@ func (c *connection) watch(conn *gossh.ServerConn) {
 		if holder.Key == "" {
 			continue
 		}
-		if _, ok := c.server.config.Keys.Key(holder.Key); !ok {
+		if why := c.changed(holder); why != "" {
 			e := holder.Event(daeploy.EventLoginEnded)
-			e.Message = "the key was removed; its connection is closed"
+			e.Message = why + "; its connection is closed"
 			c.server.config.Events.Tell(e)
 			c.close()
 			return
 		}
 	}
+}
+
+// changed says how the rights of a key have changed since its session began, or
+// "". What runs was begun with the rights of then.
+func (c *connection) changed(holder daeploy.Actor) string {
+	now, ok := c.server.config.Keys.Key(holder.Key)
+	switch {
+	case !ok:
+		return "the key was removed"
+	case now.Admin != holder.Admin, !slices.Equal(now.Apps, holder.Apps), !slices.Equal(now.Read, holder.Read):
+		return "the rights of the key have changed"
+	}
+	return ""
 }
 
 // excess counts what is refused and closes the connection of a flood: 100 at

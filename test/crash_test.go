@@ -169,6 +169,13 @@ type bench struct {
 	torn   bool // the package cache was in use when the host went down
 
 	engine func(buildpipeline.Engine) buildpipeline.Engine // what the next daemon sees, if not nil
+	lost   func() bool                                     // whether nobody has any right any more; nil = never
+}
+
+// Current is of the interface Rights: everybody is an admin.
+func (b *bench) Current(a daeploy.Actor) (daeploy.Actor, bool) {
+	a.Admin = true
+	return a, b.lost == nil || !b.lost()
 }
 
 // crashSecret is the app's secret (S74).
@@ -306,7 +313,7 @@ func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *
 		t.Fatal(err)
 	}
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
-		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Log: log, Version: "test",
+		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
 		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
 		Settings: crashJournal{d.store, c},
 		Proxies:  buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},

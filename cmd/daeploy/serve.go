@@ -84,7 +84,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
-		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Log: log, Version: version,
+		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Rights: rights{records}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
