@@ -37,6 +37,7 @@ const (
 	EventImagePublished EventKind = "image.published" // Message is the digest
 	EventPublishFailed  EventKind = "publish.failed"  // given up
 	EventPublishAsked   EventKind = "publish.asked"   // who asked for another attempt
+	EventBackupMade     EventKind = "backup.made"     // and was sent to whoever asked
 
 	EventCancelAsked EventKind = "cancel.asked" // who canceled a build; that it has ended is build.canceled
 
@@ -60,7 +61,7 @@ func EventKinds() []EventKind {
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
-		EventImagePulled, EventImageImported, EventImageRun, EventCancelAsked,
+		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventCancelAsked,
 		EventImagePublished, EventPublishFailed, EventPublishAsked,
 		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
 		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,

@@ -23,10 +23,11 @@ var rooms = map[string][]string{
 	"buildpipeline": {"."},
 	"container":     {"."},
 	"store":         {"."},
+	"backup":        {"."},
 	"publish":       {"."},
 	"control":       {"."},
 	"metrics":       {"."},
-	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "publish", "control", "metrics"},
+	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "backup", "publish", "control", "metrics"},
 }
 
 // owners says which rooms alone may import a foreign module.

@@ -74,9 +74,18 @@ func (a *attempt) run(ctx context.Context, j *job) error {
 			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
 		}
 	}
+	bare := false
 	var err error
-	if a.ws, err = a.open(ctx, a.Engine.Open); err != nil {
+	if a.ws, err = a.open(ctx, func(ctx context.Context, id daeploy.BuildID) (ws Workspace, err error) {
+		if bare, err = a.isBare(ctx); err != nil {
+			return nil, err
+		}
+		return a.Engine.Open(ctx, id)
+	}); err != nil {
 		return err
+	}
+	if bare {
+		return a.resumeBare(ctx)
 	}
 	if a.note.Runtime != nil {
 		if a.runtime, err = a.open(ctx, a.Engine.OpenRuntime); err != nil {

@@ -201,6 +201,12 @@ func TestWords(t *testing.T) {
 
 		{name: "status", line: "status", actor: admin},
 		{name: "status-json", line: "status --json", actor: admin},
+		{name: "backup", line: "backup -", actor: admin},
+		{name: "backup-file", line: "backup daeploy.tar.gz", actor: admin},
+		{name: "backup-denied", line: "backup -", actor: anna},
+		{name: "backup-nowhere", line: "backup", actor: admin},
+		{name: "restore", line: "restore daeploy.tar.gz --state-dir /tmp/x", actor: admin},
+		{name: "restore-help", line: "help restore", actor: admin},
 		{name: "schema", line: "schema", actor: eve},
 		{name: "version", line: "version", actor: eve},
 		{name: "completion", line: "completion bash", actor: eve},

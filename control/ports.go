@@ -125,4 +125,7 @@ type Runner interface {
 type Host interface {
 	// Status answers within seconds also when containerd does not.
 	Status(ctx context.Context) (Status, error)
+	// Backup writes an archive of what the daemon keeps. One at a time; a second
+	// is TryAgain. An error leaves an archive that no restore takes.
+	Backup(ctx context.Context, w io.Writer) (Backup, error)
 }

@@ -54,6 +54,8 @@ var rightRows = map[string]struct {
 	"builders build":  {"admin", "builders build DIR", 2},
 	"builders init":   {"admin", "builders init NAME DIR", 2},
 	"status":          {"admin", "status", 0},
+	"backup":          {"admin", "backup -", 0},
+	"restore":         {"admin", "restore daeploy.tar.gz", 2},
 	"schema":          {"any", "schema", 0},
 	"version":         {"any", "version", 0},
 	"help":            {"any", "help", 0},

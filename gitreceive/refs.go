@@ -93,6 +93,7 @@ func (r *Repositories) MoveRefs(ctx context.Context, app daeploy.AppName, moves 
 		}
 	}
 	in.WriteString("prepare\x00commit\x00")
+	defer r.move(app)()
 	// A cut-off git would leave lock files: once begun it is let finish.
 	_, err = r.git.run(context.WithoutCancel(ctx), strings.NewReader(in.String()), "--git-dir="+dir, "update-ref", "-z", "--stdin")
 	if err != nil {

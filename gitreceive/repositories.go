@@ -23,6 +23,9 @@ type Repositories struct {
 
 	mu    sync.Mutex
 	doors map[daeploy.AppName]*sync.RWMutex
+	moves map[daeploy.AppName]uint64 // how often MoveRefs was called
+
+	moving sync.RWMutex // held by MoveRefs; a Copy holds it alone for its moment
 }
 
 // OpenRepositories makes dir if need be, and checks that git can be used: the
@@ -43,7 +46,7 @@ func OpenRepositories(ctx context.Context, dir, git string, log *slog.Logger) (*
 			Hint: "mkdir -p " + dir, Err: err,
 		}
 	}
-	return &Repositories{dir: dir, git: g, log: log, doors: map[daeploy.AppName]*sync.RWMutex{}}, nil
+	return &Repositories{dir: dir, git: g, log: log, doors: map[daeploy.AppName]*sync.RWMutex{}, moves: map[daeploy.AppName]uint64{}}, nil
 }
 
 // path is where an app's repository is, whether it is there or not.

@@ -33,7 +33,7 @@ type sentinel struct {
 // Power may fail between any two lines: create leaves either no file of the
 // final name or a complete one; a complete one without sentinel gets its
 // sentinel here; a migration is one transaction, and the sentinel follows it.
-func openDatabase(ctx context.Context, c Config) (*bolt.DB, error) {
+func openDatabase(ctx context.Context, c Config, check func(context.Context, string) error) (*bolt.DB, error) {
 	path, markPath := filepath.Join(c.Dir, "daeploy.db"), filepath.Join(c.Dir, "instance.json")
 	mark, err := readSentinel(markPath)
 	if err != nil {
@@ -56,7 +56,10 @@ func openDatabase(ctx context.Context, c Config) (*bolt.DB, error) {
 	if mark != nil && mark.Schema > uint64(len(migrations)) {
 		return nil, refuse(path, newer(mark.Schema))
 	}
-	if err := verify(ctx, c, path); err != nil {
+	if err := check(ctx, path); err != nil {
+		if ctx.Err() == nil {
+			err = refuse(path, err)
+		}
 		return nil, err
 	}
 	db, now, err := openVerified(c, path, mark)
@@ -69,18 +72,6 @@ func openDatabase(ctx context.Context, c Config) (*bolt.DB, error) {
 		}
 	}
 	return db, nil
-}
-
-func verify(ctx context.Context, c Config, path string) error {
-	check := c.Verify
-	if check == nil {
-		check = func(_ context.Context, path string) error { return look(path) }
-	}
-	err := check(ctx, path)
-	if err != nil && ctx.Err() == nil {
-		err = refuse(path, err)
-	}
-	return err
 }
 
 // openVerified opens for writing, brings the schema up to date, and compares
@@ -129,20 +120,24 @@ func openExisting(path string, flag int, mode fs.FileMode) (*os.File, error) {
 }
 
 // identify reads what the database says of itself.
-func identify(db *bolt.DB) (sentinel, error) {
-	var now sentinel
-	err := db.View(func(tx *bolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil || len(meta.Get(metaSchema)) != 8 {
-			return errors.New("it is not a database of daeploy")
-		}
-		now = sentinel{Database: string(meta.Get(metaID)), Schema: number(meta.Get(metaSchema))}
-		if now.Schema > uint64(len(migrations)) {
-			return newer(now.Schema)
-		}
-		return nil
+func identify(db *bolt.DB) (now sentinel, err error) {
+	err = db.View(func(tx *bolt.Tx) error {
+		now, err = identity(tx)
+		return err
 	})
 	return now, err
+}
+
+func identity(tx *bolt.Tx) (sentinel, error) {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil || len(meta.Get(metaSchema)) != 8 {
+		return sentinel{}, errors.New("it is not a database of daeploy")
+	}
+	now := sentinel{Database: string(meta.Get(metaID)), Schema: number(meta.Get(metaSchema))}
+	if now.Schema > uint64(len(migrations)) {
+		return now, newer(now.Schema)
+	}
+	return now, nil
 }
 
 // create makes an empty database of the newest schema. It has another name

@@ -19,6 +19,19 @@ import (
 // the daemon that a restart replaces.
 const patience = 2 * time.Second
 
+// Lock takes a state directory as Open does, without opening what is in it. It
+// is for who puts one together; closing it gives the directory free.
+func Lock(ctx context.Context, dir string) (io.Closer, error) {
+	f, err := lock(ctx, filepath.Join(dir, LockFile))
+	if err != nil {
+		return nil, err // not f, which would be no nil Closer
+	}
+	return f, nil
+}
+
+// LockFile is the name of the file in a state directory that is locked.
+const LockFile = "daeploy.lock"
+
 // lock takes the store for this process and leaves its id in the file for
 // whoever comes second. The kernel frees it with the process; the file stays,
 // because removing it would let two holders have a file of that name each.

@@ -40,6 +40,9 @@ var migrations = []func(*bolt.Tx) error{
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketUnpublished) },
 }
 
+// Schema is the newest that this program knows. It opens every older one.
+func Schema() uint64 { return uint64(len(migrations)) }
+
 func createBuckets(tx *bolt.Tx, names ...[]byte) error {
 	for _, name := range names {
 		if _, err := tx.CreateBucket(name); err != nil {

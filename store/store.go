@@ -99,6 +99,7 @@ type Store struct {
 	keysAt int // the transaction that keys show
 	keys   map[daeploy.KeyID]daeploy.Key
 
+	verify     func(ctx context.Context, path string) error
 	secretsKey string
 	makesKey   bool       // if there is none, and no secrets either
 	sealing    sync.Mutex // held while a secret is set: only one makes the key
@@ -134,6 +135,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	s.buffer.write = s.writeEvents
 	s.close = sync.OnceValue(s.release)
+	if s.verify = c.Verify; s.verify == nil {
+		s.verify = func(_ context.Context, path string) error { return look(path) }
+	}
 	if err := s.open(ctx, c); err != nil {
 		_ = s.Close() // the first error is the one that tells
 		return nil, err
@@ -142,10 +146,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, c Config) (err error) {
-	if s.lock, err = lock(ctx, filepath.Join(c.Dir, "daeploy.lock")); err != nil {
+	if s.lock, err = lock(ctx, filepath.Join(c.Dir, LockFile)); err != nil {
 		return err
 	}
-	if s.db, err = openDatabase(ctx, c); err != nil {
+	if s.db, err = openDatabase(ctx, c, s.verify); err != nil {
 		return err
 	}
 	dir := filepath.Join(c.Dir, "logs")

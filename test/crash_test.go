@@ -61,6 +61,27 @@ func TestRebootAtEachStep(t *testing.T) {
 	}
 }
 
+// TestRestoreAtEachStep: F129. The state as it was at each step of a build goes
+// on where there is neither the build's container nor its image. What had not
+// begun begins, all else is interrupted, and the branch has moved with those
+// that succeeded and with no other.
+func TestRestoreAtEachStep(t *testing.T) {
+	for name, file := range map[string]string{"one image": "", "runtime image": runtimeFile} {
+		for _, detach := range []bool{false, true} {
+			for n, done := 1, false; !done; n++ {
+				c := &crash{at: n, after: true, dead: make(chan struct{})}
+				t.Run(fmt.Sprintf("%s/detach=%v/%d", name, detach, n), func(t *testing.T) {
+					done = moveAndGoOn(t, c, file, detach)
+					t.Logf("restored at %s", c.step)
+				})
+				if n > 500 {
+					t.Fatal("a build has no end of steps")
+				}
+			}
+		}
+	}
+}
+
 // TestFailAtEachStep: a step that fails once, as on a full disk or with
 // containerd away for a moment, makes the build succeed or fail; what the
 // pusher, the record, the branch, the image and the log say is the same.
@@ -186,7 +207,39 @@ const madeBy = `{"labels":[{"made.by":"script"}]}`
 
 func newBench(t *testing.T, appFile string) *bench {
 	t.Helper()
-	b := &bench{dir: t.TempDir(), fake: containertest.NewFake(t), ticks: 5}
+	b := &bench{dir: t.TempDir(), ticks: 5}
+	b.newHost(t, appFile)
+	work := filepath.Join(b.dir, "work")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if appFile != "" {
+		if err := os.WriteFile(filepath.Join(work, ".daeploy"), []byte(appFile), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, words := range [][]string{
+		{"init", "-q", "-b", "main", work}, {"-C", work, "add", "-A"}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "first"},
+	} {
+		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", words, err, out)
+		}
+	}
+	out, err := exec.Command("git", "-C", work, "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.commit, err = daeploy.ParseRevision(strings.TrimSpace(string(out))); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// newHost gives the bench an engine that has the builders and nothing else.
+func (b *bench) newHost(t *testing.T, appFile string) {
+	t.Helper()
+	b.fake = containertest.NewFake(t)
 	if appFile != "" {
 		b.addRuntime(t)
 	}
@@ -217,31 +270,6 @@ func newBench(t *testing.T, appFile string) *bench {
 		}
 		return 0
 	}
-	work := filepath.Join(b.dir, "work")
-	if err := os.MkdirAll(work, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if appFile != "" {
-		if err := os.WriteFile(filepath.Join(work, ".daeploy"), []byte(appFile), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, words := range [][]string{
-		{"init", "-q", "-b", "main", work}, {"-C", work, "add", "-A"}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "first"},
-	} {
-		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %s: %v\n%s", words, err, out)
-		}
-	}
-	out, err := exec.Command("git", "-C", work, "rev-parse", "HEAD").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.commit, err = daeploy.ParseRevision(strings.TrimSpace(string(out))); err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // addRuntime makes the runtime image. Its script wants the artifact to be there,
@@ -403,6 +431,51 @@ func rebootAndGoOn(t *testing.T, c *crash) (done bool) {
 		t.Errorf("the build was interrupted, and there is an image (%v)", err)
 	}
 	return false
+}
+
+// moveAndGoOn is crashAndGoOn with the next daemon on another host.
+func moveAndGoOn(t *testing.T, c *crash, appFile string, detach bool) (done bool) {
+	b := newBench(t, appFile)
+	first, push := b.firstPush(t, c)
+	push.Options.Detach = detach
+	answered := make(chan []error, 1)
+	go func() { answered <- first.pipeline.Receive(first.ctx, push, io.Discard) }()
+	select {
+	case <-answered:
+		quiet(t, first, c)
+	case <-c.dead:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the first daemon neither answered nor died")
+	}
+	reached := c.isDead()
+	first.end(t)
+	b.newHost(t, appFile)
+
+	second := b.start(t, &crash{dead: make(chan struct{})})
+	defer second.end(t)
+	quiet(t, second, &crash{})
+	builds, err := second.store.Builds(daeploy.BuildFilter{})
+	if err != nil || len(builds) > 1 {
+		t.Fatalf("builds: %+v, %v", builds, err)
+	}
+	branch, err := second.repos.Ref(t.Context(), "blog", "refs/heads/main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moves := detach // it moves when it is queued, whatever becomes of the build
+	if len(builds) == 1 {
+		switch builds[0].Status {
+		case daeploy.StatusSucceeded:
+			moves = true
+		case daeploy.StatusInterrupted:
+		default:
+			t.Errorf("the build is %s: %s", builds[0].Status, builds[0].Message)
+		}
+	}
+	if len(builds) == 1 && (branch == b.commit) != moves || len(builds) == 0 && branch != "" {
+		t.Errorf("the branch is at %q with builds %+v", branch, builds)
+	}
+	return !reached
 }
 
 // failAndAgree pushes with one step that fails. It tells whether that step was

@@ -27,6 +27,8 @@ import (
 //	                        keys of [network] must be the first table there
 //	daemon WORD...          run the program itself, in the foreground
 //	halt, kill9             end it politely, or at once ("stop" is testscript's own: it ends the story)
+//	newhost                 go on where nothing is but the stock builder: no state, no images
+//	flip FILE OFFSET        turn a bit of the byte there; below 0 from the end
 //	containerd own|stop|start
 //	admin, key, stranger NAME [FLAG...]   make a key pair; add it, or not
 //	as NAME COMMAND...      use that key; the default is the first one made
@@ -37,7 +39,7 @@ import (
 //	push [FLAG...] [DIR:]APP REFSPEC... [&NAME&]
 //	await NAME              wait for such a push or command; interrupt NAME ends it as Ctrl-C does
 //	clone APP DIR, lsremote APP
-//	ssh WORD... [&NAME&]    run a command of the daemon; code N is what it ended with
+//	ssh [>FILE] WORD... [&NAME&]  run a command of the daemon; code N is what it ended with
 //	waitout NAME PATTERN    until such a command has printed it
 //	waitlog BUILD PATTERN   until the build's log has it
 //	status BUILD STATUS, reason BUILD CODE [EXIT], latest APP N
@@ -66,6 +68,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 			env.Setenv("LC_ALL", "C")
 			env.Setenv("SECRETS", s.secrets)
+			env.Setenv("DAEPLOY_SOCKET", s.path("daeploy.sock"))
 			env.Defer(s.close)
 			return os.WriteFile(config, []byte("[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n[protocol \"file\"]\nallow = always\n"), 0o600)
 		},
@@ -84,6 +87,7 @@ func TestScript(t *testing.T) {
 			"githost":   told((*teller).doGithost),
 			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),
 			"web": told((*teller).doWeb), "scrape": told((*teller).doScrape), "probe": told((*teller).doProbe),
+			"newhost": told((*teller).doNewhost), "flip": told((*teller).doFlip),
 		},
 	})
 }
@@ -136,6 +140,30 @@ func (t *teller) doServe(args []string) error {
 
 func (t *teller) doHalt([]string) error  { return t.end(syscall.SIGTERM) }
 func (t *teller) doKill9([]string) error { return t.end(syscall.SIGKILL) }
+
+func (t *teller) doNewhost([]string) error {
+	archive := t.path("builder.tar")
+	if _, err := t.ctr("images", "export", archive, t.defaultBuilder); err != nil {
+		return err
+	}
+	t.moves++
+	_, err := t.ctr("images", "import", "--all-platforms", archive)
+	return errors.Join(err, os.Rename(t.path("state"), t.path(fmt.Sprintf("state.%d", t.moves))))
+}
+
+func (t *teller) doFlip(args []string) error {
+	name := t.ts.MkAbs(args[0])
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	at, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	text[(at+len(text))%len(text)] ^= 1
+	return os.WriteFile(name, text, 0o600)
+}
 
 func (t *teller) doContainerd(args []string) (err error) {
 	switch args[0] {
@@ -299,9 +327,16 @@ func (t *teller) doSSH(args []string) error {
 	if last := args[len(args)-1]; strings.HasPrefix(last, "&") {
 		name, args = strings.Trim(last, "&"), args[:len(args)-1]
 	}
-	words := append(append(t.sshArgs(t.who), "daeploy@127.0.0.1"), args...)
-	if name != "" {
+	file, redirected := strings.CutPrefix(args[0], ">")
+	if redirected {
+		args = args[1:]
+	}
+	words := slices.Concat(t.sshArgs(t.who), []string{"daeploy@127.0.0.1"}, args)
+	switch {
+	case name != "":
 		return t.start(name, exec.Command("ssh", words...))
+	case redirected:
+		return t.exec("sh", slices.Concat([]string{"-c", `exec ssh "$@" >"$0"`, t.path(file)}, words)...)
 	}
 	return t.exec("ssh", words...)
 }

@@ -32,6 +32,7 @@ type story struct {
 	number         int64
 	containerd     *containertest.Daemon
 	private        bool // containerd is this story's own
+	moves          int  // how often it went to a new host
 	daemon         *exec.Cmd
 	gone           chan error // how it ended
 	port           string
@@ -79,7 +80,13 @@ func (s *story) path(names ...string) string {
 }
 
 // namespace is this story's own: runc knows containers by it, host-wide.
-func (s *story) namespace() string { return fmt.Sprintf("%s-%d", s.containerd.Namespace, s.number) }
+func (s *story) namespace() string {
+	name := fmt.Sprintf("%s-%d", s.containerd.Namespace, s.number)
+	if s.moves > 0 {
+		name += fmt.Sprintf(".%d", s.moves)
+	}
+	return name
+}
 
 const configText = `
 state_dir = %q

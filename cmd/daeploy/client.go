@@ -38,6 +38,13 @@ func client(ctx context.Context, words []string, std streams) int {
 	if len(words) > 1 && words[0] == "builders" && words[1] == "init" {
 		return fail(std.err, initBuilder(words[2:], std))
 	}
+	if words[0] == "restore" {
+		return fail(std.err, restore(ctx, words[1:], std))
+	}
+	if len(words) == 2 && words[0] == "backup" {
+		code, err := saveBackup(ctx, socket, words[1], std)
+		return max(code, fail(std.err, err))
+	}
 	input := io.Reader(std.in)
 	if i, ok := control.FileArg(words); ok && words[i] != "-" {
 		file, err := os.Open(words[i])

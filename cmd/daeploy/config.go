@@ -28,6 +28,8 @@ const defaultConfigFile = "/etc/daeploy/daeploy.toml"
 // config is the daemon's configuration: the keys of the file and no others.
 // Where a flag of serve has the same name, the flag wins.
 type config struct {
+	file string // that was read; "" for none
+
 	StateDir   string `toml:"state_dir"`
 	Socket     string `toml:"socket"`
 	SSHAddr    string `toml:"ssh_addr"`
@@ -178,6 +180,7 @@ func (c *config) load(path string) error {
 	if err := buildpipeline.DecodeTOML(path, data, c); err != nil {
 		return configError(err)
 	}
+	c.file = path
 	return nil
 }
 

@@ -207,6 +207,7 @@ type host struct {
 	hostKey    string
 	containers *container.Engine
 	pipeline   *buildpipeline.Pipeline
+	*backups
 }
 
 // Status asks containerd too, but not for long.

@@ -103,10 +103,14 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	backups := &backups{stateDir: c.StateDir, config: c.file, records: records, repositories: repositories}
+	if err := backups.sweep(); err != nil {
+		return err
+	}
 	apps := apps{records, repositories, containers, pipeline}
 	commands, err := control.New(control.Config{
 		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers},
-		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline},
+		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline, backups},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {
