@@ -222,6 +222,7 @@ func TestDecodeTOMLPlaces(t *testing.T) {
 		Names []string `toml:"names"`
 		On    bool     `toml:"on"`
 		Table table    `toml:"table"`
+		Many  []table  `toml:"many"`
 	}
 	for _, test := range []struct{ text, want string }{
 		{"# x\n name = 3\n", "f.toml:2:2: name is not a string but an integer"},
@@ -232,6 +233,7 @@ func TestDecodeTOMLPlaces(t *testing.T) {
 		{"table = 3\n", "f.toml:1:1: table is not a table but an integer"},
 		{"[name]\n", "f.toml:1:2: name is not a string but a table"},
 		{"table.sise = 3\n", `f.toml:1:7: unknown key "sise"; did you mean "size"?`},
+		{"[[many]]\nsize = 1\n[[many]]\nsise = 3\n", `f.toml:4:1: unknown key "sise"; did you mean "size"?`},
 		{"names = [ # [\n 'x = 1',\n]\n[ table . 'q q' ]\n", `f.toml:4:11: unknown table "q q"`},
 	} {
 		err := buildpipeline.DecodeTOML("f.toml", []byte(test.text), &file{})

@@ -212,7 +212,7 @@ func lineStart(data []byte, line int) int {
 
 // keysAt lists the toml names a struct has below path.
 func keysAt(t reflect.Type, path []string) []string {
-	for t.Kind() == reflect.Pointer {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice { // of tables: [[name]]
 		t = t.Elem()
 	}
 	if t.Kind() == reflect.Map && len(path) > 0 {
