@@ -22,6 +22,7 @@ var (
 	bucketLent       = []byte("lent")
 	bucketEvents     = []byte("events")
 	bucketRefusals   = []byte("refusals")
+	bucketWebhooks   = []byte("webhooks")
 
 	bucketUnpublished = []byte("unpublished")
 
@@ -38,6 +39,7 @@ var migrations = []func(*bolt.Tx) error{
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketVariables, bucketSecrets, bucketLent) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketEvents, bucketRefusals) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketUnpublished) },
+	func(tx *bolt.Tx) error { return createBuckets(tx, bucketWebhooks) },
 }
 
 // Schema is the newest that this program knows. It opens every older one.

@@ -43,6 +43,8 @@
 //	  <sequence>        "build.failed blog " and JSON daeploy.Event: the newest of the audit trail
 //	refusals
 //	  <number>          sequence of an event: those that strangers can cause, oldest first
+//	webhooks
+//	  <hash of its URL> JSON daeploy.WebhookState: how far a receiver of events has come
 //
 // history, unfinished, unpublished and refusals are indexes; they change in the
 // transaction that changes what they point to. The events of a build's life are
