@@ -32,7 +32,7 @@ test: deps ## run all tests, in a network of their own
 
 .PHONY: unit
 unit: ## run the tests that need neither root nor containerd
-	$(GO) test -race . ./buildpipeline ./control ./gitreceive ./metrics ./store ./systemd
+	$(GO) test -race . ./buildpipeline ./control ./gitreceive ./metrics ./store ./systemd ./webhook
 
 .PHONY: bench
 bench: deps build ## time a push of a small and of a large tree, part by part

@@ -27,7 +27,8 @@ var rooms = map[string][]string{
 	"publish":       {"."},
 	"control":       {"."},
 	"metrics":       {"."},
-	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "backup", "publish", "control", "metrics"},
+	"webhook":       {"."},
+	"cmd":           {".", "systemd", "gitreceive", "buildpipeline", "container", "store", "backup", "publish", "control", "metrics", "webhook"},
 }
 
 // owners says which rooms alone may import a foreign module.

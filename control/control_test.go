@@ -104,6 +104,18 @@ func TestWords(t *testing.T) {
 		{name: "secrets-unset", line: "secrets unset blog token", actor: anna},
 		{name: "secrets-unset-missing", line: "secrets unset blog tokn", actor: anna},
 
+		{name: "webhooks", line: "webhooks", actor: admin},
+		{name: "webhooks-json", line: "webhooks list --json", actor: admin},
+		{name: "webhooks-denied", line: "webhooks", actor: anna},
+		{name: "webhooks-help", line: "help webhooks test", actor: anna},
+		{name: "webhooks-test", line: "webhooks test 1", actor: admin},
+		{name: "webhooks-test-url", line: "webhooks test https://new.example.org/ --json", actor: admin},
+		{name: "webhooks-test-fails", line: "webhooks test 2", actor: admin},
+		{name: "webhooks-test-fails-json", line: "webhooks test 2 --json", actor: admin},
+		{name: "webhooks-test-unknown", line: "webhooks test 4", actor: admin},
+		{name: "webhooks-test-near", line: "webhooks test https://new.example.org", actor: admin},
+		{name: "webhooks-test-nothing", line: "webhooks test", actor: admin},
+
 		{name: "builds", line: "builds", actor: admin},
 		{name: "builds-colour", line: "builds --limit 3", actor: admin, terminal: colours},
 		{name: "builds-own", line: "builds", actor: anna},

@@ -136,6 +136,35 @@ func (h *host) NextEvents(ctx context.Context, f daeploy.EventFilter) ([]daeploy
 	return []daeploy.Event{last}, last.Sequence, nil
 }
 
+func (h *host) Webhooks() ([]daeploy.Webhook, error) {
+	ends := []daeploy.EventKind{daeploy.EventBuildSucceeded, daeploy.EventBuildFailed}
+	return []daeploy.Webhook{
+		{
+			Number: 1, URL: "https://hooks.example.org/daeploy", Kinds: ends,
+			WebhookState: daeploy.WebhookState{After: 7, Delivered: ago(time.Minute), Status: 204},
+		},
+		{
+			Number: 2, URL: "https://slow.example.org/in", Kinds: ends, Apps: []daeploy.AppName{"blog", "shop"}, Behind: 1000, Waiting: true,
+			WebhookState: daeploy.WebhookState{
+				Attempts: 9, Next: now.Add(time.Minute), Status: 500, Error: "it answered 500\x1b[2J", GivenUp: 2, Skipped: 40,
+			},
+		},
+		{Number: 3, URL: "https://new.example.org/", Kinds: ends},
+	}, h.ask("Webhooks", "")
+}
+
+func (h *host) TestWebhook(_ context.Context, number int) (daeploy.Delivery, error) {
+	if err := h.ask("TestWebhook", fmt.Sprint(number)); err != nil {
+		return daeploy.Delivery{}, err
+	}
+	if number == 2 {
+		return daeploy.Delivery{}, &daeploy.Error{
+			Kind: daeploy.Unavailable, Code: "webhook_failed", Message: "https://slow.example.org/in: it answered 500", Hint: "look at the receiver",
+		}
+	}
+	return daeploy.Delivery{ID: strings.Repeat("ab", 16), Status: 204, Duration: 120 * time.Millisecond}, nil
+}
+
 func (h *host) Apps() ([]daeploy.App, error) { return h.apps, h.ask("Apps", "") }
 
 func (h *host) App(name daeploy.AppName) (daeploy.App, error) {
@@ -486,7 +515,7 @@ func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	tree, err := control.New(control.Config{
-		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Publisher: h, Runner: h, Host: h,
+		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Publisher: h, Runner: h, Host: h, Webhooks: h,
 		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
 		Log: logger,
 	})

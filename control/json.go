@@ -121,6 +121,37 @@ type eventJSON struct {
 	Count    int               `json:"count" doc:"how many like this one it stands for"`
 }
 
+// webhookJSON is a receiver of events.
+type webhookJSON struct {
+	Number    int                 `json:"number" doc:"in the order of the configuration, from 1"`
+	URL       string              `json:"url" doc:"without user, password and query"`
+	Events    []daeploy.EventKind `json:"events" doc:"kinds of events it is told of"`
+	Apps      []daeploy.AppName   `json:"apps" doc:"apps whose events it is told of; [] for all"`
+	Behind    int                 `json:"behind" doc:"events that wait for it, counted to 1000"`
+	Delivered *time.Time          `json:"delivered" doc:"when it took one last, or null"`
+	Status    int                 `json:"status" doc:"of its last answer, as in 204; 0 if there was none"`
+	Error     string              `json:"error" doc:"why the last attempt failed, or \"\""`
+	Attempts  int                 `json:"attempts" doc:"in vain, of the event that is next"`
+	Next      *time.Time          `json:"next" doc:"when the next attempt is due, or null"`
+	GivenUp   uint64              `json:"given_up" doc:"events that it refused"`
+	Skipped   uint64              `json:"skipped" doc:"events that were too old, or too many"`
+}
+
+// deliveryJSON is one attempt to hand an event over.
+type deliveryJSON struct {
+	Delivery string  `json:"delivery" doc:"id, as in the header Daeploy-Delivery"`
+	URL      string  `json:"url" doc:"of the receiver, as in the list"`
+	Status   int     `json:"status" doc:"of its answer"`
+	Duration float64 `json:"duration" doc:"seconds until it came"`
+}
+
+// noticeJSON is what receivers are sent.
+type noticeJSON struct {
+	Delivery string     `json:"delivery"`
+	Event    eventJSON  `json:"event"`
+	Build    *buildJSON `json:"build"`
+}
+
 // imageJSON is an image on this host.
 type imageJSON struct {
 	Image   daeploy.ImageRef `json:"image" doc:"its full name"`
@@ -168,7 +199,9 @@ type errorBody struct {
 	Hint    string `json:"hint" doc:"the next action, or \"\""`
 }
 
-func (s *session) buildJSON(b *daeploy.Build) buildJSON {
+func (s *session) buildJSON(b *daeploy.Build) buildJSON { return newBuildJSON(b, s.Now()) }
+
+func newBuildJSON(b *daeploy.Build, now time.Time) buildJSON {
 	steps := make([]stepJSON, len(b.Steps))
 	for i, st := range b.Steps {
 		steps[i] = stepJSON{st.Name, stamp(st.Started), seconds(st.Duration), st.Detail}
@@ -184,7 +217,7 @@ func (s *session) buildJSON(b *daeploy.Build) buildJSON {
 		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
 		Incremental: b.Incremental, Clean: b.Clean,
 		Queued: stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),
-		Duration: seconds(b.Duration(s.Now())), Steps: steps, Publication: newPublication(b.Publication),
+		Duration: seconds(b.Duration(now)), Steps: steps, Publication: newPublication(b.Publication),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/control"
 )
 
@@ -26,6 +27,7 @@ func TestFields(t *testing.T) {
 
 		variable = "name value persist set"
 		secret   = "name size set"
+		webhook  = "number url events apps behind delivered status error attempts next given_up skipped"
 	)
 	tests := []struct {
 		words, fields string
@@ -38,6 +40,9 @@ func TestFields(t *testing.T) {
 		{"publish blog/17 --json", buildFields, false},
 		{"rebuild blog/17 --json", buildFields, false},
 		{"events --json", "sequence time kind app build by key remote name message duration count", true},
+		{"webhooks --json", webhook, true},
+		{"webhooks list --json", webhook, true},
+		{"webhooks test 1 --json", "delivery url status duration", false},
 		{"apps --json", app, true},
 		{"apps show blog --json", app, false},
 		{"apps create new --json", app, false},
@@ -190,4 +195,28 @@ func FuzzClean(f *testing.F) {
 			t.Errorf("clean(%q) = %q: a character was lost or doubled", s, got)
 		}
 	})
+}
+
+// TestNotice: what webhooks send are the objects that the commands print, and
+// nothing that is no record: variables of a push are not in it.
+func TestNotice(t *testing.T) {
+	b := newHost().builds[0]
+	b.Options.Env = map[string]string{"TOKEN": "swordfish"}
+	text := control.Notice("abc", daeploy.Event{Kind: daeploy.EventBuildFailed, App: b.ID.App, Build: b.ID, Message: "\x1b[2J"}, &b)
+	if bytes.Contains(text, []byte("swordfish")) || bytes.ContainsRune(text, '\x1b') {
+		t.Errorf("what is not for receivers is in %s", text)
+	}
+	if got := fields(t, text); !cmp.Equal(got, []string{"delivery", "event", "build"}) {
+		t.Errorf("fields %q", got)
+	}
+	var notice struct{ Event, Build json.RawMessage }
+	if err := json.Unmarshal(text, &notice); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Fields(buildFields), fields(t, notice.Build)); diff != "" {
+		t.Errorf("fields of the build (-promised +sent):\n%s", diff)
+	}
+	if text := control.Notice("abc", daeploy.Event{Kind: daeploy.EventKeyAdded}, nil); !bytes.Contains(text, []byte(`"build":null`)) {
+		t.Errorf("an event without a build is sent as %s", text)
+	}
 }

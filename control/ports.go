@@ -34,6 +34,14 @@ type Events interface {
 	NextEvents(ctx context.Context, f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error)
 }
 
+// Webhooks are the receivers of events.
+type Webhooks interface {
+	// Webhooks lists them in the order of the configuration.
+	Webhooks() ([]daeploy.Webhook, error)
+	// TestWebhook sends a ping once. Unavailable if it is not taken.
+	TestWebhook(ctx context.Context, number int) (daeploy.Delivery, error)
+}
+
 // Apps are the apps with their repositories.
 type Apps interface {
 	// Apps lists all, by name.

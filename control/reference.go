@@ -52,6 +52,8 @@ func objects() []object {
 		{"variable", variableJSON{}},
 		{"secret", secretJSON{}},
 		{"event", eventJSON{}},
+		{"webhook", webhookJSON{}},
+		{"delivery", deliveryJSON{}},
 		{"image", imageJSON{}},
 		{"builder", builderJSON{}},
 		{"status", Status{}},

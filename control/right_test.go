@@ -19,6 +19,9 @@ var rightRows = map[string]struct {
 	code         int
 }{
 	"apps":            {"read", "apps", 0},
+	"webhooks":        {"admin", "webhooks", 0},
+	"webhooks list":   {"admin", "webhooks list", 0},
+	"webhooks test":   {"admin", "webhooks test 1", 0},
 	"apps list":       {"read", "apps list", 0},
 	"apps create":     {"app", "apps create blog", 0},
 	"apps show":       {"read", "apps show blog", 0},

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,9 @@ var (
 	accepted    = describe("ssh_connections_total", "Connections to the SSH door: let in, or dropped unheard because too many had not logged in or came from one source.", "result")
 	transfers   = describe("git_transfers", "Pushes and fetches that git works on.", "kind")
 
+	hookBehind = describe("webhook_behind", "Events that wait for a webhook, counted to 1000.", "webhook")
+	hookLost   = describe("webhook_lost_total", "Events that a webhook did not get: given up because it refused them, skipped because they were too old or too many.", "webhook", "reason")
+
 	apps      = describe("apps", "Apps.")
 	keys      = describe("keys", "Keys that may log in.")
 	dbSize    = describe("database_size_bytes", "Size of the database's file.")
@@ -46,7 +50,7 @@ var (
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, ready, running, queued, oldest, connections, accepted, transfers,
-		apps, keys, dbSize, dbFree, dbLimit, logged, diskSize, diskFree, diskSaved,
+		hookBehind, hookLost, apps, keys, dbSize, dbFree, dbLimit, logged, diskSize, diskFree, diskSaved,
 	} {
 		out <- d
 	}
@@ -71,6 +75,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.doors(to)
 	c.records(to)
 	c.disks(ctx, to)
+	c.webhooks(to)
 }
 
 func (c *collector) builds(to sink) {
@@ -119,6 +124,19 @@ func (c *collector) disks(ctx context.Context, to sink) {
 		to.gauge(diskSize, float64(d.Size), d.Name)
 		to.gauge(diskFree, float64(d.Free), d.Name)
 		to.gauge(diskSaved, float64(d.Reserve), d.Name)
+	}
+}
+
+func (c *collector) webhooks(to sink) {
+	hooks, err := c.config.Webhooks.Webhooks()
+	if err != nil {
+		to.fail(hookBehind, err)
+	}
+	for _, h := range hooks {
+		number := strconv.Itoa(h.Number)
+		to.gauge(hookBehind, float64(h.Behind), number)
+		to.counter(hookLost, float64(h.GivenUp), number, "given_up")
+		to.counter(hookLost, float64(h.Skipped), number, "skipped")
 	}
 }
 

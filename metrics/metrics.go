@@ -34,6 +34,7 @@ type Config struct {
 	Doors    Doors
 	Records  Records
 	Disks    Disks
+	Webhooks Webhooks
 	Events   Events
 	After    uint64  // events up to this place are not counted
 	Live     []Check // what /livez asks
@@ -54,7 +55,7 @@ type Server struct {
 
 // New checks the configuration and touches nothing.
 func New(c Config) (*Server, error) {
-	if c.Listener == nil || c.Queue == nil || c.Doors == nil || c.Records == nil || c.Disks == nil || c.Events == nil || c.Log == nil {
+	if c.Listener == nil || c.Queue == nil || c.Doors == nil || c.Records == nil || c.Disks == nil || c.Webhooks == nil || c.Events == nil || c.Log == nil {
 		return nil, errors.New("metrics: Config is not complete")
 	}
 	c.Patience = cmp.Or(c.Patience, 10*time.Second)

@@ -33,6 +33,7 @@ type rooms struct {
 	disks            []metrics.Disk
 	broken           error // of Records and Disks
 	apps             []daeploy.App
+	hooks            []daeploy.Webhook
 
 	mu     sync.Mutex
 	events []daeploy.Event
@@ -40,6 +41,8 @@ type rooms struct {
 	builds map[daeploy.BuildID]daeploy.Build
 	seen   uint64
 }
+
+func (r *rooms) Webhooks() ([]daeploy.Webhook, error) { return r.hooks, nil }
 
 func (r *rooms) Apps() ([]daeploy.App, error) { return r.apps, nil }
 
@@ -120,7 +123,7 @@ func start(t *testing.T, r *rooms, change func(*metrics.Config)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := metrics.Config{Listener: l, Version: "1.2.3", Queue: r, Doors: r, Records: r, Disks: r, Events: r, Log: slog.New(slog.DiscardHandler)}
+	c := metrics.Config{Listener: l, Version: "1.2.3", Queue: r, Doors: r, Records: r, Disks: r, Webhooks: r, Events: r, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&c)
 	}
@@ -193,6 +196,7 @@ func TestNumbers(t *testing.T) {
 		traffic:  metrics.Traffic{Unproven: 4, Proven: 5, Local: 6, Receiving: 1, Fetching: 2, Admitted: 70, Dropped: 8, Crowded: 9},
 		holdings: metrics.Holdings{Size: 1 << 20, Free: 1 << 10, Limit: 1 << 30, Apps: 12, Keys: 13, Logged: 14},
 		disks:    []metrics.Disk{{Name: "state", Size: 100, Free: 50, Reserve: 5}},
+		hooks:    []daeploy.Webhook{{Number: 1, Behind: 15, WebhookState: daeploy.WebhookState{GivenUp: 16, Skipped: 17}}},
 	}, nil)
 	got := read(t, addr)
 	for _, want := range []struct {
@@ -216,6 +220,9 @@ func TestNumbers(t *testing.T) {
 		{"daeploy_apps", "", 12},
 		{"daeploy_keys", "", 13},
 		{"daeploy_log_written_bytes_total", "", 14},
+		{"daeploy_webhook_behind", "1", 15},
+		{"daeploy_webhook_lost_total", "given_up", 16},
+		{"daeploy_webhook_lost_total", "skipped", 17},
 		{"daeploy_disk_size_bytes", "state", 100},
 		{"daeploy_disk_free_bytes", "state", 50},
 		{"daeploy_disk_reserve_bytes", "state", 5},

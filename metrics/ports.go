@@ -58,6 +58,12 @@ type Disk struct {
 	Size, Free, Reserve int64
 }
 
+// Webhooks are the receivers of events.
+type Webhooks interface {
+	// Webhooks lists them in the order of the configuration.
+	Webhooks() ([]daeploy.Webhook, error)
+}
+
 // Events is what has happened, in order, and the records it is about.
 type Events interface {
 	// NextEvents waits for events behind f.After and gives the oldest of them, and

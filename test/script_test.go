@@ -55,6 +55,8 @@ import (
 //	web DIR                 serve DIR by HTTP as $WEB; /moved/N/PATH redirects N times to PATH, /out/PATH to another host
 //	scrape [PATTERN]        print /metrics, which must be as Prometheus wants it, once it has the pattern
 //	probe PATH STATUS       print the answer of /livez or /readyz; $METRICS is the address
+//	receiver start|answers|ids ...  a receiver of webhooks: see doReceiver
+//	received PATTERN        wait until it was sent that
 //	githost start|stop      git repositories elsewhere: see doGithost
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
 func TestScript(t *testing.T) {
@@ -88,6 +90,7 @@ func TestScript(t *testing.T) {
 			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),
 			"web": told((*teller).doWeb), "scrape": told((*teller).doScrape), "probe": told((*teller).doProbe),
 			"newhost": told((*teller).doNewhost), "flip": told((*teller).doFlip),
+			"receiver": told((*teller).doReceiver), "received": told((*teller).doReceived),
 		},
 	})
 }

@@ -42,7 +42,8 @@ type story struct {
 	background     map[string]*followed // pushes that go on
 	registry       *containertest.Distribution
 	githost        *githost
-	secrets        string // directory on a tmpfs
+	receiver       *atomic.Int64 // the status it answers, 0 for none
+	secrets        string        // directory on a tmpfs
 }
 
 // followed is a command in the background.

@@ -64,6 +64,8 @@ type config struct {
 
 	Submodules submoduleConfig `toml:"submodules"`
 
+	Webhooks []webhookConfig `toml:"webhooks"`
+
 	Apps map[daeploy.AppName]appConfig `toml:"apps"`
 }
 
@@ -267,6 +269,9 @@ func (c *config) check() error {
 		return err
 	}
 	if err := c.checkSubmodules(); err != nil {
+		return err
+	}
+	if err := c.checkWebhooks(); err != nil {
 		return err
 	}
 	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)

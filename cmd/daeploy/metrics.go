@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"syscall"
 
+	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/gitreceive"
 	"github.com/daeploy/daeploy/metrics"
 	"github.com/daeploy/daeploy/store"
+	"github.com/daeploy/daeploy/webhook"
 )
 
 // numbers are the rooms as those see them who watch the daemon.
@@ -20,18 +22,24 @@ type numbers struct {
 	front      *gitreceive.Server
 	containers *container.Engine
 	pipeline   *buildpipeline.Pipeline
-	begun      uint64 // the place in the events when this daemon began
+	hooks      *webhook.Sender
 }
 
-// metrics gives what answers at the third door, or nil if there is none.
-func (n numbers) metrics(doors doors, log *slog.Logger) (*metrics.Server, error) {
+// metrics gives what answers at the third door until its ctx ends, also if there
+// is no such door. It is called before the pipeline works: what is counted begins
+// with this daemon.
+func (n numbers) metrics(doors doors, log *slog.Logger) (run func(context.Context) error, err error) {
 	if doors.metrics == nil {
-		return nil, nil
+		return func(context.Context) error { return nil }, nil
+	}
+	_, begun, err := n.records.Events(daeploy.EventFilter{Limit: 1})
+	if err != nil {
+		return nil, err
 	}
 	database := metrics.Check{Name: "database", Do: n.records.Alive}
-	return metrics.New(metrics.Config{
+	server, err := metrics.New(metrics.Config{
 		Listener: doors.metrics, Version: versionText(), Log: log,
-		Queue: n.pipeline, Doors: n, Records: n, Disks: n, Events: n.records, After: n.begun,
+		Queue: n.pipeline, Doors: n, Records: n, Disks: n, Webhooks: n.hooks, Events: n.records, After: begun,
 		Live: []metrics.Check{database},
 		Ready: []metrics.Check{
 			database,
@@ -39,6 +47,10 @@ func (n numbers) metrics(doors doors, log *slog.Logger) (*metrics.Server, error)
 			{Name: "pushes", Do: n.pipeline.Ready}, // containerd is asked there, and whether the queue has room
 		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	return server.Run, nil
 }
 
 // Doors is what goes on at the doors.

@@ -108,8 +108,12 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	apps := apps{records, repositories, containers, pipeline}
+	hooks, err := c.webhooks(records, owner, log)
+	if err != nil {
+		return err
+	}
 	commands, err := control.New(control.Config{
-		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers},
+		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers}, Webhooks: hooks,
 		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline, backups},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
@@ -124,38 +128,35 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 
-	_, begun, err := records.Events(daeploy.EventFilter{Limit: 1})
-	if err != nil {
-		return err
-	}
-	window, err := numbers{c.StateDir, records, front, containers, pipeline, begun}.metrics(doors, log)
+	watched, err := numbers{c.StateDir, records, front, containers, pipeline, hooks}.metrics(doors, log)
 	if err != nil {
 		return err
 	}
 
 	stop := ctx
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return pipeline.Run(ctx) })
-	group.Go(func() error { return publisher.Run(ctx) })
-	group.Go(func() error { return front.Run(ctx) })
+	for _, run := range []func(context.Context) error{pipeline.Run, publisher.Run, front.Run, hooks.Run, watched} {
+		group.Go(func() error { return run(ctx) })
+	}
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
 	group.Go(func() error { return systemd.Watch(ctx, records.Alive, log) })
-	if window != nil {
-		group.Go(func() error { return window.Run(ctx) })
-	}
-	group.Go(func() error {
-		log.Info("ready", doors.attrs(c.Socket)...)
-		if err := systemd.Ready("ready"); err != nil {
-			log.Warn("systemd could not be told", "err", err)
-		}
-		<-ctx.Done()
-		return systemd.Stopping()
-	})
+	group.Go(func() error { return announce(ctx, log, doors.attrs(c.Socket)) })
 	err = group.Wait()
 	if stop.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // it was asked to stop while it still began
 	}
 	return err
+}
+
+// announce says that pushes are taken, and at the end of ctx that they are no
+// more.
+func announce(ctx context.Context, log *slog.Logger, doors []any) error {
+	log.Info("ready", doors...)
+	if err := systemd.Ready("ready"); err != nil {
+		log.Warn("systemd could not be told", "err", err)
+	}
+	<-ctx.Done()
+	return systemd.Stopping()
 }
 
 // serveConfig reads the flags and the file: a flag wins over the file, the

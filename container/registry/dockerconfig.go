@@ -28,7 +28,7 @@ type dockerConfig struct {
 }
 
 func readDocker(path string) (map[string]login, error) {
-	text, err := readSecret(path)
+	text, err := ReadSecret(path)
 	if err != nil {
 		return nil, err
 	}

@@ -124,7 +124,7 @@ func hostKey(name string) (string, error) {
 }
 
 func (h Host) password() (string, error) {
-	text, err := readSecret(h.PasswordFile)
+	text, err := ReadSecret(h.PasswordFile)
 	if err != nil {
 		return "", err
 	}

@@ -10,10 +10,10 @@ import (
 
 const maxFile = 1 << 20
 
-// readSecret reads a file that only its owner may read, and whose owner is root
+// ReadSecret reads a file that only its owner may read, and whose owner is root
 // or this process: what others can read is no secret any more, and what others
 // can write is not the operator's word.
-func readSecret(path string) ([]byte, error) {
+func ReadSecret(path string) ([]byte, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("%q is not an absolute path", path)
 	}

@@ -1,0 +1,525 @@
+package webhook_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/store"
+	"github.com/daeploy/daeploy/webhook"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+// got is one request as a receiver saw it.
+type got struct {
+	kind, delivery, body string
+	header               http.Header
+}
+
+// receiver answers as the test wants, and keeps what it was sent.
+type receiver struct {
+	*httptest.Server
+	requests chan got
+
+	mu     sync.Mutex
+	answer http.HandlerFunc
+}
+
+func newReceiver(t *testing.T, answer http.HandlerFunc) *receiver {
+	r := &receiver{requests: make(chan got, 10_000), answer: answer}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		body, _ := io.ReadAll(request.Body)
+		r.requests <- got{request.Header.Get("Daeploy-Event"), request.Header.Get("Daeploy-Delivery"), string(body), request.Header}
+		r.mu.Lock()
+		answer := r.answer
+		r.mu.Unlock()
+		answer(w, request)
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) set(answer http.HandlerFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = answer
+}
+
+func (r *receiver) next(t *testing.T) got {
+	t.Helper()
+	select {
+	case g := <-r.requests:
+		return g
+	case <-time.After(20 * time.Second):
+		t.Fatal("the receiver was not asked within 20 seconds")
+		return got{}
+	}
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
+// hookTo is a hook for a receiver of this host that wants the ends of builds.
+func hookTo(t *testing.T, at string) webhook.Hook {
+	t.Helper()
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return webhook.Hook{
+		URL: u, Timeout: 10 * time.Second, Trusted: true,
+		Kinds:  []daeploy.EventKind{daeploy.EventBuildSucceeded, daeploy.EventBuildFailed},
+		Secret: func() ([]byte, error) { return []byte(secret), nil },
+	}
+}
+
+// sender is a Sender on a real store.
+type sender struct {
+	*webhook.Sender
+	t     *testing.T
+	store *store.Store
+	stop  func()
+}
+
+func openStore(t *testing.T, dir string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// places are a store's, and tell when they were read.
+type places struct {
+	*store.Store
+	begun chan struct{}
+}
+
+func (p places) BeginWebhooks(ids []string) (map[string]daeploy.WebhookState, error) {
+	defer close(p.begun)
+	return p.Store.BeginWebhooks(ids)
+}
+
+// send runs a Sender until the test ends or stop is called.
+func send(t *testing.T, s *store.Store, change func(*webhook.Config), hooks ...webhook.Hook) *sender {
+	t.Helper()
+	begun := make(chan struct{})
+	c := webhook.Config{
+		Hooks: hooks, Owner: "me", Events: s, Places: places{s, begun}, Log: slog.New(slog.DiscardHandler), UserAgent: "daeploy/test",
+		Describe: func(delivery string, e daeploy.Event) ([]byte, error) {
+			return fmt.Appendf(nil, `{"delivery":%q,"kind":%q,"name":%q}`, delivery, e.Kind, e.Name), nil
+		},
+		CheckDial:  func(address string) error { return fmt.Errorf("not %s", address) },
+		FirstPause: time.Millisecond, LongestPause: 4 * time.Millisecond,
+	}
+	if change != nil {
+		change(&c)
+	}
+	w, err := webhook.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	out := &sender{Sender: w, t: t, store: s}
+	out.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run ended with %v; want nil", err)
+		}
+	})
+	t.Cleanup(out.stop)
+	<-begun // what happens from now on is sent
+	return out
+}
+
+// until waits for the first receiver's state.
+func (s *sender) until(what string, is func(daeploy.Webhook) bool) daeploy.Webhook {
+	s.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		hooks, err := s.Webhooks()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if is(hooks[0]) {
+			return hooks[0]
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("not within 20 seconds: %s; it is %+v", what, hooks[0])
+		}
+	}
+}
+
+func failed(name string) daeploy.Event {
+	return daeploy.Event{Kind: daeploy.EventBuildFailed, App: "blog", Name: name}
+}
+
+func TestDelivery(t *testing.T) {
+	r := newReceiver(t, status(http.StatusNoContent))
+	s := openStore(t, t.TempDir())
+	s.Tell(failed("before the hook"))
+	blog := hookTo(t, r.URL+"/in?token=t")
+	blog.Apps = []daeploy.AppName{"blog"}
+	w := send(t, s, nil, blog)
+	s.Tell(daeploy.Event{Kind: daeploy.EventKeyAdded, Name: "not wanted"})
+	s.Tell(daeploy.Event{Kind: daeploy.EventBuildFailed, App: "shop", Name: "not wanted"})
+	s.Tell(failed("one"))
+	s.Tell(failed("two"))
+	first, second := r.next(t), r.next(t)
+	if !strings.Contains(first.body, `"name":"one"`) || !strings.Contains(second.body, `"name":"two"`) {
+		t.Errorf("sent were %q and %q, want one and two in order", first.body, second.body)
+	}
+	if first.delivery == second.delivery || len(first.delivery) != 32 {
+		t.Errorf("delivery ids %q and %q", first.delivery, second.delivery)
+	}
+	if first.kind != "build.failed" || first.header.Get("Content-Type") != "application/json" || first.header.Get("User-Agent") != "daeploy/test" {
+		t.Errorf("headers %v", first.header)
+	}
+	// What docs/webhooks.md tells receivers to do.
+	stamp := first.header.Get("Daeploy-Timestamp")
+	mac := hmac.New(sha256.New, []byte(secret))
+	io.WriteString(mac, stamp+"."+first.body)
+	if want := "v1=" + hex.EncodeToString(mac.Sum(nil)); first.header.Get("Daeploy-Signature") != want {
+		t.Errorf("signature %q, want %q", first.header.Get("Daeploy-Signature"), want)
+	}
+	if at, err := time.Parse("2006", "2026"); err != nil || stamp < fmt.Sprint(at.Unix()) {
+		t.Errorf("timestamp %q", stamp)
+	}
+	h := w.until("both are done with", func(h daeploy.Webhook) bool { return h.Behind == 0 && h.Status == 204 })
+	if h.Error != "" || h.Attempts != 0 || h.Delivered.IsZero() || h.URL != r.URL+"/in" {
+		t.Errorf("state %+v", h)
+	}
+	if n := len(r.requests); n != 0 {
+		t.Errorf("%d more requests came", n)
+	}
+}
+
+// An event is tried with the same id until it is taken, and those behind it
+// wait; a restart in between loses nothing.
+func TestRetriesOverARestart(t *testing.T) {
+	r := newReceiver(t, status(http.StatusInternalServerError))
+	s := openStore(t, t.TempDir())
+	w := send(t, s, nil, hookTo(t, r.URL))
+	s.Tell(failed("one"))
+	first := r.next(t)
+	for range 3 {
+		if again := r.next(t); again.delivery != first.delivery || again.body != first.body {
+			t.Fatalf("an attempt sent %q, and then %q", first.body, again.body)
+		}
+	}
+	h := w.until("it has failed four times", func(h daeploy.Webhook) bool { return h.Attempts >= 4 })
+	if h.Status != 500 || h.Error != "it answered 500" || h.Behind != 1 {
+		t.Errorf("state %+v", h)
+	}
+	w.stop()
+	s.Tell(failed("two")) // nobody follows
+	for len(r.requests) > 0 {
+		<-r.requests
+	}
+	r.set(status(http.StatusOK))
+	w = send(t, s, nil, hookTo(t, r.URL))
+	if again := r.next(t); again.delivery != first.delivery {
+		t.Errorf("after the restart came %q, want what was not taken: %q", again.body, first.body)
+	}
+	if second := r.next(t); !strings.Contains(second.body, `"name":"two"`) {
+		t.Errorf("then came %q, want two", second.body)
+	}
+	w.until("all is taken", func(h daeploy.Webhook) bool { return h.Behind == 0 && h.Error == "" })
+}
+
+// F136: whatever a receiver does, it costs no more than its own time.
+func TestRudeReceivers(t *testing.T) {
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	t.Cleanup(inside.Close)
+	for _, test := range []struct {
+		name   string
+		answer http.HandlerFunc
+		fails  string // "" = it is taken
+	}{
+		{"redirect to loopback", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, inside.URL, http.StatusTemporaryRedirect)
+		}, "it answered 307, a redirect, which is not followed"},
+		{"redirect to metadata", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data/", http.StatusFound)
+		}, "it answered 302, a redirect, which is not followed"},
+		{"a body without end", func(w http.ResponseWriter, _ *http.Request) {
+			for line := []byte(strings.Repeat("x", 1<<16)); ; {
+				if _, err := w.Write(line); err != nil {
+					return
+				}
+			}
+		}, ""},
+		{"headers without end", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 1<<20))
+		}, "server response headers exceeded"},
+		{"no answer", func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case <-hang:
+			case <-r.Context().Done():
+			}
+		}, "no answer within 200ms"},
+		{"garbage", func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "SSH-2.0-OpenSSH_9.2\r\n\r\n")
+		}, "malformed HTTP"},
+		{"gone at once", func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				conn.Close()
+			}
+		}, "EOF"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newReceiver(t, test.answer)
+			hook := hookTo(t, r.URL+"/secret-path?token=swordfish")
+			hook.URL.User = url.UserPassword("anna", "swordfish")
+			hook.Timeout = 200 * time.Millisecond
+			if test.fails == "" {
+				hook.Timeout = 10 * time.Second
+			}
+			s := openStore(t, t.TempDir())
+			w := send(t, s, nil, hook)
+			s.Tell(failed("one"))
+			r.next(t)
+			h := w.until("an answer is noted", func(h daeploy.Webhook) bool { return h.Error != "" || !h.Delivered.IsZero() })
+			if !strings.Contains(h.Error, test.fails) || test.fails == "" && h.Error != "" {
+				t.Errorf("error %q, want %q", h.Error, test.fails)
+			}
+			if strings.Contains(h.Error+h.URL, "swordfish") {
+				t.Errorf("a secret of the URL is shown: %+v", h)
+			}
+		})
+	}
+}
+
+// A receiver that hangs delays no other.
+func TestReceiversAreApart(t *testing.T) {
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	slow := newReceiver(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	})
+	quick := newReceiver(t, status(http.StatusOK))
+	s := openStore(t, t.TempDir())
+	send(t, s, nil, hookTo(t, slow.URL), hookTo(t, quick.URL))
+	s.Tell(failed("one"))
+	slow.next(t)
+	s.Tell(failed("two"))
+	for _, name := range []string{"one", "two"} {
+		if g := quick.next(t); !strings.Contains(g.body, name) {
+			t.Errorf("%q came, want %s", g.body, name)
+		}
+	}
+}
+
+// What is refused is given up after five attempts, what is gone after one; the
+// next event has its own chance.
+func TestGivingUp(t *testing.T) {
+	for code, attempts := range map[int]int{http.StatusBadRequest: 5, http.StatusNotFound: 5, http.StatusMovedPermanently: 5, http.StatusGone: 1} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			r := newReceiver(t, status(http.StatusInternalServerError))
+			s := openStore(t, t.TempDir())
+			w := send(t, s, nil, hookTo(t, r.URL))
+			s.Tell(failed("one"))
+			for range 7 { // which do not count
+				r.next(t)
+			}
+			w.stop()
+			for len(r.requests) > 0 {
+				<-r.requests
+			}
+			r.set(status(code))
+			w = send(t, s, nil, hookTo(t, r.URL))
+			for range attempts {
+				r.next(t)
+			}
+			w.until("it is given up", func(h daeploy.Webhook) bool { return h.GivenUp == 1 && h.Behind == 0 })
+			r.set(status(http.StatusOK))
+			s.Tell(failed("two"))
+			if g := r.next(t); !strings.Contains(g.body, "two") {
+				t.Errorf("%q came after %d attempts, want two", g.body, attempts)
+			}
+		})
+	}
+}
+
+// A receiver that is overloaded says how long it wants to be left alone.
+func TestRetryAfter(t *testing.T) {
+	r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	s := openStore(t, t.TempDir())
+	w := send(t, s, func(c *webhook.Config) { c.LongestPause = time.Hour }, hookTo(t, r.URL))
+	s.Tell(failed("one"))
+	h := w.until("it waits", func(h daeploy.Webhook) bool { return h.Waiting })
+	if left := time.Until(h.Next); left < 9*time.Minute || left > 11*time.Minute {
+		t.Errorf("the next attempt is in %s, want ten minutes", left)
+	}
+}
+
+// Too many wait, or they are too old: the receiver misses some, and is told so.
+func TestSkips(t *testing.T) {
+	r := newReceiver(t, status(http.StatusServiceUnavailable))
+	s := openStore(t, t.TempDir())
+	w := send(t, s, nil, hookTo(t, r.URL))
+	w.stop()
+	old := failed("old")
+	old.Time = time.Now().Add(-25 * time.Hour)
+	s.Tell(old)
+	for i := range daeploy.MaxWebhookBehind + 7 {
+		s.Tell(failed(fmt.Sprint(i)))
+	}
+	w = send(t, s, nil, hookTo(t, r.URL))
+	h := w.until("eight are skipped", func(h daeploy.Webhook) bool { return h.Skipped == 8 && h.Attempts > 3 })
+	if h.Behind != daeploy.MaxWebhookBehind {
+		t.Errorf("%d wait, want %d", h.Behind, daeploy.MaxWebhookBehind)
+	}
+	for len(r.requests) > 0 {
+		<-r.requests
+	}
+	r.set(status(http.StatusOK))
+	for g := r.next(t); !strings.Contains(g.body, `"name":"1006"`); g = r.next(t) {
+	}
+	if h = w.until("all is taken", func(h daeploy.Webhook) bool { return h.Behind == 0 }); h.Skipped != 8 {
+		t.Errorf("%d were skipped, want 8", h.Skipped)
+	}
+}
+
+// The address is looked at when it is dialled, whatever name led to it.
+func TestAddresses(t *testing.T) {
+	r := newReceiver(t, status(http.StatusOK))
+	var mu sync.Mutex
+	var asked []string
+	hook := hookTo(t, strings.Replace(r.URL, "127.0.0.1", "localhost", 1))
+	hook.Trusted = false
+	s := openStore(t, t.TempDir())
+	w := send(t, s, func(c *webhook.Config) {
+		c.CheckDial = func(address string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, address)
+			return errors.New("not there")
+		}
+	}, hook)
+	_, err := w.TestWebhook(t.Context(), 1)
+	if daeploy.KindOf(err) != daeploy.Unavailable || !strings.Contains(err.Error(), "not there") {
+		t.Errorf("error %v, want Unavailable because of the address", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, address := range asked {
+		if !strings.HasPrefix(address, "127.0.0.1:") && !strings.HasPrefix(address, "[::1]:") {
+			t.Errorf("%s was looked at, want what the name leads to", address)
+		}
+	}
+	if len(asked) == 0 || len(r.requests) > 0 {
+		t.Errorf("%d addresses were looked at, %d requests came", len(asked), len(r.requests))
+	}
+}
+
+func TestPing(t *testing.T) {
+	r := newReceiver(t, status(http.StatusAccepted))
+	s := openStore(t, t.TempDir())
+	w := send(t, s, nil, hookTo(t, r.URL))
+	d, err := w.TestWebhook(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := r.next(t); g.kind != "ping" || g.delivery != d.ID || d.Status != http.StatusAccepted {
+		t.Errorf("sent was %q as %q, told was %+v", g.kind, g.delivery, d)
+	}
+	for _, number := range []int{0, 2} {
+		if _, err := w.TestWebhook(t.Context(), number); daeploy.KindOf(err) != daeploy.NotFound {
+			t.Errorf("webhook %d: %v, want NotFound", number, err)
+		}
+	}
+}
+
+// TLS is verified, and a file of authorities that cannot be read is no reason to
+// do without.
+func TestTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(status(http.StatusOK))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	s := openStore(t, t.TempDir())
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	for _, test := range []struct {
+		name  string
+		roots func() (*x509.CertPool, error)
+		fails string
+	}{
+		{"unknown", nil, "certificate signed by unknown authority"},
+		{"unreadable", func() (*x509.CertPool, error) { return nil, errors.New("no such file") }, "read its authorities: no such file"},
+		{"known", func() (*x509.CertPool, error) { return pool, nil }, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			hook := hookTo(t, server.URL)
+			hook.Roots = test.roots
+			_, err := send(t, s, nil, hook).TestWebhook(t.Context(), 1)
+			if test.fails == "" && err != nil || test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)) {
+				t.Errorf("error %v, want %q", err, test.fails)
+			}
+		})
+	}
+}
+
+// The proxy of the daemon's environment is not asked: it might reach what the
+// daemon must not.
+func TestNoProxy(t *testing.T) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the proxy was asked") }))
+	t.Cleanup(proxy.Close)
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	t.Setenv("http_proxy", proxy.URL)
+	s := openStore(t, t.TempDir())
+	w := send(t, s, nil, hookTo(t, "http://hooks.invalid/"))
+	if _, err := w.TestWebhook(t.Context(), 1); err == nil {
+		t.Error("a host that does not exist was reached")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := webhook.New(webhook.Config{}); err == nil {
+		t.Error("an empty Config was taken")
+	}
+}
