@@ -22,11 +22,16 @@ func (e *Engine) pushError(ctx context.Context, name daeploy.ImageRef, err error
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	out := &daeploy.Error{Kind: daeploy.Failure, Code: "publish_refused", Err: network.WithoutQueries(err)}
-	host := name.Host()
+	fault := e.pushFault(name, err)
+	fault.Err = network.WithoutQueries(err)
+	return fault
+}
+
+// pushFault is pushError without the cause, which is for the operator.
+func (e *Engine) pushFault(name daeploy.ImageRef, err error) *daeploy.Error {
+	host, repository := name.Host(), name.Repository()
 	if fault, ok := errors.AsType[*unreadable](err); ok {
-		out.Code, out.Message, out.Hint = "publish_denied", fault.Error(), "the operator's log says more"
-		return out
+		return &daeploy.Error{Kind: daeploy.Failure, Code: "publish_denied", Message: fault.Error(), Hint: "the operator's log says more"}
 	}
 	code := 0
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
@@ -34,25 +39,29 @@ func (e *Engine) pushError(ctx context.Context, name daeploy.ImageRef, err error
 	}
 	switch {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, errors.Is(err, docker.ErrInvalidAuthorization):
-		out.Code = "publish_denied"
-		out.Message = fmt.Sprintf("the registry does not let this server write to %s", name.Repository())
-		out.Hint = "the operator can add credentials for " + host
+		hint := "the operator can add credentials for " + host
 		if _, secret, err := e.cfg.Registries.Credentials(host); err == nil && secret != "" {
-			out.Hint = "the operator can check the credentials for " + host + " and what they may do there"
+			hint = "the operator can check the credentials for " + host + " and what they may do there"
+		}
+		return &daeploy.Error{
+			Kind: daeploy.Failure, Code: "publish_denied", Hint: hint,
+			Message: "the registry does not let this server write to " + repository,
 		}
 	case code == http.StatusNotFound:
-		out.Code = "publish_missing"
-		out.Message = fmt.Sprintf("the registry has no place for %s", name.Repository())
-		out.Hint = "make the repository or its project on " + host + ", or correct [registry.push]"
+		return &daeploy.Error{
+			Kind: daeploy.Failure, Code: "publish_missing", Message: "the registry has no place for " + repository,
+			Hint: "make the repository or its project on " + host + ", or correct [registry.push]",
+		}
 	case code >= 400 && code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests, refusedHere(err):
-		out.Message = fmt.Sprintf("%s cannot be pushed: %s", name.Repository(), cause(err))
-		out.Hint = "the operator can check " + host + " and [registry]"
-	default:
-		out.Kind, out.Code = daeploy.Unavailable, "publish_unreachable"
-		out.Message = fmt.Sprintf("%s could not be pushed: %s", name.Repository(), cause(err))
-		out.Hint = "the operator can check " + host
+		return &daeploy.Error{
+			Kind: daeploy.Failure, Code: "publish_refused", Message: fmt.Sprintf("%s cannot be pushed: %s", repository, cause(err)),
+			Hint: "the operator can check " + host + " and [registry]",
+		}
 	}
-	return out
+	return &daeploy.Error{
+		Kind: daeploy.Unavailable, Code: "publish_unreachable", Message: fmt.Sprintf("%s could not be pushed: %s", repository, cause(err)),
+		Hint: "the operator can check " + host,
+	}
 }
 
 // refusedHere tells whether it is this host that does not go on, by its

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +43,7 @@ type shipment struct {
 
 func (e *Engine) newShipment(name daeploy.ImageRef) (*shipment, error) {
 	w := e.newWeb(name)
-	w.can, w.patience = w.can|docker.HostCapabilityPush, pushPatience
+	w.can, w.patience = w.can|docker.HostCapabilityPush|docker.HostCapabilityReferrers, pushPatience
 	hosts, err := w.hosts("")
 	if err != nil {
 		return nil, err
@@ -147,16 +146,6 @@ func (s *shipment) remember(ctx context.Context, store content.Store, d ocispec.
 	if label, err := docker.AppendDistributionSourceLabel(store, s.repository); err == nil {
 		_, _ = label(quiet(ctx), d)
 	}
-}
-
-// sendText sends a manifest under a name with or without a tag.
-func (s *shipment) sendText(ctx context.Context, name string, d ocispec.Descriptor, text []byte) error {
-	to, err := s.pusher(ctx, name)
-	if err != nil {
-		return err
-	}
-	_, err = send(ctx, to, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil })
-	return err
 }
 
 // send sends what the registry does not have yet, and tells whether that was so.

@@ -2,6 +2,7 @@ package containertest
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,12 +12,13 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Depot is a registry on loopback, by plain HTTP, that takes. It has what a
-// client must be able to do without: no referrers API.
+// Depot is a registry on loopback, by plain HTTP, that takes.
 type Depot struct {
-	Host string // "127.0.0.1:4711"
+	Host      string // "127.0.0.1:4711"
+	Referrers bool   // it has the referrers API, which others do without
 
 	// Before is called for each request; true means that it has answered. It is set
 	// before the first one.
@@ -92,9 +94,31 @@ func (d *Depot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		d.give(w, r, repository, name)
+	case strings.Contains(path, "/referrers/") && d.Referrers:
+		repository, dgst, _ := strings.Cut(path, "/referrers/")
+		d.list(w, repository, dgst)
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// list answers with all manifests whose subject is dgst.
+func (d *Depot) list(w http.ResponseWriter, repository, dgst string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	index.SchemaVersion = 2
+	for name, text := range d.blobs[repository] {
+		var m ocispec.Manifest
+		if d.types[name] == "" || json.Unmarshal(text, &m) != nil || m.Subject == nil || m.Subject.Digest.String() != dgst {
+			continue
+		}
+		index.Manifests = append(index.Manifests, ocispec.Descriptor{
+			MediaType: d.types[name], Digest: digest.Digest(name), Size: int64(len(text)), ArtifactType: m.ArtifactType, Annotations: m.Annotations,
+		})
+	}
+	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	_ = json.NewEncoder(w).Encode(index) // the client may have gone
 }
 
 func (d *Depot) upload(w http.ResponseWriter, r *http.Request, repository string) {
