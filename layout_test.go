@@ -48,6 +48,8 @@ var owners = map[string][]string{
 	"golang.org/x/net":                 {"metrics"},
 	"github.com/rogpeppe/go-internal":  {"test"},
 	"github.com/klauspost/compress":    {"gitreceive", "container"},
+	"github.com/CycloneDX/":            {"publish"},
+	"github.com/package-url/":          {"publish"},
 	"golang.org/x/crypto/ssh/agent":    {},
 	"golang.org/x/crypto/openpgp":      {},
 	"golang.org/x/crypto/bcrypt":       {"container"}, // of containertest's registry

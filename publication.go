@@ -23,6 +23,10 @@ type Publication struct {
 	Names  []ImageRef `json:"names"`
 	Digest string     `json:"digest"` // of the manifest there, which names compressed layers: not the one here
 
+	// Digests of the manifests of the documents beside it there, or "".
+	SBOM       string `json:"sbom,omitempty"`
+	Provenance string `json:"provenance,omitempty"`
+
 	Attempts int       `json:"attempts"` // begun, since it is pending
 	Code     string    `json:"code"`     // why the last one failed, or ""; with Message and Hint
 	Message  string    `json:"message"`

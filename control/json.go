@@ -49,16 +49,18 @@ type buildJSON struct {
 
 // publicationJSON is an image's way to a registry.
 type publicationJSON struct {
-	Status   daeploy.PublicationStatus `json:"status" doc:"pending, pushed or failed"`
-	Names    []daeploy.ImageRef        `json:"names" doc:"array of what the image is called there, or is to be; without names that a newer build has"`
-	Digest   string                    `json:"digest" doc:"of its manifest there, which is not image_digest: layers are compressed; or \"\""`
-	Attempts int                       `json:"attempts" doc:"how many were begun"`
-	Reason   string                    `json:"reason" doc:"why the last one failed, as a stable code"`
-	Message  string                    `json:"message" doc:"why, as a sentence"`
-	Hint     string                    `json:"hint" doc:"the next action after a failure"`
-	Since    *time.Time                `json:"since" doc:"when it began"`
-	Next     *time.Time                `json:"next" doc:"when the next attempt is due, or null"`
-	Ended    *time.Time                `json:"ended" doc:"when it was pushed or given up, or null"`
+	Status     daeploy.PublicationStatus `json:"status" doc:"pending, pushed or failed"`
+	Names      []daeploy.ImageRef        `json:"names" doc:"array of what the image is called there, or is to be; without names that a newer build has"`
+	Digest     string                    `json:"digest" doc:"of its manifest there, which is not image_digest: layers are compressed; or \"\""`
+	SBOM       string                    `json:"sbom" doc:"digest of the manifest of its bill of materials there, or \"\""`
+	Provenance string                    `json:"provenance" doc:"digest of the manifest of its provenance there, or \"\""`
+	Attempts   int                       `json:"attempts" doc:"how many were begun"`
+	Reason     string                    `json:"reason" doc:"why the last one failed, as a stable code"`
+	Message    string                    `json:"message" doc:"why, as a sentence"`
+	Hint       string                    `json:"hint" doc:"the next action after a failure"`
+	Since      *time.Time                `json:"since" doc:"when it began"`
+	Next       *time.Time                `json:"next" doc:"when the next attempt is due, or null"`
+	Ended      *time.Time                `json:"ended" doc:"when it was pushed or given up, or null"`
 }
 
 // stepJSON is a timed part of a build.
@@ -226,7 +228,7 @@ func newPublication(p daeploy.Publication) *publicationJSON {
 		return nil
 	}
 	return &publicationJSON{
-		Status: p.Status, Names: append([]daeploy.ImageRef{}, p.Names...), Digest: p.Digest, Attempts: p.Attempts,
+		Status: p.Status, Names: append([]daeploy.ImageRef{}, p.Names...), Digest: p.Digest, SBOM: p.SBOM, Provenance: p.Provenance, Attempts: p.Attempts,
 		Reason: p.Code, Message: p.Message, Hint: p.Hint, Since: stamp(p.Since), Next: stamp(p.Next), Ended: stamp(p.Ended),
 	}
 }

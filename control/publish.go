@@ -72,5 +72,6 @@ func (s *session) showPublication(p daeploy.Publication) {
 	for _, name := range p.Names {
 		pairs = append(pairs, [2]string{"name", string(name)})
 	}
-	s.fields(append(pairs, [2]string{"digest", p.Digest}, [2]string{"since", s.moment(stamp(p.Ended))})...)
+	s.fields(append(pairs, [2]string{"digest", p.Digest}, [2]string{"sbom", p.SBOM}, [2]string{"provenance", p.Provenance},
+		[2]string{"since", s.moment(stamp(p.Ended))})...)
 }

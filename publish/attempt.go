@@ -13,35 +13,41 @@ import (
 // attempt pushes one image once, and records what came of it.
 func (p *Publisher) attempt(ctx context.Context, b daeploy.Build) {
 	id, begun := b.ID, time.Now()
-	names := p.Names(&b)
 	// The attempt counts before it begins: what ends the daemon each time must not
 	// go on for ever.
 	b, err := p.Journal.UpdatePublication(id, func(pub *daeploy.Publication) error {
-		pub.Names, pub.Attempts = names, pub.Attempts+1
+		pub.Names, pub.Attempts = p.Names(&b), pub.Attempts+1
 		pub.Next = begun.UTC().Add(pause(pub.Attempts)) // if this daemon dies
 		return nil
 	})
-	var digest string
+	var got outcome
 	if err == nil {
-		names, digest, err = p.push(ctx, b)
+		got, err = p.push(ctx, b)
 	}
 	if ctx.Err() != nil && err != nil {
 		p.announce(id, daeploy.ErrShutdown)
 		return
 	}
 	b, recorded := p.Journal.UpdatePublication(id, func(pub *daeploy.Publication) error {
-		conclude(pub, names, digest, err)
+		conclude(pub, got, err)
 		return nil
 	})
 	p.tell(id, b.Publication, begun, err, recorded)
 	p.announce(id, errors.Join(err, recorded))
 }
 
-// push gives the names that the image has got, and its digest there.
-func (p *Publisher) push(ctx context.Context, b daeploy.Build) (names []daeploy.ImageRef, digest string, err error) {
-	names = b.Publication.Names
+// outcome is what an attempt that succeeded has brought about.
+type outcome struct {
+	names                    []daeploy.ImageRef // that the image has got
+	digest, sbom, provenance string             // there
+}
+
+// push brings the image to the registry, then what is said of it, and gives it
+// its names last: whoever finds the image by a name finds all.
+func (p *Publisher) push(ctx context.Context, b daeploy.Build) (got outcome, err error) {
+	names := b.Publication.Names
 	if len(names) == 0 {
-		return nil, "", off(b.ID.App)
+		return got, off(b.ID.App)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, pushTime, &daeploy.Error{
 		Kind: daeploy.Unavailable, Code: "publish_unreachable", Message: fmt.Sprintf("%s was not pushed within %s", names[0], pushTime),
@@ -50,25 +56,66 @@ func (p *Publisher) push(ctx context.Context, b daeploy.Build) (names []daeploy.
 	defer cancel()
 	pushed, err := p.Registry.Push(ctx, b.Image, names[0], p.target(b.ID.App).compression())
 	if err != nil {
-		return names, "", err
+		return got, err
+	}
+	got.digest = pushed.Digest
+	if err := p.attach(ctx, &b, pushed, &got); err != nil {
+		return got, err
 	}
 	newer, err := p.Journal.NewerNames(b.ID)
 	if err != nil {
-		return names, "", err
+		return got, err
 	}
-	mine := slices.DeleteFunc(slices.Clone(names), func(n daeploy.ImageRef) bool { return slices.Contains(newer, n) })
-	if err := p.Registry.NamePushed(ctx, pushed, mine...); err != nil {
-		return names, "", err
+	got.names = slices.DeleteFunc(slices.Clone(names), func(n daeploy.ImageRef) bool { return slices.Contains(newer, n) })
+	return got, p.Registry.NamePushed(ctx, pushed, got.names...)
+}
+
+// attach lays the documents beside the image that the target wants.
+func (p *Publisher) attach(ctx context.Context, b *daeploy.Build, pushed daeploy.Pushed, got *outcome) error {
+	target, name := p.target(b.ID.App), b.Publication.Names[0]
+	if target.SBOM {
+		found, err := p.Images.Inventory(ctx, b.Image)
+		if err != nil {
+			return err
+		}
+		doc, err := p.sbom(b, name, pushed, found)
+		if err != nil {
+			return err
+		}
+		if got.sbom, err = p.Registry.Attach(ctx, pushed, name, doc); err != nil {
+			return unattached(err)
+		}
 	}
-	return mine, pushed.Digest, nil
+	if target.Provenance {
+		doc, err := p.provenance(b, name, pushed)
+		if err != nil {
+			return err
+		}
+		if got.provenance, err = p.Registry.Attach(ctx, pushed, name, doc); err != nil {
+			return unattached(err)
+		}
+	}
+	return nil
+}
+
+// unattached adds to a refusal that the image itself was taken.
+func unattached(err error) error {
+	e, ok := errors.AsType[*daeploy.Error](err)
+	if !ok || e.Kind != daeploy.Failure {
+		return err
+	}
+	more := *e
+	more.Hint = "it has taken the image, but not what is said of it: sbom and provenance in [registry.push] can be false"
+	return &more
 }
 
 // conclude writes the end of an attempt into the record.
-func conclude(pub *daeploy.Publication, names []daeploy.ImageRef, digest string, err error) {
+func conclude(pub *daeploy.Publication, got outcome, err error) {
 	now := time.Now().UTC()
 	pub.Code, pub.Message, pub.Hint = "", "", ""
 	if err == nil {
-		pub.Status, pub.Names, pub.Digest, pub.Next, pub.Ended = daeploy.PublicationPushed, names, digest, time.Time{}, now
+		pub.Status, pub.Next, pub.Ended = daeploy.PublicationPushed, time.Time{}, now
+		pub.Names, pub.Digest, pub.SBOM, pub.Provenance = got.names, got.digest, got.sbom, got.provenance
 		return
 	}
 	e := daeploy.Public(err, "publishing")

@@ -29,6 +29,16 @@ type Journal interface {
 type Registry interface {
 	// Push brings an image into the repository of a name, by digest.
 	Push(ctx context.Context, image, name daeploy.ImageRef, how daeploy.Compression) (daeploy.Pushed, error)
+	// Attach lays a document beside what Push has brought into the repository of a
+	// name, and gives the digest of its manifest. One call per image at a time.
+	Attach(ctx context.Context, pushed daeploy.Pushed, name daeploy.ImageRef, doc daeploy.Document) (string, error)
 	// NamePushed lets names of one repository point to what Push has brought there.
 	NamePushed(ctx context.Context, pushed daeploy.Pushed, names ...daeploy.ImageRef) error
+}
+
+// Images are the images on this host.
+type Images interface {
+	// Inventory tells what software is in an image. NotFound means that it is not on
+	// this host.
+	Inventory(ctx context.Context, image daeploy.ImageRef) (daeploy.Inventory, error)
 }

@@ -12,6 +12,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -32,13 +33,18 @@ const (
 	refusals     = 3              // attempts, if it refuses
 )
 
-// Config is what a publisher works with. All but Apps is required.
+// Config is what a publisher works with. The first four must be set.
 type Config struct {
 	Journal  Journal
 	Registry Registry
+	Images   Images
 	Log      *slog.Logger
-	Target   Target                     // where images go
-	Apps     map[daeploy.AppName]Target // of apps that differ
+
+	Version string // of the daemon
+	Host    string // "ssh://daeploy@host:2222": who has built, in documents; "" = somebody's own host
+
+	Target Target                     // where images go
+	Apps   map[daeploy.AppName]Target // of apps that differ
 }
 
 // Publisher pushes images. Its methods are safe for several goroutines.
@@ -53,9 +59,10 @@ type Publisher struct {
 
 // New checks the configuration and touches nothing.
 func New(c Config) (*Publisher, error) {
-	if c.Journal == nil || c.Registry == nil || c.Log == nil {
-		return nil, errors.New("publish: Journal, Registry and Log must be set")
+	if c.Journal == nil || c.Registry == nil || c.Images == nil || c.Log == nil {
+		return nil, errors.New("publish: the configuration is not complete")
 	}
+	c.Host = cmp.Or(c.Host, "ssh://daeploy@localhost")
 	return &Publisher{
 		Config: c, woken: make(chan struct{}, 1), stopped: make(chan struct{}), waiting: map[daeploy.BuildID][]chan error{},
 	}, nil

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -102,10 +104,13 @@ func (j *journal) add(p *publish.Publisher, app daeploy.AppName, number uint64) 
 type depot struct {
 	mu     sync.Mutex
 	tags   map[daeploy.ImageRef]string
-	pushes []string // image and time since the start
+	docs   map[string]daeploy.Document // beside an image, by its digest and the document's type
+	pushes []string                    // image and time since the start
 	begun  time.Time
 	say    func(ctx context.Context, n int) error // nil = success
 	atOnce map[daeploy.AppName]int
+
+	refuses bool // documents
 }
 
 func (d *depot) Push(ctx context.Context, image, name daeploy.ImageRef, _ daeploy.Compression) (daeploy.Pushed, error) {
@@ -131,6 +136,24 @@ func (d *depot) Push(ctx context.Context, image, name daeploy.ImageRef, _ daeplo
 	return daeploy.Pushed{Digest: "of " + string(image)}, nil
 }
 
+func (d *depot) Attach(_ context.Context, pushed daeploy.Pushed, name daeploy.ImageRef, doc daeploy.Document) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tags[name] == pushed.Digest {
+		return "", errors.New("the image has its name before its documents")
+	}
+	if d.refuses {
+		return "", fault(daeploy.Failure, "publish_refused")
+	}
+	d.docs[pushed.Digest+" "+doc.Type] = doc
+	return "manifest of " + doc.Type, nil
+}
+
+// Inventory is of an image with one package.
+func (d *depot) Inventory(context.Context, daeploy.ImageRef) (daeploy.Inventory, error) {
+	return daeploy.Inventory{Packages: []daeploy.Package{{Kind: daeploy.PackagePyPI, Name: "flask", Version: "3.0.0", Path: "/x"}}}, nil
+}
+
 func (d *depot) NamePushed(_ context.Context, pushed daeploy.Pushed, names ...daeploy.ImageRef) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -141,7 +164,9 @@ func (d *depot) NamePushed(_ context.Context, pushed daeploy.Pushed, names ...da
 }
 
 func newDepot() *depot {
-	return &depot{tags: map[daeploy.ImageRef]string{}, begun: time.Now(), atOnce: map[daeploy.AppName]int{}}
+	return &depot{
+		tags: map[daeploy.ImageRef]string{}, docs: map[string]daeploy.Document{}, begun: time.Now(), atOnce: map[daeploy.AppName]int{},
+	}
 }
 
 func newPublisher(t testing.TB, j *journal, d *depot, target publish.Target) *publish.Publisher {
@@ -149,7 +174,9 @@ func newPublisher(t testing.TB, j *journal, d *depot, target publish.Target) *pu
 	if j == nil {
 		j, d = &journal{}, &depot{}
 	}
-	p, err := publish.New(publish.Config{Journal: j, Registry: d, Log: slog.New(slog.DiscardHandler), Target: target})
+	p, err := publish.New(publish.Config{
+		Journal: j, Registry: d, Images: d, Log: slog.New(slog.DiscardHandler), Version: "0.1.0", Host: "ssh://daeploy@deploy.example.org", Target: target,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,6 +348,10 @@ func TestRestart(t *testing.T) {
 		id := j.add(p, "blog", 1)
 		done := make(chan error, 1)
 		go func() { done <- p.Run(ctx) }()
+		synctest.Wait()
+		if got := status(t, j, id); got.Status != daeploy.PublicationPending || got.Attempts != 1 {
+			t.Errorf("at work: %+v", got)
+		}
 		asked := make(chan error, 1)
 		go func() { _, err := p.Publish(t.Context(), id); asked <- err }()
 		synctest.Wait()
@@ -331,19 +362,50 @@ func TestRestart(t *testing.T) {
 		if err := <-asked; !errors.Is(err, daeploy.ErrShutdown) {
 			t.Errorf("Publish = %v, want the shutdown", err)
 		}
-		if got := status(t, j, id); got.Status != daeploy.PublicationPending || got.Attempts != 1 {
+		if got := status(t, j, id); got.Status != daeploy.PublicationPending {
 			t.Errorf("after the stop: %+v", got)
 		}
 		ctx, cancel = context.WithCancel(t.Context())
 		defer cancel()
 		go func() { done <- newPublisher(t, j, d, target).Run(ctx) }()
 		pass(6 * time.Second)
-		if got := status(t, j, id); got.Status != daeploy.PublicationPushed || got.Attempts != 2 {
+		if got := status(t, j, id); got.Status != daeploy.PublicationPushed || len(d.pushes) != 2 {
 			t.Errorf("after the restart: %+v", got)
 		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+// Documents come before names, and are the same when they are made again; who
+// takes none is told how to do without.
+func TestDocuments(t *testing.T) {
+	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
+		p.Target.SBOM, p.Target.Provenance = true, true
+		id := j.add(p, "blog", 1)
+		synctest.Wait()
+		got := status(t, j, id)
+		if got.Status != daeploy.PublicationPushed || got.SBOM == "" || got.Provenance == "" || len(d.docs) != 2 {
+			t.Errorf("%d documents, %+v", len(d.docs), got)
+		}
+		before := maps.Clone(d.docs)
+		clear(d.docs)
+		d.tags = map[daeploy.ImageRef]string{}
+		pass(time.Hour)
+		if _, err := p.Publish(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(before, d.docs); diff != "" {
+			t.Errorf("made again (-first +second):\n%s", diff)
+		}
+
+		d.refuses = true
+		id = j.add(p, "blog", 2)
+		pass(time.Hour)
+		if got := status(t, j, id); got.Status != daeploy.PublicationFailed || !strings.Contains(got.Hint, "sbom and provenance in [registry.push]") || len(d.tags) != 2 {
+			t.Errorf("refused: %+v", got)
 		}
 	})
 }

@@ -17,6 +17,9 @@ type Target struct {
 	Repository  string // with {app} in it, or of one app
 	Tags        []string
 	Compression daeploy.Compression
+
+	// What is laid beside the image.
+	SBOM, Provenance bool
 }
 
 // DefaultTags are those of a target that names none. The first one never moves.

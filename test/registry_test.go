@@ -28,6 +28,7 @@ import (
 //	registry slow NAME       starts another, by plain HTTP and without a password, as
 //	                         $REGISTRY, that takes seconds to give the stock builder
 //	registry get PATH        prints what it answers below /v2/
+//	registry referrers REPOSITORY BUILD   prints the list of what lies beside a build's image
 //	registry hold            starts another, by plain HTTP and without a password, as $REGISTRY,
 //	                         that takes images, but never answers to the first blob
 func (t *teller) doRegistry(args []string) error {
@@ -56,14 +57,13 @@ func (t *teller) doRegistry(args []string) error {
 		t.ts.Setenv("REGISTRY", r.Host)
 		return nil
 	case "get":
-		text, err := t.registry.Get("/v2/" + args[1])
+		return t.showRegistry("/v2/" + args[1])
+	case "referrers":
+		p, err := t.publication(args[2])
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(t.path("answer"), text, 0o600); err != nil {
-			return err
-		}
-		return t.exec("cat", t.path("answer"))
+		return t.showRegistry("/v2/" + args[1] + "/manifests/" + strings.Replace(p.Digest, ":", "-", 1))
 	case "hold":
 		d := containertest.NewDepot(t.TB)
 		var held sync.Once
@@ -83,27 +83,40 @@ func (t *teller) doRegistry(args []string) error {
 	return fmt.Errorf("registry %s?", args[0])
 }
 
+func (t *teller) showRegistry(path string) error {
+	text, err := t.registry.Get(path)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(t.path("answer"), text, 0o600); err != nil {
+		return err
+	}
+	return t.exec("cat", t.path("answer"))
+}
+
+type publication struct {
+	Status, Digest string
+	Attempts       int
+}
+
+func (t *teller) publication(id string) (publication, error) {
+	var b struct{ Publication publication }
+	text, err := t.ask("build", id, "--json")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &b)
+	}
+	return b.Publication, err
+}
+
 // doPublished waits until a build's publication has a status, after a number of
 // attempts if that is named.
 func (t *teller) doPublished(args []string) error {
 	return within(60*time.Second, func() error {
-		text, err := t.ask("build", args[0], "--json")
-		if err != nil {
-			return err
+		p, err := t.publication(args[0])
+		if err == nil && (p.Status != args[1] || len(args) > 2 && strconv.Itoa(p.Attempts) != args[2]) {
+			err = fmt.Errorf("the publication of %s is %s after %d attempts, want %q", args[0], p.Status, p.Attempts, args[1:])
 		}
-		var b struct {
-			Publication struct {
-				Status   string
-				Attempts int
-			}
-		}
-		if err := json.Unmarshal([]byte(text), &b); err != nil {
-			return err
-		}
-		if p := b.Publication; p.Status != args[1] || len(args) > 2 && strconv.Itoa(p.Attempts) != args[2] {
-			return fmt.Errorf("the publication of %s is %s after %d attempts, want %q", args[0], p.Status, p.Attempts, args[1:])
-		}
-		return nil
+		return err
 	})
 }
 

@@ -165,7 +165,7 @@ func defaultConfig() config {
 			Artifacts:            bytes(limits.Artifacts.Bytes), ArtifactEntries: limits.Artifacts.Entries,
 		},
 		Network:  networkConfig{Mode: networkBridge, Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
-		Registry: registryConfig{MaxImage: 20 << 30, Push: pushConfig{Tags: publish.DefaultTags, Compression: daeploy.Gzip}},
+		Registry: registryConfig{MaxImage: 20 << 30, Push: pushConfig{Tags: publish.DefaultTags, Compression: daeploy.Gzip, SBOM: true, Provenance: true}},
 	}
 }
 

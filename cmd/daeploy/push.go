@@ -15,6 +15,8 @@ type pushConfig struct {
 	Repository  string              `toml:"repository"` // with {app}; "" = nowhere
 	Tags        []string            `toml:"tags"`
 	Compression daeploy.Compression `toml:"compression"`
+	SBOM        bool                `toml:"sbom"`
+	Provenance  bool                `toml:"provenance"`
 }
 
 // appPushConfig is what differs for one app. What it does not say is as for all.
@@ -22,6 +24,8 @@ type appPushConfig struct {
 	Repository  *string             `toml:"repository"` // "" = this app's images go nowhere
 	Tags        []string            `toml:"tags"`
 	Compression daeploy.Compression `toml:"compression"`
+	SBOM        *bool               `toml:"sbom"`
+	Provenance  *bool               `toml:"provenance"`
 }
 
 // targets gives where images go, and those of apps that differ.
@@ -37,6 +41,12 @@ func (c *config) targets() (all publish.Target, apps map[daeploy.AppName]publish
 		}
 		if app.Push.Compression != "" {
 			own.Compression = app.Push.Compression
+		}
+		if app.Push.SBOM != nil {
+			own.SBOM = *app.Push.SBOM
+		}
+		if app.Push.Provenance != nil {
+			own.Provenance = *app.Push.Provenance
 		}
 		apps[name] = own
 	}

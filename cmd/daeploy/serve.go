@@ -78,7 +78,8 @@ func serve(ctx context.Context, words []string, std streams) error {
 	env, appEnv := c.environment()
 	target, appTargets := c.targets()
 	publisher, err := publish.New(publish.Config{
-		Journal: records, Registry: containers, Log: log, Target: target, Apps: appTargets,
+		Journal: records, Registry: containers, Images: containers, Log: log, Version: version, Host: c.publicURL(doors.ssh),
+		Target: target, Apps: appTargets,
 	})
 	if err != nil {
 		return err
