@@ -93,6 +93,11 @@ func (s *Store) DeleteApp(name daeploy.AppName) error {
 		if gone, err = deleteBuilds(tx, name); err != nil {
 			return err
 		}
+		dropped, err := forgetDropped(tx, name)
+		if err != nil {
+			return err
+		}
+		gone = append(gone, dropped...)
 		return errors.Join(
 			tx.Bucket(bucketRetired).Put([]byte(name), numberKey(app.Builds)),
 			tx.Bucket(bucketApps).Delete([]byte(name)),
@@ -108,9 +113,7 @@ func (s *Store) DeleteApp(name daeploy.AppName) error {
 	var all error
 	for _, id := range gone {
 		s.wake(id)
-		if err := s.logs.Remove(logName(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			all = errors.Join(all, fmt.Errorf("remove the log of %s: %w", id, err))
-		}
+		all = errors.Join(all, s.removeLog(id))
 	}
 	_ = s.logs.Remove(string(name)) // if it is empty now
 	return edge(all)

@@ -236,8 +236,12 @@ func rowIn(tx *bolt.Tx, id daeploy.BuildID) (row, error) {
 			Hint: "push to its deploy branch to make one",
 		}
 	}
+	message := fmt.Sprintf("there is no build %s", id)
+	if id.Number > 0 && id.Number < number(last) {
+		message = fmt.Sprintf("build %s is not kept any more", id)
+	}
 	return r, &daeploy.Error{
-		Kind: daeploy.NotFound, Code: "build_not_found", Message: fmt.Sprintf("there is no build %s", id),
+		Kind: daeploy.NotFound, Code: "build_not_found", Message: message,
 		Hint: fmt.Sprintf("the newest is %s/%d", id.App, number(last)),
 	}
 }

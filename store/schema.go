@@ -23,6 +23,7 @@ var (
 	bucketEvents     = []byte("events")
 	bucketRefusals   = []byte("refusals")
 	bucketWebhooks   = []byte("webhooks")
+	bucketDropped    = []byte("dropped")
 
 	bucketUnpublished = []byte("unpublished")
 
@@ -40,6 +41,7 @@ var migrations = []func(*bolt.Tx) error{
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketEvents, bucketRefusals) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketUnpublished) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketWebhooks) },
+	func(tx *bolt.Tx) error { return createBuckets(tx, bucketDropped) },
 }
 
 // Schema is the newest that this program knows. It opens every older one.

@@ -45,6 +45,8 @@
 //	  <number>          sequence of an event: those that strangers can cause, oldest first
 //	webhooks
 //	  <hash of its URL> JSON daeploy.WebhookState: how far a receiver of events has come
+//	dropped
+//	  <app>/<number>    "build", "image": gone from the records; what is left of it outside is to be removed (see Drop)
 //
 // history, unfinished, unpublished and refusals are indexes; they change in the
 // transaction that changes what they point to. The events of a build's life are
