@@ -26,6 +26,9 @@ const blobRun = 64
 // with the number of blobs; one that a pack holds as a delta is held whole if it
 // is below 1 MiB, all others are streamed.
 func (r *Repositories) Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
+	d := r.gate(app)
+	d.enter()
+	defer d.RUnlock()
 	dir, err := r.existing(app)
 	if err != nil {
 		return err

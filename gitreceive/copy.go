@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/daeploy/daeploy"
 )
@@ -20,7 +19,7 @@ type Copy struct {
 	r       *Repositories
 	scratch string
 	apps    []daeploy.AppName // in the order they were found
-	held    map[daeploy.AppName]*sync.RWMutex
+	held    map[daeploy.AppName]*gate
 	at      map[daeploy.AppName]uint64 // how many moves the refs in scratch show
 }
 
@@ -29,14 +28,14 @@ type Copy struct {
 // refs of just then: the refs of all apps are read before, so that only those
 // that moved in between keep the others waiting. The caller closes the copy.
 func (r *Repositories) Copy(ctx context.Context, scratch string, moment func() error) (*Copy, error) {
-	c := &Copy{r: r, scratch: scratch, held: map[daeploy.AppName]*sync.RWMutex{}, at: map[daeploy.AppName]uint64{}}
-	wait := func(d *sync.RWMutex) bool { d.RLock(); return true }
+	c := &Copy{r: r, scratch: scratch, held: map[daeploy.AppName]*gate{}, at: map[daeploy.AppName]uint64{}}
+	wait := func(g *gate) bool { g.enter(); return true }
 	err := c.readRefs(ctx, wait)
 	if err == nil {
 		r.moving.Lock()
 		if err = moment(); err == nil {
-			// Whoever holds a door alone may wait for a ref to move: no waiting here.
-			err = c.readRefs(ctx, (*sync.RWMutex).TryRLock)
+			// Whoever holds a gate alone may wait for a ref to move: no waiting here.
+			err = c.readRefs(ctx, (*gate).TryRLock)
 		}
 		r.moving.Unlock()
 	}
@@ -49,15 +48,15 @@ func (r *Repositories) Copy(ctx context.Context, scratch string, moment func() e
 
 // Close lets the repositories go. It can be repeated.
 func (c *Copy) Close() {
-	for _, d := range c.held {
-		d.RUnlock()
+	for _, g := range c.held {
+		g.RUnlock()
 	}
 	clear(c.held)
 }
 
 // readRefs takes each repository that is not held yet by enter, and writes
 // down the refs of those whose refs are not known or have moved.
-func (c *Copy) readRefs(ctx context.Context, enter func(*sync.RWMutex) bool) error {
+func (c *Copy) readRefs(ctx context.Context, enter func(*gate) bool) error {
 	entries, err := os.ReadDir(c.r.dir)
 	if err != nil {
 		return err
@@ -69,11 +68,11 @@ func (c *Copy) readRefs(ctx context.Context, enter func(*sync.RWMutex) bool) err
 			continue // not ours
 		}
 		if c.held[app] == nil {
-			d := c.r.door(app)
-			if !enter(d) {
+			g := c.r.gate(app)
+			if !enter(g) {
 				return daeploy.Errorf(daeploy.TryAgain, "app_busy", "the repository of %s is being tidied or deleted", app)
 			}
-			c.held[app], c.apps = d, append(c.apps, app)
+			c.held[app], c.apps = g, append(c.apps, app)
 		}
 		if err := c.readRefsOf(ctx, app); err != nil {
 			return err

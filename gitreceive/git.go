@@ -89,22 +89,47 @@ func environ(settings ...setting) []string {
 // run is for short commands of our own; it returns the output. Its arguments
 // hold nothing a client said but parsed names.
 func (g program) run(ctx context.Context, in io.Reader, args ...string) (string, error) {
+	var out bytes.Buffer
+	err := g.start(ctx, command{in: in, out: &out}, args...)
+	return out.String(), err
+}
+
+// command is what a git of our own gets beside its arguments.
+type command struct {
+	in       io.Reader // nil = nothing
+	out      io.Writer // nil = nowhere
+	settings []setting
+	started  func(pid int) error // called when it runs; its error ends it
+}
+
+// start runs git in a process group of its own, which ends with ctx.
+func (g program) start(ctx context.Context, c command, args ...string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, g.path, args...)
-	cmd.Env = environ()
+	cmd.Env = environ(c.settings...)
 	cmd.Dir = "/"
-	cmd.Stdin = in
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &limitedBuffer{buf: &errOut, most: 4 << 10}
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
+	var errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, &limitedBuffer{buf: &errOut, most: 4 << 10}
+	err := cmd.Start()
+	if err == nil && c.started != nil {
+		if failed := c.started(cmd.Process.Pid); failed != nil {
+			cancel(failed)
 		}
-		return "", &commandError{args: args, err: err, stderr: strings.TrimSpace(errOut.String())}
 	}
-	return out.String(), nil
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return &commandError{args: args, err: err, stderr: strings.TrimSpace(errOut.String())}
+	}
+	return nil
 }
 
 // commandError is a git command that failed, with what it said.

@@ -29,17 +29,23 @@ const (
 type objects struct {
 	app   daeploy.AppName
 	store *filesystem.Storage
-	copy  bool // of what is elsewhere: submodules
+	copy  bool   // of what is elsewhere: submodules
+	leave func() // leaves the repository's gate; nil for one that the caller holds
 }
 
 // open opens an app's repository for reading; share, if not nil, is the cache
-// of delta bases.
+// of delta bases. No pack goes away until close.
 func (r *Repositories) open(app daeploy.AppName, share cache.Object) (*objects, error) {
+	d := r.gate(app)
+	d.enter()
 	dir, err := r.existing(app)
 	if err != nil {
+		d.RUnlock()
 		return nil, err
 	}
-	return openObjects(app, dir, share), nil
+	o := openObjects(app, dir, share)
+	o.leave = d.RUnlock
+	return o, nil
 }
 
 // openObjects opens a repository of an app that is there.
@@ -53,7 +59,12 @@ func openObjects(app daeploy.AppName, dir string, share cache.Object) *objects {
 	return &objects{app: app, store: store, copy: isCopy(dir)}
 }
 
-func (o *objects) close() { _ = o.store.Close() } // read-only: nothing is lost
+func (o *objects) close() {
+	_ = o.store.Close() // read-only: nothing is lost
+	if o.leave != nil {
+		o.leave()
+	}
+}
 
 // get reads an object's header and makes its content readable. One that git
 // has but cannot be read is Internal and named (F80). go-git has panicked on

@@ -22,7 +22,7 @@ type Repositories struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	doors map[daeploy.AppName]*sync.RWMutex
+	gates map[daeploy.AppName]*gate
 	moves map[daeploy.AppName]uint64 // how often MoveRefs was called
 
 	moving sync.RWMutex // held by MoveRefs; a Copy holds it alone for its moment
@@ -46,7 +46,7 @@ func OpenRepositories(ctx context.Context, dir, git string, log *slog.Logger) (*
 			Hint: "mkdir -p " + dir, Err: err,
 		}
 	}
-	return &Repositories{dir: dir, git: g, log: log, doors: map[daeploy.AppName]*sync.RWMutex{}, moves: map[daeploy.AppName]uint64{}}, nil
+	return &Repositories{dir: dir, git: g, log: log, gates: map[daeploy.AppName]*gate{}, moves: map[daeploy.AppName]uint64{}}, nil
 }
 
 // path is where an app's repository is, whether it is there or not.
@@ -69,16 +69,14 @@ func (r *Repositories) existing(app daeploy.AppName) (string, error) {
 	return dir, nil
 }
 
-// door guards the files of one repository: whoever pushes holds it for reading,
-// who sweeps or deletes tries to hold it alone. It is there to be held over
-// I/O, unlike every other lock here.
-func (r *Repositories) door(app daeploy.AppName) *sync.RWMutex {
+// gate is the one of an app's repository.
+func (r *Repositories) gate(app daeploy.AppName) *gate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := r.doors[app]
+	d := r.gates[app]
 	if d == nil {
-		d = new(sync.RWMutex)
-		r.doors[app] = d
+		d = new(gate)
+		r.gates[app] = d
 	}
 	return d
 }
@@ -115,7 +113,9 @@ func (r *Repositories) create(ctx context.Context, app daeploy.AppName, final st
 // Delete removes a repository and the app's submodules; none is fine. While a
 // push or fetch of the app is open the error is of kind TryAgain.
 func (r *Repositories) Delete(ctx context.Context, app daeploy.AppName) error {
-	for _, d := range []*sync.RWMutex{r.door(app), r.modulesDoor(app)} {
+	for _, d := range []*gate{r.gate(app), r.modulesGate(app)} {
+		d.enter() // an upkeep leaves
+		d.RUnlock()
 		if !d.TryLock() {
 			return &daeploy.Error{
 				Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("a push or fetch of %s is going on", app),
@@ -152,7 +152,7 @@ func (r *Repositories) removeDir(app daeploy.AppName, dir string) error {
 // removeEmpty removes a repository without refs that nobody claims; claimless
 // is asked while no push is open. With one open it does nothing.
 func (r *Repositories) removeEmpty(ctx context.Context, app daeploy.AppName, claimless func() bool) error {
-	d := r.door(app)
+	d := r.gate(app)
 	if !d.TryLock() {
 		return nil
 	}
@@ -181,13 +181,16 @@ func (r *Repositories) refs(ctx context.Context, dir string, most int, prefixes 
 // size is what the packs and loose objects of a repository take, in bytes.
 func (r *Repositories) size(app daeploy.AppName) (int64, error) { return sizeOf(r.path(app)) }
 
-func sizeOf(dir string) (int64, error) {
+func sizeOf(dir string) (int64, error) { return sumOf(dir, func(string) bool { return true }) }
+
+// sumOf is sizeOf for the files that counts names.
+func sumOf(dir string, counts func(name string) bool) (int64, error) {
 	var sum int64
 	err := filepath.WalkDir(filepath.Join(dir, "objects"), func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // swept or packed meanwhile
 		}
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || !counts(d.Name()) {
 			return err
 		}
 		if info, err := d.Info(); err == nil {

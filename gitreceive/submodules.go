@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -42,9 +41,9 @@ func (r *Repositories) modulesPath(app daeploy.AppName) string {
 	return filepath.Join(r.dir, string(app)+modulesSuffix)
 }
 
-// modulesDoor guards the files of an app's submodules. No app has such a name.
-func (r *Repositories) modulesDoor(app daeploy.AppName) *sync.RWMutex {
-	return r.door(app + modulesSuffix)
+// modulesGate guards the files of an app's submodules. No app has such a name.
+func (r *Repositories) modulesGate(app daeploy.AppName) *gate {
+	return r.gate(app + modulesSuffix)
 }
 
 // sweepModules removes the submodules of an app that is gone; name is that of
@@ -64,10 +63,10 @@ func (r *Repositories) sweepModules(name string) error {
 
 // Blobs is Repositories.Blobs for the files that Fetch lists.
 func (s *Submodules) Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
-	door := s.repos.modulesDoor(app)
-	door.RLock()
+	gate := s.repos.modulesGate(app)
+	gate.RLock()
 	err := readBlobs(ctx, app, s.repos.modulesPath(app), ids, put)
-	door.RUnlock()
+	gate.RUnlock()
 	return s.mended(app, err)
 }
 
@@ -97,10 +96,10 @@ func (s *Submodules) Fetch(
 		want[path] = true
 	}
 	entries := slices.DeleteFunc(submodulesOf(g.walk.entries), func(e daeploy.TreeEntry) bool { return !want[e.Path] })
-	door := s.repos.modulesDoor(app)
-	door.Lock()
+	gate := s.repos.modulesGate(app)
+	gate.Lock()
 	err = g.all(ctx, place{objects: o, tree: root}, entries)
-	door.Unlock()
+	gate.Unlock()
 	if err != nil {
 		return nil, s.mended(app, err)
 	}
@@ -112,9 +111,9 @@ func (s *Submodules) mended(app daeploy.AppName, err error) error {
 	if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != codeDamagedCopy {
 		return err
 	}
-	door := s.repos.modulesDoor(app)
-	door.Lock()
-	defer door.Unlock()
+	gate := s.repos.modulesGate(app)
+	gate.Lock()
+	defer gate.Unlock()
 	return errors.Join(err, s.repos.removeDir(app, s.repos.modulesPath(app)))
 }
 

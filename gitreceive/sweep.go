@@ -53,7 +53,7 @@ func (r *Repositories) Sweep(ctx context.Context) ([]daeploy.AppName, error) {
 
 // sweepApp sweeps one repository, unless a push to it is open.
 func (r *Repositories) sweepApp(app daeploy.AppName) error {
-	d := r.door(app)
+	d := r.gate(app)
 	if !d.TryLock() {
 		return nil
 	}

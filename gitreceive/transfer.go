@@ -81,13 +81,13 @@ func (t *transfer) upload(ctx context.Context) (err error) {
 
 // enter holds the repository open, and makes it if need be.
 func (t *transfer) enter(ctx context.Context) (leave func(), err error) {
-	door := t.server.config.Repositories.door(t.app)
-	door.RLock()
+	gate := t.server.config.Repositories.gate(t.app)
+	gate.enter()
 	if err := t.server.config.Repositories.Create(ctx, t.app); err != nil {
-		door.RUnlock()
+		gate.RUnlock()
 		return nil, err
 	}
-	return door.RUnlock, nil
+	return gate.RUnlock, nil
 }
 
 // environ is git's environment: our settings, and the protocol version that

@@ -1,0 +1,240 @@
+package gitreceive_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/gitreceive"
+)
+
+// history is a branch of commits, each in a pack of its own, a pinned commit
+// beside it, and as many packs again that nothing reaches.
+func (b *bare) history(commits int) (main, pinned daeploy.Revision, lost []daeploy.Revision) {
+	b.t.Helper()
+	pack := func(rev daeploy.Revision) {
+		b.git(string(rev)+"\n", "pack-objects", "--revs", "-q", filepath.Join(b.dir, "objects", "pack", "pack"))
+		b.git("", "prune-packed")
+	}
+	for i := range commits {
+		tree := b.tree(line("100644", "a", b.blob(fmt.Sprintf("%d %s", i, strings.Repeat("x", 2000)))))
+		args := []string{"commit-tree", tree}
+		if main != "" {
+			args = append(args, "-p", string(main))
+		}
+		main = daeploy.Revision(b.git("more", args...))
+		pack(main)
+		rev := b.commit(b.tree(line("100644", "lost", b.blob(fmt.Sprintf("%d %s", i, strings.Repeat("y", 5000))))))
+		pack(rev)
+		lost = append(lost, rev)
+	}
+	pinned, lost = lost[0], lost[1:]
+	must(b.t, b.repos.MoveRefs(b.t.Context(), "blog",
+		daeploy.RefUpdate{Ref: "refs/heads/main", New: main}, daeploy.RefUpdate{Ref: daeploy.PinPrefix + "1", New: pinned}))
+	return main, pinned, lost
+}
+
+func (b *bare) packs() int {
+	b.t.Helper()
+	packs, err := filepath.Glob(filepath.Join(b.dir, "objects", "pack", "*.pack"))
+	must(b.t, err)
+	return len(packs)
+}
+
+// F41: what no ref reaches goes, what a branch or a pin reaches stays.
+func TestMaintain(t *testing.T) {
+	b := newBare(t)
+	main, pinned, lost := b.history(12)
+	ctx := t.Context()
+	all, err := b.repos.Unreachable(ctx, "blog", nil)
+	must(t, err)
+	more, err := b.repos.Unreachable(ctx, "blog", []string{daeploy.PinPrefix + "1"})
+	must(t, err)
+	if all <= 0 || more <= all {
+		t.Errorf("Unreachable is %d, and %d without the pin; want more without it", all, more)
+	}
+	freed, err := b.repos.Maintain(ctx, "blog", false)
+	must(t, err)
+	if freed < all {
+		t.Errorf("Maintain freed %d bytes; Unreachable had promised %d", freed, all)
+	}
+	if n := b.packs(); n != 1 {
+		t.Errorf("%d packs are left; want 1", n)
+	}
+	for _, rev := range []daeploy.Revision{main, pinned} {
+		if _, err := b.repos.Commit(ctx, "blog", rev); err != nil {
+			t.Errorf("commit %s is gone: %v", rev, err)
+		}
+	}
+	for _, rev := range lost {
+		if _, err := b.repos.Commit(ctx, "blog", rev); daeploy.KindOf(err) != daeploy.NotFound {
+			t.Errorf("commit %s is still there (%v), though nothing reaches it", rev, err)
+		}
+	}
+	b.git("", "fsck", "--strict", "--no-dangling")
+
+	// A repository in order is left alone, unless somebody insists.
+	b.commit(b.tree())
+	if freed, err := b.repos.Maintain(ctx, "blog", false); freed != 0 || err != nil {
+		t.Errorf("a tidy repository: freed %d, %v; want nothing done", freed, err)
+	}
+	must(t, b.repos.MoveRefs(ctx, "blog", daeploy.RefUpdate{Ref: daeploy.PinPrefix + "1", Old: pinned}))
+	freed, err = b.repos.Maintain(ctx, "blog", true)
+	must(t, err)
+	if _, err := b.repos.Commit(ctx, "blog", pinned); freed <= 0 || daeploy.KindOf(err) != daeploy.NotFound {
+		t.Errorf("the pin was let go: freed %d, commit %v; want it gone", freed, err)
+	}
+	if _, err := b.repos.Maintain(ctx, "shop", true); daeploy.KindOf(err) != daeploy.NotFound {
+		t.Errorf("an app that is not there: %v; want NotFound", err)
+	}
+}
+
+func TestUnreachableOfAnEmptyRepository(t *testing.T) {
+	b := newBare(t)
+	b.commit(b.tree())
+	lost, err := b.repos.Unreachable(t.Context(), "blog", nil)
+	must(t, err)
+	if lost <= 0 {
+		t.Errorf("Unreachable is %d; want the size of what no ref reaches", lost)
+	}
+	if _, err := b.repos.Unreachable(t.Context(), "blog", []string{"--upload-pack=x"}); err == nil {
+		t.Error("a word that is no ref was given to git")
+	}
+}
+
+// F42: wherever an upkeep is cut off, the repository is sound, and nothing is
+// left lying about.
+func TestMaintainCutOff(t *testing.T) {
+	b := newBare(t)
+	main, pinned, _ := b.history(12)
+	for i := range 25 {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Duration(i)*2*time.Millisecond, daeploy.ErrShutdown)
+		if _, err := b.repos.Maintain(ctx, "blog", true); err != nil && !errors.Is(err, daeploy.ErrShutdown) {
+			t.Errorf("cut off after %d ms: %v", 2*i, err)
+		}
+		cancel()
+		b.git("", "fsck", "--strict", "--no-dangling", "--connectivity-only")
+		b.wantTidy()
+		for _, rev := range []daeploy.Revision{main, pinned} {
+			if _, err := b.repos.Commit(t.Context(), "blog", rev); err != nil {
+				t.Fatalf("cut off after %d ms, commit %s is gone: %v", 2*i, rev, err)
+			}
+		}
+	}
+	_, err := b.repos.Maintain(t.Context(), "blog", true)
+	must(t, err)
+	if n := b.packs(); n != 1 {
+		t.Errorf("%d packs are left; want 1", n)
+	}
+}
+
+// wantTidy looks for files of an unfinished operation.
+func (b *bare) wantTidy() {
+	b.t.Helper()
+	err := filepath.WalkDir(b.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && (strings.HasPrefix(d.Name(), "tmp_") || strings.HasSuffix(d.Name(), ".lock") || strings.HasPrefix(d.Name(), ".tmp-")) {
+			b.t.Errorf("%s is left", path)
+		}
+		return err
+	})
+	must(b.t, err)
+}
+
+// slowGit makes repositories whose git begins a repack and then hangs; begun is
+// a fifo that is opened when it does.
+func slowGit(t *testing.T) (b *bare, begun string) {
+	t.Helper()
+	b = newBare(t)
+	dir := t.TempDir()
+	begun = filepath.Join(dir, "begun")
+	script := filepath.Join(dir, "git")
+	must(t, os.WriteFile(script, []byte(`#!/bin/sh
+case "$*" in
+*repack*)
+	touch "${1#--git-dir=}/objects/pack/tmp_pack_x"
+	touch `+begun+`
+	sleep 60 & wait
+	;;
+esac
+exec git "$@"
+`), 0o700))
+	repos, err := gitreceive.OpenRepositories(t.Context(), b.root, script, slog.New(slog.DiscardHandler))
+	must(t, err)
+	b.repos = repos
+	return b, begun
+}
+
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, err := os.Stat(path)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMaintainGivesWay: nobody waits for an upkeep; it ends, and leaves no trace.
+func TestMaintainGivesWay(t *testing.T) {
+	for name, come := range map[string]func(b *bare, rev daeploy.Revision) error{
+		"a reader": func(b *bare, rev daeploy.Revision) error {
+			_, err := b.repos.Commit(b.t.Context(), "blog", rev)
+			return err
+		},
+		"a deletion": func(b *bare, _ daeploy.Revision) error { return b.repos.Delete(b.t.Context(), "blog") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, begun := slowGit(t)
+			main, _, _ := b.history(2)
+			ended := make(chan error, 1)
+			go func() {
+				_, err := b.repos.Maintain(b.t.Context(), "blog", true)
+				ended <- err
+			}()
+			awaitFile(t, begun)
+			start := time.Now()
+			must(t, come(b, main))
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("it had to wait for %s", d)
+			}
+			if err := <-ended; daeploy.KindOf(err) != daeploy.TryAgain {
+				t.Errorf("the upkeep ended with %v; want TryAgain", err)
+			}
+			if _, err := os.Stat(b.dir); err == nil {
+				b.wantTidy()
+			}
+		})
+	}
+}
+
+// TestMaintainWaitsForNobody: while somebody reads, there is no upkeep.
+func TestMaintainWaitsForNobody(t *testing.T) {
+	b := newBare(t)
+	_, _, lost := b.history(2)
+	rev := lost[0]
+	must(t, b.repos.MoveRefs(t.Context(), "blog", daeploy.RefUpdate{Ref: "refs/heads/x", New: rev}))
+	entries, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
+	must(t, err)
+	err = b.repos.Blobs(t.Context(), "blog", []daeploy.Revision{entries[0].ID}, func(int, io.Reader) error {
+		_, err := b.repos.Maintain(t.Context(), "blog", true)
+		if daeploy.KindOf(err) != daeploy.TryAgain {
+			t.Errorf("an upkeep under a reader: %v; want TryAgain", err)
+		}
+		return nil
+	})
+	must(t, err)
+	_, err = b.repos.Maintain(t.Context(), "blog", true)
+	must(t, err)
+}
