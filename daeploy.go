@@ -151,6 +151,13 @@ func (r ImageRef) Repository() string {
 	return s
 }
 
+// Tag is the tag, or "" for a name without one.
+func (r ImageRef) Tag() string {
+	name, _, _ := strings.Cut(string(r), "@")
+	_, tag, _ := strings.Cut(strings.TrimPrefix(name, r.Repository()), ":")
+	return tag
+}
+
 // Digest is the digest part, or "".
 func (r ImageRef) Digest() string {
 	_, d, _ := strings.Cut(string(r), "@")

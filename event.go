@@ -39,6 +39,8 @@ const (
 	EventPublishAsked   EventKind = "publish.asked"   // who asked for another attempt
 	EventBackupMade     EventKind = "backup.made"     // and was sent to whoever asked
 
+	EventGarbageCollected EventKind = "garbage.collected"
+
 	EventCancelAsked EventKind = "cancel.asked" // who canceled a build; that it has ended is build.canceled
 
 	EventBuildQueued      EventKind = "build.queued"
@@ -61,7 +63,7 @@ func EventKinds() []EventKind {
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
-		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventCancelAsked,
+		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventGarbageCollected, EventCancelAsked,
 		EventImagePublished, EventPublishFailed, EventPublishAsked,
 		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
 		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,

@@ -10,6 +10,7 @@ type Image struct {
 	Ref    ImageRef `json:"image"`
 	Digest string   `json:"digest"` // of the manifest for this host's platform, "sha256:..."
 	Size   int64    `json:"size"`   // bytes of the layers as stored
+	Own    int64    `json:"-"`      // bytes of the topmost layer, which is what a build has added
 	Pulled bool     `json:"-"`      // fetched from its registry just now, not found
 	Config []byte   `json:"-"`      // the OCI image config, JSON as stored (S115: edit it as JSON)
 

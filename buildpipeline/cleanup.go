@@ -10,7 +10,8 @@ import (
 )
 
 // cleanUp comes after the answer: it stores the image's layer, settles the
-// build, and removes what else the build has in containerd. What the daemon does
+// build, removes what else the build has in containerd, and last what the app's
+// past has too much of now. What the daemon does
 // not come to, the next one does.
 func (a *attempt) cleanUp(ctx context.Context) {
 	defer a.tended.Delete(a.Build.ID)
@@ -37,6 +38,8 @@ func (a *attempt) cleanUp(ctx context.Context) {
 			return
 		}
 	}
+	a.tended.Delete(a.Build.ID)
+	a.tidyApp(ctx, a.Build.ID.App)
 }
 
 // unnameAtLast makes sure that a build that has not succeeded has no image

@@ -174,3 +174,11 @@ var AsRuntime = asRuntime
 
 // CommitFailed is commitFailed.
 var CommitFailed = commitFailed
+
+// Over is over, on builds whose logs and images weigh this much.
+func (k Keep) Over(all []daeploy.Build, stays func(*daeploy.Build) bool, logs, images map[uint64]int64, now time.Time) (builds, imageless []daeploy.Build) {
+	weight := func(of map[uint64]int64) func(*daeploy.Build) int64 {
+		return func(b *daeploy.Build) int64 { return of[b.ID.Number] }
+	}
+	return k.over(all, stays, weights{weight(logs), weight(images)}, now)
+}

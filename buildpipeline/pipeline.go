@@ -43,6 +43,9 @@ type Config struct {
 
 	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env
 
+	Keep    Keep                     // how much of an app's past stays
+	AppKeep map[daeploy.AppName]Keep // of one app, in place of Keep
+
 	Settings  Settings  // nil = nothing is set for any app
 	Publisher Publisher // nil = no image goes to a registry
 	NoNetwork bool      // builds have no network but their own loopback (S135)
@@ -85,12 +88,13 @@ func DefaultLimits(cpus int) Limits {
 // goroutines; those that need Run wait for it.
 type Pipeline struct {
 	Config
-	queue   *queue
-	work    chan func()   // what Run is to start
-	ready   chan struct{} // closed when Run knows what the last daemon left
-	stopped chan struct{} // closed when Run starts nothing any more
-	doors   sync.Map      // app → chan struct{} of one: a push finding its place
-	tended  sync.Map      // builds of which a worker of this daemon removes what is left
+	queue    *queue
+	work     chan func()   // what Run is to start
+	ready    chan struct{} // closed when Run knows what the last daemon left
+	stopped  chan struct{} // closed when Run starts nothing any more
+	collects chan struct{} // has a place for the one who looks for what is beyond the limits
+	doors    sync.Map      // app → chan struct{} of one: a push finding its place
+	tended   sync.Map      // builds of which a worker of this daemon removes what is left
 }
 
 // New makes a pipeline that does nothing until Run.
@@ -106,7 +110,7 @@ func New(c Config) (*Pipeline, error) {
 	}
 	return &Pipeline{
 		Config: c, queue: newQueue(c.MaxBuilds),
-		work: make(chan func()), ready: make(chan struct{}), stopped: make(chan struct{}),
+		work: make(chan func()), ready: make(chan struct{}), stopped: make(chan struct{}), collects: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -143,6 +147,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 	workers.Go(func() { p.sweep(ctx) })
 	workers.Go(func() { p.watchRights(ctx) })
+	workers.Go(func() { p.tidy(ctx) })
 	close(p.ready)
 	for {
 		select {
@@ -210,11 +215,20 @@ func (p *Pipeline) sweep(ctx context.Context) {
 }
 
 func (p *Pipeline) sweepOnce(ctx context.Context) error {
-	ids, err := p.Engine.Leftovers(ctx)
+	left, err := p.leftovers(ctx)
 	if err != nil {
 		return err
 	}
-	all := p.sweepCaches(ctx)
+	return errors.Join(p.sweepCaches(ctx), p.closeLeftovers(ctx, left))
+}
+
+// leftovers lists the builds that are over, and that nobody in this daemon looks
+// after, of which containerd still has something.
+func (p *Pipeline) leftovers(ctx context.Context) (left []daeploy.BuildID, err error) {
+	ids, err := p.Engine.Leftovers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, id := range ids {
 		if _, tended := p.tended.Load(id); tended {
 			continue
@@ -224,8 +238,16 @@ func (p *Pipeline) sweepOnce(ctx context.Context) error {
 			continue
 		}
 		if err != nil && daeploy.KindOf(err) != daeploy.NotFound {
-			return err
+			return nil, err
 		}
+		left = append(left, id)
+	}
+	return left, nil
+}
+
+func (p *Pipeline) closeLeftovers(ctx context.Context, ids []daeploy.BuildID) error {
+	var all error
+	for _, id := range ids {
 		ws, err := p.Engine.Open(ctx, id)
 		if err == nil {
 			err = ws.Close(ctx)

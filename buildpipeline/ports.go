@@ -37,6 +37,19 @@ type Source interface {
 	// MoveRefs moves all or none, each by compare-and-swap. A ref that is not at
 	// its Old is an error of kind TryAgain with code "ref_moved".
 	MoveRefs(ctx context.Context, app daeploy.AppName, moves ...daeploy.RefUpdate) error
+
+	// DeleteRefs deletes refs, wherever they are; what is not there is fine.
+	DeleteRefs(ctx context.Context, app daeploy.AppName, refs ...string) error
+	// Pins lists the numbers of the builds whose commits are pinned.
+	Pins(ctx context.Context, app daeploy.AppName) ([]uint64, error)
+	// Unreachable is about how many bytes of objects no ref reaches but those of
+	// without.
+	Unreachable(ctx context.Context, app daeploy.AppName, without []string) (int64, error)
+	// Maintain repacks the app's repository and removes what no ref reaches; unless
+	// always is set, only if enough has piled up. It tells how many bytes that gave
+	// back. While somebody uses the repository, or as soon as he does, it ends with
+	// TryAgain. It can be cut off at any point.
+	Maintain(ctx context.Context, app daeploy.AppName, always bool) (freed int64, err error)
 }
 
 // Submodules fetches what a commit only refers to (S4). All methods may be
@@ -58,6 +71,8 @@ type Submodules interface {
 // returns.
 type Journal interface {
 	App(name daeploy.AppName) (daeploy.App, error)
+	// Apps lists all, by name.
+	Apps() ([]daeploy.App, error)
 	// SetBranch sets the deploy branch if the app has none yet, and returns the
 	// app as it is now.
 	SetBranch(name daeploy.AppName, branch string) (daeploy.App, error)
@@ -78,6 +93,18 @@ type Journal interface {
 	// Settle says that nothing is left to do for a final build: its log has its
 	// end, its image is complete. Unfinished forgets it.
 	Settle(id daeploy.BuildID) error
+
+	// Drop forgets builds that are over and settled, and of others that they have an
+	// image, in one transaction. Numbers are not given out again.
+	Drop(builds, images []daeploy.BuildID) error
+	// Dropped lists what Drop took of an app and nobody has cleared: builds, and
+	// images of builds that stay.
+	Dropped(app daeploy.AppName) (builds, images []daeploy.BuildID, err error)
+	// Clear removes the logs of dropped builds. The rest must be gone by then: pin
+	// and image. Dropped forgets them.
+	Clear(ids ...daeploy.BuildID) error
+	// LogSize is how many bytes a build's log takes; 0 if there is none.
+	LogSize(id daeploy.BuildID) (int64, error)
 
 	// OpenLog opens the build's log for appending, and makes it if need be. One
 	// writer at a time.
@@ -178,6 +205,13 @@ type Engine interface {
 	// SweepCaches removes the package caches of all apps that keep denies, and
 	// what removals that were cut off have left.
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
+	// DropUnusedCache drops an app's package cache that no build has had since a
+	// time, and tells how many bytes that gives back; with look it only tells.
+	DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error)
+	// InUse lists the images that run in the foreground.
+	InUse() []daeploy.ImageRef
+	// Built lists the names of all images that builds of this server have made.
+	Built(ctx context.Context) ([]daeploy.ImageRef, error)
 	// Images lists the images whose names begin with prefix, by name. One that
 	// cannot be read is left out.
 	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)

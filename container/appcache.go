@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,18 @@ func (e *Engine) DropCache(ctx context.Context, app daeploy.AppName) error {
 	return e.caches().Drop(ctx, app)
 }
 
+// DropUnusedCache drops an app's package cache that no build has had since a time,
+// and tells how many bytes that gives back; with look it only tells.
+func (e *Engine) DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error) {
+	e.caching.Lock()
+	bytes, err = e.caches().DropUnused(ctx, app, since, look)
+	e.caching.Unlock()
+	if err != nil || bytes == 0 || look {
+		return bytes, err
+	}
+	return bytes, e.caches().Purge(ctx)
+}
+
 // SweepCaches removes the package caches of all apps that keep denies, and what
 // removals that were cut off have left.
 func (e *Engine) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
@@ -60,6 +73,8 @@ func (w *Workspace) mountCache(s *sandbox, t *rootfs.Tree, c daeploy.Cache) (err
 		return err
 	}
 	s.cache[1] = c.Path
+	w.engine.caching.Lock()
+	defer w.engine.caching.Unlock()
 	s.cache[0], err = w.engine.caches().Open(w.id, c, s.user)
 	return err
 }

@@ -75,10 +75,15 @@ type Engine struct {
 	// checking has a place for the one call that looks at what costs something.
 	checking chan struct{}
 
+	// caching is held over the few file operations that open or drop a package
+	// cache, so that none is dropped under a build that opens it.
+	caching sync.Mutex
+
 	mu     sync.Mutex
 	client *containerd.Client
-	usable bool   // the slow part of Check has passed since containerd last was away
-	disk   string // a directory on the file system of rootfs; "" until a Check has found it
+	usable bool                     // the slow part of Check has passed since containerd last was away
+	disk   string                   // a directory on the file system of rootfs; "" until a Check has found it
+	runs   map[daeploy.ImageRef]int // foreground runs that have the image
 }
 
 // New checks the configuration and touches nothing. The caller closes the
@@ -113,7 +118,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.MaxImage == 0 {
 		cfg.MaxImage = 20 << 30
 	}
-	return &Engine{cfg: cfg, checking: make(chan struct{}, 1)}, nil
+	return &Engine{cfg: cfg, checking: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}}, nil
 }
 
 // Close ends the connection. Running tasks run on.

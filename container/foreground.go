@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -33,6 +34,7 @@ const (
 // nothing is left of it: two seconds after its end or that of ctx. Writers must
 // fail, not hang, once nobody reads them.
 func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, err error) {
+	defer e.use(spec.Image)()
 	b, err := e.box(runPrefix+string(spec.App)+"."+strings.ToLower(rand.Text()[:8]), labelRun, string(spec.App))
 	if err != nil {
 		return 0, err
@@ -70,6 +72,26 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 	}
 	end, err := b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
 	return end.Code, err
+}
+
+// use counts a foreground run of an image until done.
+func (e *Engine) use(name daeploy.ImageRef) (done func()) {
+	count := func(n int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.runs[name] += n; e.runs[name] == 0 {
+			delete(e.runs, name)
+		}
+	}
+	count(1)
+	return func() { count(-1) }
+}
+
+// InUse lists the images that are running in the foreground.
+func (e *Engine) InUse() []daeploy.ImageRef {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Sorted(maps.Keys(e.runs))
 }
 
 // runError says "image", where a build would say "builder".

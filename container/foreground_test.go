@@ -32,8 +32,16 @@ func TestRunImage(t *testing.T) {
 	addr := "not called"
 	code, err := e.RunImage(t.Context(), daeploy.RunSpec{
 		App: "blog", Image: ref, Env: []string{"B=mine"}, Stdin: strings.NewReader("from stdin\n"), Stdout: &stdout, Stderr: &stderr,
-		Started: func(a string) { addr = a },
+		Started: func(a string) {
+			addr = a
+			if diff := cmp.Diff([]daeploy.ImageRef{ref}, e.InUse()); diff != "" {
+				t.Errorf("images in use while one runs (-want +got):\n%s", diff)
+			}
+		},
 	})
+	if used := e.InUse(); len(used) > 0 {
+		t.Errorf("images in use after the run: %q", used)
+	}
 	if code != 7 || err != nil || addr != "" {
 		t.Errorf("RunImage = %d, %v; address %q", code, err, addr)
 	}

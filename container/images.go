@@ -71,6 +71,25 @@ func (e *Engine) Images(ctx context.Context, prefix string) ([]daeploy.Image, er
 	return out, nil
 }
 
+// Built lists the names of all images that builds of this daemon have made, by
+// name.
+func (e *Engine) Built(ctx context.Context) ([]daeploy.ImageRef, error) {
+	c, err := e.connect()
+	if err != nil {
+		return nil, err
+	}
+	records, err := c.ImageService().List(ctx, fmt.Sprintf("labels.%q==%q", labelOwner, e.cfg.Owner))
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", away(err))
+	}
+	var names []daeploy.ImageRef
+	for _, record := range records {
+		names = append(names, daeploy.ImageRef(record.Name))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // Tag lets name point to the image that from points to.
 func (e *Engine) Tag(ctx context.Context, from, name daeploy.ImageRef) error {
 	c, err := e.connect()
@@ -176,6 +195,7 @@ func readImage(ctx context.Context, c *containerd.Client, record images.Image) (
 	}
 	for _, layer := range p.content.Layers {
 		p.Size += layer.Size
+		p.Own = layer.Size
 	}
 	return p, nil
 }

@@ -211,6 +211,13 @@ func TestWords(t *testing.T) {
 		{name: "builders-init", line: "builders init perl ./perl", actor: admin},
 		{name: "builders-init-help", line: "builders init --help", actor: admin},
 
+		{name: "gc", line: "gc", actor: admin},
+		{name: "gc-dry-run", line: "gc --dry-run", actor: admin},
+		{name: "gc-json", line: "gc --dry-run --json", actor: admin},
+		{name: "gc-words", line: "gc blog", actor: admin},
+		{name: "gc-denied", line: "gc --dry-run", actor: anna},
+		{name: "gc-help", line: "gc --help", actor: admin},
+
 		{name: "status", line: "status", actor: admin},
 		{name: "status-json", line: "status --json", actor: admin},
 		{name: "backup", line: "backup -", actor: admin},

@@ -394,6 +394,17 @@ func (h *host) Backup(_ context.Context, w io.Writer) (control.Backup, error) {
 	return control.Backup{Files: 12, Bytes: int64(n)}, errors.Join(err, h.ask("Backup", ""))
 }
 
+func (h *host) Collect(_ context.Context, look bool) (daeploy.Collected, error) {
+	return daeploy.Collected{
+		Apps: []daeploy.Freed{{
+			App: "blog", Builds: []daeploy.BuildID{{App: "blog", Number: 1}}, Images: []daeploy.ImageRef{"daeploy.local/blog:1", "daeploy.local/blog:12"},
+			ImageBytes: 120 << 20, LogBytes: 2 << 20, GitBytes: 4096,
+		}, {App: "shop", CacheBytes: 1 << 30, Left: "the repository, which is in use"}},
+		Unclaimed: []daeploy.ImageRef{"daeploy.local/gone:7"}, Leftovers: []daeploy.BuildID{{App: "shop", Number: 3}},
+		DatabaseBytes: 12 << 20, DatabaseFree: 3 << 20,
+	}, h.ask("Collect", fmt.Sprint(look))
+}
+
 func digest(letter string) string { return fmt.Sprintf("sha256:%x", strings.Repeat(letter, 32)) }
 
 // newHost is a daemon with two apps, builds in every state, and a few keys.

@@ -185,6 +185,29 @@ type Status struct {
 	Free       int64   `json:"free" doc:"bytes free for the state directory"`
 }
 
+// gcJSON is what one garbage collection has freed, or with --dry-run would free.
+type gcJSON struct {
+	DryRun        bool               `json:"dry_run" doc:"nothing was removed"`
+	Apps          []freedJSON        `json:"apps" doc:"array of freed, by name: apps of which something goes, or is left for now"`
+	Unclaimed     []daeploy.ImageRef `json:"unclaimed" doc:"array of images that no known build has"`
+	Leftovers     []daeploy.BuildID  `json:"leftovers" doc:"array of builds that are over and had something left in containerd"`
+	Bytes         int64              `json:"bytes" doc:"sum of the sizes below"`
+	DatabaseBytes int64              `json:"database_bytes" doc:"size of the database, which does not shrink"`
+	DatabaseFree  int64              `json:"database_free" doc:"of those, what the next records take"`
+}
+
+// freedJSON is what goes of one app's past.
+type freedJSON struct {
+	App        daeploy.AppName    `json:"app" doc:"the app"`
+	Builds     []daeploy.BuildID  `json:"builds" doc:"array of builds, each with its record, log and image"`
+	Images     []daeploy.ImageRef `json:"images" doc:"array of images, also of builds whose records stay"`
+	ImageBytes int64              `json:"image_bytes" doc:"what the builds had added to them, as layers; their unpacked files take about as much again"`
+	LogBytes   int64              `json:"log_bytes" doc:"of the logs"`
+	CacheBytes int64              `json:"cache_bytes" doc:"of the package cache"`
+	GitBytes   int64              `json:"git_bytes" doc:"of the repository; with dry_run about"`
+	Left       string             `json:"left" doc:"what stays for now, and why"`
+}
+
 // versionJSON is the daemon's version.
 type versionJSON struct {
 	Version string `json:"version" doc:"of the daemon, \"0.1.0\""`

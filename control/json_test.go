@@ -61,6 +61,7 @@ func TestFields(t *testing.T) {
 		{"builders --json", image, true},
 		{"builders pull python --json", image, false},
 		{"builders import - --json", image, true},
+		{"gc --json", "dry_run apps unclaimed leftovers bytes database_bytes database_free", false},
 		{"status --json", "version uptime containerd ssh host_key running queued free", false},
 		{"version --json", "version", false},
 	}

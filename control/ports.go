@@ -136,4 +136,7 @@ type Host interface {
 	// Backup writes an archive of what the daemon keeps. One at a time; a second
 	// is TryAgain. An error leaves an archive that no restore takes.
 	Backup(ctx context.Context, w io.Writer) (Backup, error)
+	// Collect takes what is beyond the limits of retention, and what nobody claims;
+	// with look it only says what that would be. What is in use stays.
+	Collect(ctx context.Context, look bool) (daeploy.Collected, error)
 }

@@ -57,6 +57,8 @@ func objects() []object {
 		{"image", imageJSON{}},
 		{"builder", builderJSON{}},
 		{"status", Status{}},
+		{"gc", gcJSON{}},
+		{"freed", freedJSON{}},
 		{"version", versionJSON{}},
 		{"error", errorBody{}},
 	}

@@ -59,6 +59,7 @@ var rightRows = map[string]struct {
 	"status":          {"admin", "status", 0},
 	"backup":          {"admin", "backup -", 0},
 	"restore":         {"admin", "restore daeploy.tar.gz", 2},
+	"gc":              {"admin", "gc", 0},
 	"schema":          {"any", "schema", 0},
 	"version":         {"any", "version", 0},
 	"help":            {"any", "help", 0},

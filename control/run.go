@@ -54,6 +54,12 @@ func (s *session) runnable(id daeploy.BuildID) (daeploy.Build, error) {
 		return good[0], nil
 	}
 	b, err := s.History.Build(id)
+	if err == nil && b.Status == daeploy.StatusSucceeded && b.Image == "" {
+		err = &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "image_not_found", Message: fmt.Sprintf("the image of %s is not kept any more", id),
+			Hint: fmt.Sprintf("build it again: rebuild %s", id),
+		}
+	}
 	if err == nil && b.Status != daeploy.StatusSucceeded {
 		err = &daeploy.Error{
 			Kind: daeploy.NotFound, Code: "image_not_found", Message: fmt.Sprintf("%s (%s) has no image", id, b.Status),

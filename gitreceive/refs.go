@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"github.com/daeploy/daeploy"
@@ -105,6 +106,49 @@ func (r *Repositories) MoveRefs(ctx context.Context, app daeploy.AppName, moves 
 		}
 	}
 	return nil
+}
+
+// DeleteRefs deletes refs, wherever they are, all or none; what is not there is
+// fine. After a power cut one may be there again.
+func (r *Repositories) DeleteRefs(ctx context.Context, app daeploy.AppName, refs ...string) error {
+	dir, err := r.existing(app)
+	if err != nil || len(refs) == 0 {
+		return err
+	}
+	var in strings.Builder
+	for _, ref := range refs {
+		if err := checkOwnRef(ref); err != nil {
+			return err
+		}
+		fmt.Fprintf(&in, "delete %s\x00\x00", ref)
+	}
+	defer r.move(app)()
+	// A cut-off git would leave lock files: once begun it is let finish.
+	_, err = r.git.run(context.WithoutCancel(ctx), strings.NewReader(in.String()), "--git-dir="+dir, "update-ref", "-z", "--stdin")
+	if err != nil {
+		return fmt.Errorf("delete refs of %s: %w", app, err)
+	}
+	return nil
+}
+
+// Pins lists the numbers of the builds whose commits are pinned, in no order.
+func (r *Repositories) Pins(ctx context.Context, app daeploy.AppName) ([]uint64, error) {
+	dir, err := r.existing(app)
+	if err != nil {
+		return nil, err
+	}
+	out, err := r.git.run(ctx, nil, "--git-dir="+dir, "for-each-ref", "--format=%(refname)", daeploy.PinPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("list the pins of %s: %w", app, err)
+	}
+	var numbers []uint64
+	for line := range strings.Lines(out) {
+		name := strings.TrimPrefix(strings.TrimSuffix(line, "\n"), daeploy.PinPrefix)
+		if n, err := strconv.ParseUint(name, 10, 64); err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers, nil
 }
 
 // explainMove finds out why git refused, by looking at the refs and not at

@@ -119,10 +119,19 @@ func (r *Repositories) Unreachable(ctx context.Context, app daeploy.AppName, wit
 		}
 		args = append(args, "--exclude="+ref)
 	}
-	all, err := sumOf(dir, func(name string) bool { return filepath.Ext(name) != ".idx" })
+	const frame = 12 + packTrailer // bytes of a pack that are of no object
+	packs := int64(0)
+	all, err := sumOf(dir, func(name string) bool {
+		if filepath.Ext(name) == ".pack" {
+			packs++
+			return true
+		}
+		return len(name) == 38 // a loose object
+	})
 	if err != nil {
 		return 0, err
 	}
+	all -= frame * packs
 	refs, err := r.refs(ctx, dir, 1, "refs/")
 	if err != nil || refs == 0 {
 		return all, err

@@ -20,8 +20,8 @@ const (
 
 // Drop forgets builds of the past, and of others that they have an image, all in
 // one transaction. What they had outside the database is the caller's to remove:
-// Dropped names it until Clear. A build that is not final and settled is an
-// error; one that is not there is fine. Numbers are not given out again.
+// Dropped names it until Clear. A build that is not final and settled, or whose
+// image is still to be published, is an error; one that is not there is fine. Numbers are not given out again.
 func (s *Store) Drop(builds, images []daeploy.BuildID) error {
 	if len(builds)+len(images) == 0 {
 		return nil
@@ -85,6 +85,9 @@ func droppable(tx *bolt.Tx, id daeploy.BuildID) (row, bool, error) {
 	if !r.Build.Status.Final() || tx.Bucket(bucketUnfinished).Get(numberKey(r.Sequence)) != nil {
 		return r, false, fmt.Errorf("store: build %s is %s and not settled: it stays", id, r.Build.Status)
 	}
+	if r.Build.Publication.Status == daeploy.PublicationPending {
+		return r, false, fmt.Errorf("store: the image of %s is still to be published: it stays", id)
+	}
 	return r, true, nil
 }
 
@@ -113,28 +116,38 @@ func (s *Store) Dropped(app daeploy.AppName) (builds, images []daeploy.BuildID, 
 	return builds, images, err
 }
 
-// Clear ends the dropping of a build or an image, when all it had outside the
-// store is gone: it removes the log of a dropped build. It can be repeated.
-func (s *Store) Clear(id daeploy.BuildID) error {
-	var what string
+// Clear ends the dropping of builds and images, when all they had outside the
+// store is gone: it removes the logs of dropped builds. It can be repeated.
+func (s *Store) Clear(ids ...daeploy.BuildID) error {
+	what := map[daeploy.BuildID]string{}
 	err := s.view(func(tx *bolt.Tx) error {
-		what = string(tx.Bucket(bucketDropped).Get([]byte(id.String())))
+		for _, id := range ids {
+			what[id] = string(tx.Bucket(bucketDropped).Get([]byte(id.String())))
+		}
 		return nil
 	})
-	if err != nil || what == "" {
+	if err != nil {
 		return err
 	}
-	if what == droppedBuild {
+	for id, is := range what {
+		if is != droppedBuild {
+			continue
+		}
 		if err := s.removeLog(id); err != nil {
 			return edge(err)
 		}
 	}
 	return s.update(func(tx *bolt.Tx) error {
-		dropped, key := tx.Bucket(bucketDropped), []byte(id.String())
-		if string(dropped.Get(key)) != what {
-			return errUnchanged // its build was dropped too, meanwhile
+		for id, was := range what {
+			key := []byte(id.String())
+			if string(tx.Bucket(bucketDropped).Get(key)) != was {
+				continue // its build was dropped too, meanwhile
+			}
+			if err := tx.Bucket(bucketDropped).Delete(key); err != nil {
+				return err
+			}
 		}
-		return dropped.Delete(key)
+		return nil
 	})
 }
 
@@ -156,17 +169,6 @@ func (s *Store) LogSize(id daeploy.BuildID) (int64, error) {
 		return 0, edge(err)
 	}
 	return info.Size(), nil
-}
-
-// Size is how many bytes the database's file takes, and how many of them are free:
-// the next records go there, and the file does not shrink.
-func (s *Store) Size() (bytes, free int64, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		bytes = tx.Size()
-		return nil
-	})
-	stats := s.db.Stats()
-	return bytes, int64(stats.FreePageN+stats.PendingPageN) * int64(s.db.Info().PageSize), err
 }
 
 // forgetDropped ends the dropping of all that an app had, with the app.

@@ -188,6 +188,7 @@ type bench struct {
 	fake   *containertest.Fake
 	ticks  int  // that a whole build prints
 	torn   bool // the package cache was in use when the host went down
+	keep   buildpipeline.Keep
 
 	engine func(buildpipeline.Engine) buildpipeline.Engine // what the next daemon sees, if not nil
 	lost   func() bool                                     // whether nobody has any right any more; nil = never
@@ -343,8 +344,8 @@ func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
 		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
 		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
-		Settings: crashJournal{d.store, c},
-		Proxies:  buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
+		Settings: crashJournal{d.store, c}, Keep: b.keep,
+		Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -677,6 +678,10 @@ func (s crashSource) MoveRefs(ctx context.Context, app daeploy.AppName, moves ..
 	return s.c.do("move "+moves[0].Ref, func() error { return s.Repositories.MoveRefs(ctx, app, moves...) })
 }
 
+func (s crashSource) DeleteRefs(ctx context.Context, app daeploy.AppName, refs ...string) error {
+	return s.c.do("delete refs", func() error { return s.Repositories.DeleteRefs(ctx, app, refs...) })
+}
+
 type crashJournal struct {
 	*store.Store
 	c *crash
@@ -708,6 +713,14 @@ func (j crashJournal) LendSecrets(id daeploy.BuildID) (secrets map[string][]byte
 
 func (j crashJournal) Settle(id daeploy.BuildID) error {
 	return j.c.do("settle", func() error { return j.Store.Settle(id) })
+}
+
+func (j crashJournal) Drop(builds, images []daeploy.BuildID) error {
+	return j.c.do("drop", func() error { return j.Store.Drop(builds, images) })
+}
+
+func (j crashJournal) Clear(ids ...daeploy.BuildID) error {
+	return j.c.do("clear", func() error { return j.Store.Clear(ids...) })
 }
 
 func (j crashJournal) OpenLog(id daeploy.BuildID) (buildpipeline.Log, error) {

@@ -66,6 +66,8 @@ type config struct {
 
 	Webhooks []webhookConfig `toml:"webhooks"`
 
+	Keep keepConfig `toml:"keep"`
+
 	Apps map[daeploy.AppName]appConfig `toml:"apps"`
 }
 
@@ -269,6 +271,9 @@ func (c *config) check() error {
 		return err
 	}
 	if err := c.checkSubmodules(); err != nil {
+		return err
+	}
+	if err := c.checkKeep(); err != nil {
 		return err
 	}
 	if err := c.checkWebhooks(); err != nil {

@@ -207,7 +207,19 @@ type host struct {
 	hostKey    string
 	containers *container.Engine
 	pipeline   *buildpipeline.Pipeline
+	records    *store.Store
 	*backups
+}
+
+// Collect adds what the database takes.
+func (h host) Collect(ctx context.Context, look bool) (daeploy.Collected, error) {
+	c, err := h.pipeline.Collect(ctx, look)
+	if err != nil {
+		return c, err
+	}
+	usage, err := h.records.Usage()
+	c.DatabaseBytes, c.DatabaseFree = usage.Size, usage.Free
+	return c, err
 }
 
 // Status asks containerd too, but not for long.

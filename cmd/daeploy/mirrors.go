@@ -22,6 +22,7 @@ type appConfig struct {
 	Mirrors mirrorConfig      `toml:"mirrors"`
 	Env     map[string]string `toml:"env"`
 	Push    appPushConfig     `toml:"push"`
+	Keep    keepConfig        `toml:"keep"`
 }
 
 // variables are what the tools read.

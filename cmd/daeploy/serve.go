@@ -84,6 +84,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	keep, appKeep := c.keep()
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
 		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Rights: rights{records}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
@@ -91,8 +92,8 @@ func serve(ctx context.Context, words []string, std streams) error {
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
 		CloneURL:   c.cloneURL(doors.ssh),
-		Submodules: c.submodules(repositories),
-		Settings:   records, Publisher: publisher, NoNetwork: c.Network.Mode == networkNone,
+		Submodules: c.submodules(repositories), Keep: keep, AppKeep: appKeep,
+		Settings: records, Publisher: publisher, NoNetwork: c.Network.Mode == networkNone,
 	})
 	if err != nil {
 		return err
@@ -115,7 +116,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	commands, err := control.New(control.Config{
 		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers}, Webhooks: hooks,
-		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline, backups},
+		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, pipeline, records, backups},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container/rootfs"
@@ -137,6 +138,34 @@ func (s Store) Drop(ctx context.Context, app daeploy.AppName) error {
 		return err
 	}
 	return s.Purge(ctx)
+}
+
+// openFor is longer than any build may have a cache open that never ended it.
+const openFor = 7 * 24 * time.Hour
+
+// DropUnused drops an app's cache that no build has had since a time, and tells
+// how many bytes it held on disk: 0 if there is none, or if it stays. With look
+// it only tells. No build of the app may open its cache meanwhile.
+func (s Store) DropUnused(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error) {
+	r, err := s.read(app)
+	if err != nil || r == nil {
+		return 0, err
+	}
+	info, err := os.Lstat(filepath.Join(s.of(app), recordName))
+	if err != nil {
+		return 0, err
+	}
+	if used := info.ModTime(); !used.Before(since) || r.Open && time.Since(used) < openFor {
+		return 0, nil
+	}
+	use, err := rootfs.Measure(ctx, s.files(app))
+	if err != nil {
+		return 0, fmt.Errorf("count the package cache of %s: %w", app, err)
+	}
+	if look {
+		return use.Bytes, nil
+	}
+	return use.Bytes, s.discard(app)
 }
 
 // Sweep drops the caches of all apps that keep denies.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -109,6 +110,7 @@ func testCache(t *testing.T, c *contract) {
 	if got := c.cached(t, blog, "11", a, keep); got != "" {
 		t.Errorf("after DropCache it sees %q", got)
 	}
+	c.unusedCache(t, a)
 	next := c.Next(t)
 	must(t, next.SweepCaches(t.Context(), func(app daeploy.AppName) (bool, error) { return app == blog, nil }))
 	if got := c.cached(t, blog, "12", a, keep); got != "11\n" {
@@ -121,6 +123,37 @@ func testCache(t *testing.T, c *contract) {
 		t.Errorf("SweepCaches that cannot know: %v", err)
 	}
 	t.Run("image", func(t *testing.T) { testCacheInImage(t, c) })
+}
+
+// unusedCache drops what was not used for long, and counts it before. blog has a
+// cache, and has one again in the end.
+func (c *contract) unusedCache(t *testing.T, a daeploy.Cache) {
+	t.Helper()
+	const blog = daeploy.AppName("blog")
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	for _, step := range []struct {
+		app   daeploy.AppName
+		since time.Time
+		look  bool
+		want  bool
+	}{
+		{blog, past, false, false},
+		{blog, future, true, true},
+		{blog, future, false, true},
+		{blog, future, false, false},
+		{"none", future, false, false},
+	} {
+		bytes, err := c.Engine.DropUnusedCache(t.Context(), step.app, step.since, step.look)
+		if err != nil || (bytes > 0) != step.want {
+			t.Errorf("DropUnusedCache(%s, %s, %v) = %d, %v; want bytes: %v", step.app, step.since, step.look, bytes, err, step.want)
+		}
+	}
+	if got := c.cached(t, blog, "11", a, func(w Workspace) {
+		_, err := w.TrimCache(t.Context(), 1<<20, 10)
+		must(t, err)
+	}); got != "" {
+		t.Errorf("after DropUnusedCache it sees %q", got)
+	}
 }
 
 // S41: neither what is in the cache nor its mount point comes into the image.

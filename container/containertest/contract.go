@@ -28,8 +28,11 @@ type Engine interface {
 	Untag(ctx context.Context, name daeploy.ImageRef) error
 	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
 	DropCache(ctx context.Context, app daeploy.AppName) error
+	DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error)
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
 	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
+	InUse() []daeploy.ImageRef
+	Built(ctx context.Context) ([]daeploy.ImageRef, error)
 }
 
 // Workspace is what one build has.

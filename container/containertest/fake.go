@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container/cache"
@@ -240,6 +241,18 @@ func (f *Fake) Images(_ context.Context, prefix string) (list []daeploy.Image, e
 	return list, f.Down
 }
 
+// Built lists the names of images that builds have made.
+func (f *Fake) Built(context.Context) (names []daeploy.ImageRef, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, ref := range slices.Sorted(maps.Keys(f.images)) {
+		if _, ok := ref.App(); ok {
+			names = append(names, ref)
+		}
+	}
+	return names, f.Down
+}
+
 // fakeWorkspace gets the file methods from the tree itself.
 type fakeWorkspace struct {
 	*rootfs.Tree
@@ -441,6 +454,14 @@ func (w *fakeWorkspace) TrimCache(ctx context.Context, bytes, inodes int64) (str
 func (f *Fake) DropCache(ctx context.Context, app daeploy.AppName) error {
 	return f.caches().Drop(ctx, app)
 }
+
+// DropUnusedCache drops a package cache that no build has had since a time.
+func (f *Fake) DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (int64, error) {
+	return f.caches().DropUnused(ctx, app, since, look)
+}
+
+// InUse lists no image: the fake runs none in the foreground.
+func (f *Fake) InUse() []daeploy.ImageRef { return nil }
 
 // SweepCaches removes the package caches of all apps that keep denies.
 func (f *Fake) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
