@@ -1,7 +1,6 @@
 package gitreceive
 
 import (
-	"context"
 	"crypto/rsa"
 	"net"
 	"slices"
@@ -23,8 +22,10 @@ type connection struct {
 	operator *daeploy.Actor // set at the local door only
 	proven   func()
 	left     func()
-	sessions sync.Map // context.CancelCauseFunc by *session
+	sessions sync.Map // of *session, without values
 	idle     *time.Timer
+	settled  func() // says that it has arrived (see session.arrived); may be repeated
+	begun    bool   // it had a session; guarded by the server's mu
 
 	mu       sync.Mutex
 	open     int           // sessions
@@ -37,7 +38,10 @@ type connection struct {
 }
 
 func newConnection(d *door, raw net.Conn, proven, left func()) *connection {
-	c := &connection{Conn: raw, server: d.server, proven: proven, left: left, began: time.Now()}
+	d.server.arriving.Add(1)
+	c := &connection{
+		Conn: raw, server: d.server, proven: proven, left: left, began: time.Now(), settled: sync.OnceFunc(d.server.arriving.Done),
+	}
 	c.mu.Lock() // against a limit that is over at once
 	defer c.mu.Unlock()
 	c.idle = time.AfterFunc(d.server.limits.Login, c.close)
@@ -61,6 +65,7 @@ func (c *connection) close() {
 	c.mu.Unlock()
 	c.Conn.Close()
 	c.left()
+	c.settled()
 	c.cancel(ErrGone)
 }
 
@@ -71,8 +76,8 @@ func (c *connection) cancel(cause error) {
 		c.stopping = cause
 	}
 	c.mu.Unlock()
-	c.sessions.Range(func(_, cancel any) bool {
-		cancel.(context.CancelCauseFunc)(cause)
+	c.sessions.Range(func(key, _ any) bool {
+		key.(*session).cancel(cause)
 		return true
 	})
 }

@@ -161,7 +161,7 @@ func (c *conversation) decide(ctx context.Context, updates []daeploy.RefUpdate, 
 	if err := c.claim(); err != nil {
 		return c.refuseAll(errs, err)
 	}
-	results := c.t.server.config.Pushes.Receive(ctx, push, c.log)
+	results := c.t.server.config.Pushes.Receive(ctx, push, firstWord{c.log, c.t.arrived})
 	for n, i := range accepted {
 		if errs[i] = errNoAnswer; n < len(results) {
 			errs[i] = results[n]

@@ -23,7 +23,6 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -110,8 +109,10 @@ type Server struct {
 	mu       sync.Mutex
 	open     map[*door]bool // those that accept
 	conns    map[*connection]struct{}
-	sessions sync.WaitGroup // guarded by mu against Add after stopping
-	stopping bool
+	sessions sync.WaitGroup // guarded by mu against Add after closed
+	arriving sync.WaitGroup // see arrived
+	stopping bool           // those who are here are told to leave
+	closed   bool           // nobody may begin anything
 }
 
 // New checks the configuration and touches nothing.
@@ -134,8 +135,9 @@ func New(c Config) (*Server, error) {
 }
 
 // Run loads the host key, writes the hook, sweeps the repositories and serves
-// until ctx ends. Then every session's context ends with daeploy.ErrShutdown,
-// so that commands and pushes say their farewell, and within five seconds all
+// until ctx ends. Then it accepts nobody any more, and every session's context
+// ends with daeploy.ErrShutdown, so that commands and pushes say their farewell; a
+// push that is just coming in may come to rest first. Within five seconds all
 // connections are closed. It returns nil after such an end.
 func (s *Server) Run(ctx context.Context) error {
 	host, err := OpenHostKey(s.config.StateDir)
@@ -149,11 +151,17 @@ func (s *Server) Run(ctx context.Context) error {
 		return daeploy.Public(err, "sweeping the repositories")
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	var accepting sync.WaitGroup
 	for _, d := range s.doors(host) {
-		group.Go(func() error { return d.serve(ctx) })
+		accepting.Add(1)
+		group.Go(func() error {
+			defer accepting.Done()
+			return d.serve(ctx)
+		})
 	}
 	group.Go(func() error {
 		<-ctx.Done()
+		accepting.Wait()
 		s.stop()
 		return nil
 	})
@@ -169,65 +177,6 @@ func (s *Server) doors(host *HostKey) []*door {
 		all = append(all, &door{server: s, listener: s.config.Local, host: host, local: true})
 	}
 	return all
-}
-
-// stop ends all sessions, politely first.
-func (s *Server) stop() {
-	s.mu.Lock()
-	s.stopping = true
-	open := make([]*connection, 0, len(s.conns))
-	for c := range s.conns {
-		open = append(open, c)
-	}
-	s.mu.Unlock()
-
-	for _, c := range open {
-		c.cancel(daeploy.ErrShutdown)
-	}
-	done := make(chan struct{})
-	go func() {
-		s.sessions.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(s.limits.Farewell):
-	}
-	for _, c := range open {
-		c.close()
-	}
-	select {
-	case <-done:
-	case <-time.After(s.limits.Farewell / 4):
-	}
-}
-
-// begin counts a session; false means that the server is stopping.
-func (s *Server) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return false
-	}
-	s.sessions.Add(1)
-	return true
-}
-
-// add registers a connection; false means that the server is stopping.
-func (s *Server) add(c *connection) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return false
-	}
-	s.conns[c] = struct{}{}
-	return true
-}
-
-func (s *Server) drop(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
 }
 
 // sweepAtStart removes what a killed daemon left: files of unfinished pushes,

@@ -195,6 +195,75 @@ func TestShutdown(t *testing.T) {
 	wantEnd(t, c.Wait)
 }
 
+// F131: a connection that was let in before the daemon stops, and has not said yet
+// what it wants, is served.
+func TestShutdownServes(t *testing.T) {
+	h := start(t)
+	h.cmds.set(func(context.Context, gitreceive.Exec) int { return 3 })
+	c := h.admin().dial()
+	defer c.Close()
+	h.closing()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatalf("a connection that was let in has no session: %v", err)
+	}
+	if code := exitStatus(t, s.Run("status")); code != 3 {
+		t.Errorf("exit status %d; want the command's, 3", code)
+	}
+	if _, err := c.NewSession(); err == nil {
+		t.Error("a daemon that stops began a second session")
+	}
+}
+
+// closing lets the server end, and returns when it accepts nobody any more.
+func (h *host) closing() {
+	h.t.Helper()
+	go h.stop() //nolint:errcheck // the end of the test looks at it
+	h.eventually("the door to close", func() bool {
+		c, err := net.Dial("tcp", h.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+}
+
+// held keeps pushes from coming in until it is let go.
+type held struct {
+	gitreceive.Pushes
+	asked, free chan struct{}
+}
+
+func (h held) Ready(ctx context.Context) error {
+	close(h.asked)
+	<-h.free
+	return h.Pushes.Ready(ctx)
+}
+
+// F131: a push that comes in while the daemon stops gets as far as its first word,
+// which comes when its builds are recorded, and is told then.
+func TestShutdownReceives(t *testing.T) {
+	door := held{asked: make(chan struct{}), free: make(chan struct{})}
+	h := start(t, func(c *gitreceive.Config) {
+		door.Pushes = c.Pushes
+		c.Pushes = door
+	})
+	h.hooks.set(func(p *pipeline) {
+		p.before = func(ctx context.Context, _ daeploy.Push, _ io.Writer) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+	})
+	w := h.admin().work("blog")
+	w.commit("first")
+	pushed := make(chan result, 1)
+	go func() { pushed <- w.try("push", "daeploy", "main") }()
+	<-door.asked
+	h.closing()
+	close(door.free)
+	want(t, "the push", (<-pushed).all(), "remote: daeploy has 1 of blog", "[remote rejected] main -> main")
+}
+
 // The local door needs no key: who gets to the socket is the operator.
 func TestLocalDoor(t *testing.T) {
 	h := start(t)

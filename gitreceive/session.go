@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gliderlabs/ssh"
@@ -17,7 +18,10 @@ import (
 
 // session is one session channel, from its opening to its exit status.
 type session struct {
-	conn *connection
+	conn    *connection
+	cancel  context.CancelCauseFunc
+	arrival sync.Once
+	here    atomic.Bool // it has arrived
 
 	mu       sync.Mutex
 	asked    bool // exec or shell was seen
@@ -32,11 +36,14 @@ type session struct {
 // change every line feed under a pty.
 func (c *connection) handleSession(_ *ssh.Server, conn *gossh.ServerConn, ch gossh.NewChannel, values ssh.Context) {
 	defer c.recovered("session")
-	if !c.server.begin() {
+	if !c.server.begin(c) {
 		_ = ch.Reject(gossh.ResourceShortage, "the daemon is stopping") // an error: it is closed anyway
 		return
 	}
 	defer c.server.sessions.Done()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s := &session{conn: c, cancel: cancel}
+	defer s.arrived()
 	if !c.enter(conn) {
 		c.excess()
 		_ = ch.Reject(gossh.ResourceShortage, "too many sessions on one connection") // as above
@@ -44,9 +51,7 @@ func (c *connection) handleSession(_ *ssh.Server, conn *gossh.ServerConn, ch gos
 	}
 	defer c.leave()
 
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &session{conn: c}
-	c.sessions.Store(s, cancel)
+	c.sessions.Store(s, nil)
 	defer c.sessions.Delete(s)
 	defer cancel(ErrGone)
 	c.mu.Lock()
@@ -96,6 +101,9 @@ func (s *session) run(ctx context.Context, client ssh.Session) int {
 		return sayError(stderr, errKeyGone, "this session")
 	}
 	line, err := parseExec(client.RawCommand())
+	if line.git == "" {
+		defer time.AfterFunc(commandTime, s.arrived).Stop()
+	}
 	switch {
 	case tooLong:
 		return s.deny(stderr, actor, errExecTooLong)
@@ -114,7 +122,7 @@ func (s *session) run(ctx context.Context, client ssh.Session) int {
 	}
 	t := &transfer{
 		server: s.conn.server, actor: actor, app: line.app, protocol: protocol,
-		in: client, out: stdout, err: stderr, current: func() (daeploy.Actor, bool) { return s.conn.actor(client.PublicKey()) },
+		in: client, out: stdout, err: stderr, arrived: s.arrived, current: func() (daeploy.Actor, bool) { return s.conn.actor(client.PublicKey()) },
 	}
 	if line.git == receivePack {
 		err = t.receive(ctx)

@@ -24,6 +24,7 @@ type transfer struct {
 	protocol string // GIT_PROTOCOL, checked, or ""
 	in       io.Reader
 	out, err io.Writer
+	arrived  func() // see session.arrived; may be repeated
 
 	// current is the actor with the rights of now; false if the key is gone.
 	current func() (daeploy.Actor, bool)
