@@ -277,7 +277,8 @@ func (a *attempt) assembleRuntime(ctx, limited context.Context) error {
 		return err
 	}
 	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepFinish, Started: time.Now().UTC()})
-	if err := a.runtime.Start(limited, n.Script.process(a)); err != nil {
+	err := sturdy(limited, func(ctx context.Context) error { return a.runtime.Start(ctx, n.Script.process(a)) })
+	if err != nil {
 		return a.because(limited, asRuntime(err))
 	}
 	if err := a.reach(stageFinishes); err != nil {

@@ -216,13 +216,37 @@ func (a *attempt) assemble(ctx context.Context, c *contract) error {
 	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepAssemble, Started: time.Now().UTC()})
 	process := c.start().process(a)
 	process.Cache = c.packageCache(a)
-	if err := a.ws.Start(ctx, process); err != nil {
+	if err := sturdy(ctx, func(ctx context.Context) error { return a.ws.Start(ctx, process) }); err != nil {
 		return err
 	}
 	if err := a.reach(stageStarted); err != nil {
 		return err
 	}
 	return a.fromStarted(ctx, a.assembling())
+}
+
+// startTime is how long a daemon that stops waits for a container that is being
+// started.
+const startTime = 3 * time.Second
+
+// sturdy does what is better finished than begun again by the next daemon, though
+// this one stops. Other ends of ctx end it at once.
+func sturdy(ctx context.Context, do func(context.Context) error) error {
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if !errors.Is(cause, daeploy.ErrShutdown) {
+			cancel(cause)
+			return
+		}
+		select {
+		case <-time.After(startTime):
+			cancel(cause)
+		case <-inner.Done():
+		}
+	})()
+	return do(inner)
 }
 
 // pullTime bounds how long a build waits for one of its images: a registry that

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +33,8 @@ const (
 
 const (
 	removeTries = 3
+	bundlePause = 100 * time.Millisecond
+	bundleTries = 100
 	removePause = 100 * time.Millisecond
 )
 
@@ -154,7 +157,7 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w", b.name, away(err))
 	}
-	task, err = c.NewTask(ctx, io, containerd.WithRootFS(mounts))
+	task, err = newTask(ctx, c, io, mounts)
 	if err != nil {
 		return nil, fmt.Errorf("create task %s: %w", b.name, away(err))
 	}
@@ -162,6 +165,18 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 		return nil, fmt.Errorf("start task %s: %w", b.name, away(err))
 	}
 	return task, nil
+}
+
+// newTask creates the task. A call of a daemon that ended meanwhile leaves its
+// bundle to be removed by containerd, which takes a moment and has no name for the
+// error: so long the task's own is taken.
+func newTask(ctx context.Context, c containerd.Container, io cio.Creator, mounts []mount.Mount) (task containerd.Task, err error) {
+	for try := 1; ; try++ {
+		task, err = c.NewTask(ctx, io, containerd.WithRootFS(mounts))
+		if err == nil || !strings.Contains(err.Error(), "file exists") || try == bundleTries || sleep(ctx, bundlePause) != nil {
+			return task, err
+		}
+	}
 }
 
 // task loads the task without its streams; errdefs' NotFound if it or its

@@ -259,3 +259,21 @@ func blob(t testing.TB, dgst string) []byte {
 	must(t, err)
 	return text
 }
+
+// F101: a start that an earlier daemon did not see through may leave its bundle
+// for a moment, while containerd still removes it. The next start waits for that.
+func TestBundleOfEarlierStart(t *testing.T) {
+	e := newEngine(t)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	ids, err := e.Leftovers(t.Context())
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("Leftovers = %v, %v; want the build", ids, err)
+	}
+	bundle := filepath.Join(shared.Dir, "state", "io.containerd.runtime.v2.task", shared.Namespace, ids[0].Host())
+	must(t, os.MkdirAll(bundle, 0o700))
+	removed := time.AfterFunc(300*time.Millisecond, func() { _ = os.Remove(bundle) })
+	defer removed.Stop()
+	if out, exit := run(t, w, script("echo here")); exit.Code != 0 || out != "here\n" {
+		t.Errorf("exit %+v, output %q", exit, out)
+	}
+}
