@@ -16,11 +16,12 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Names that daeploy.socket gives its sockets (FileDescriptorName=).
-const (
-	SSHSocket   = "ssh"
-	LocalSocket = "local"
-)
+// Sockets are those that systemd opened for us: the first of each kind in
+// daeploy.socket, or nil.
+type Sockets struct {
+	SSH   net.Listener // TCP
+	Local net.Listener // unix
+}
 
 // Ready tells that pushes are accepted from now on.
 func Ready(status string) error { return notify(daemon.SdNotifyReady, "STATUS="+status) }
@@ -38,28 +39,38 @@ func notify(lines ...string) error {
 	return nil
 }
 
-// Listeners gives the sockets that systemd opened, by name. They are ours to
-// close. It is called once: the environment that names them is cleared, so
-// that no child takes them for its own.
-func Listeners() (map[string]net.Listener, error) {
-	byName, err := activation.ListenersWithNames()
+// Listeners takes over the sockets that systemd opened. They are ours to close.
+// It is called once: the environment that names them is cleared, so that no child
+// takes them for its own. Both stand in one unit, which can give them one name
+// only: so they are told apart by their kind.
+func Listeners() (s Sockets, err error) {
+	all, err := activation.Listeners()
 	if err != nil {
-		return nil, fmt.Errorf("take over systemd's sockets: %w", err)
+		return s, fmt.Errorf("take over systemd's sockets: %w", err)
 	}
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		if err := os.Unsetenv(name); err != nil {
-			return nil, err
+			return s, err
 		}
 	}
-	out := map[string]net.Listener{}
-	for name, listeners := range byName {
-		for _, l := range listeners {
-			if l != nil && out[name] == nil {
-				out[name] = l
-			}
+	for _, l := range all {
+		switch l.(type) {
+		case *net.TCPListener:
+			s.SSH = first(s.SSH, l)
+		case *net.UnixListener:
+			s.Local = first(s.Local, l)
 		}
 	}
-	return out, nil
+	return s, nil
+}
+
+// first keeps have, or takes l if there is none yet.
+func first(have, l net.Listener) net.Listener {
+	if have == nil {
+		return l
+	}
+	l.Close()
+	return have
 }
 
 // Watch feeds systemd's watchdog while alive answers nil, at half the interval

@@ -27,12 +27,12 @@ func openDoors(c config) (d doors, err error) {
 	if err != nil {
 		return d, err
 	}
-	if d.ssh = given[systemd.SSHSocket]; d.ssh == nil {
+	if d.ssh = given.SSH; d.ssh == nil {
 		if d.ssh, err = net.Listen("tcp", c.SSHAddr); err != nil {
 			return d, listenError("ssh_addr", c.SSHAddr, err)
 		}
 	}
-	if d.local = given[systemd.LocalSocket]; d.local == nil {
+	if d.local = given.Local; d.local == nil {
 		if d.local, err = listenLocal(c.Socket); err != nil {
 			d.ssh.Close()
 			return d, err
