@@ -3,6 +3,9 @@ GO            ?= go
 VERSION       ?= 0.1.0
 GOLANGCI      ?= v2.15.0
 GOVULNCHECK   ?= v1.9.0
+NFPM          ?= v2.48.0
+CYCLONEDX     ?= v1.10.0
+DIST          ?= dist
 CACHE         ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daeploy
 TOOLS         := $(CACHE)/tools
 LDFLAGS       := -s -w -X main.version=$(VERSION)
@@ -29,6 +32,10 @@ demo: deps build ## a real push from start to HTTP answer; KEEP=1 leaves it runn
 .PHONY: test
 test: deps ## run all tests, in a network of their own
 	test/isolate.sh $(GO) test -race -count=1 -timeout 50m $(TESTFLAGS) ./...
+
+.PHONY: test-systemd
+test-systemd: deps ## the packages on a Debian under its own systemd, from install to purge
+	test/isolate.sh $(GO) test -count=1 -v -timeout 30m ./test/service
 
 .PHONY: unit
 unit: ## run the tests that need neither root nor containerd
@@ -59,9 +66,16 @@ vuln: ## look the dependencies up in Go's vulnerability database
 fmt: $(TOOLS)/golangci-lint-$(GOLANGCI) ## format all Go files
 	$(TOOLS)/golangci-lint-$(GOLANGCI) fmt
 
-$(TOOLS)/golangci-lint-%:
-	GOBIN=$(TOOLS)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$*
-	mv $(TOOLS)/bin/golangci-lint $@
+.PHONY: dist
+dist: $(TOOLS)/nfpm-$(NFPM) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX) ## packages for Debian and RPM systems, with checksums and an SBOM
+	DIST=$(DIST) packaging/dist.sh $(VERSION) $^
+
+$(TOOLS)/golangci-lint-%: PKG = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/nfpm-%: PKG = github.com/goreleaser/nfpm/v2/cmd/nfpm
+$(TOOLS)/cyclonedx-gomod-%: PKG = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+$(TOOLS)/%:
+	GOBIN=$(TOOLS)/bin $(GO) install $(PKG)@v$(lastword $(subst -v, ,$*))
+	mv $(TOOLS)/bin/$(notdir $(PKG)) $@
 
 .PHONY: clean
 clean: ## remove what was built
