@@ -1,0 +1,422 @@
+// Package service_test runs the packages of daeploy as an operator would: on a
+// Debian under its own systemd, from installation to purge.
+package service_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// The versions that are installed, one after the other.
+const (
+	first  = "0.1.0"
+	second = "0.1.1"
+)
+
+// TestService is one story: its parts run in order, on one machine.
+func TestService(t *testing.T) {
+	m := newMachine(t)
+	for _, version := range []string{first, second} {
+		m.pack(version)
+	}
+	m.builder()
+	for _, part := range []struct {
+		name string
+		do   func(*machine)
+	}{
+		{"install", (*machine).installs},
+		{"units", (*machine).units},
+		{"push", (*machine).pushes},
+		{"restart in the middle of a build", (*machine).restarts},
+		{"upgrade in the middle of a build", (*machine).upgrades},
+		{"pushes while the service restarts again and again", (*machine).storm},
+		{"reboot in the middle of a build", (*machine).reboots},
+		{"remove and install again", (*machine).removes},
+		{"purge", (*machine).purges},
+	} {
+		began := time.Now()
+		passed := t.Run(part.name, func(t *testing.T) {
+			m.TB = t
+			part.do(m)
+		})
+		m.TB = t
+		if !passed {
+			t.Fatal("the story ends here")
+		}
+		t.Logf("%s: %.1f s", part.name, time.Since(began).Seconds())
+	}
+}
+
+// pack makes the package of a version and puts it into the machine's /share.
+func (m *machine) pack(version string) {
+	m.Helper()
+	dist := m.path("dist-" + version)
+	cmd := exec.CommandContext(m.Context(), "make", "--no-print-directory", "-C", "../..", "dist", "VERSION="+version, "DIST="+dist, "ARCHS="+runtime.GOARCH)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.Fatalf("make dist: %v\n%s", err, out)
+	}
+	if err := os.Rename(filepath.Join(dist, deb(version)), m.path("share", deb(version))); err != nil {
+		m.Fatal(err)
+	}
+}
+
+func deb(version string) string { return fmt.Sprintf("daeploy_%s_%s.deb", version, runtime.GOARCH) }
+
+// builder puts an archive with a builder image into /share. Its assemble prints
+// ticks if the source says how many.
+func (m *machine) builder() {
+	m.Helper()
+	image := containertest.Image{
+		Name: "daeploy.local/builders/shell:1", Shell: true,
+		Config: map[string]any{"Labels": map[string]string{"io.openshift.s2i.scripts-url": "image:///usr/libexec/s2i"}},
+		Layers: [][]containertest.File{{
+			containertest.Script("usr/libexec/s2i/assemble", "#!/bin/sh\nset -e\nfor i in $(cat /tmp/src/ticks 2>/dev/null); do echo \"tick $i\"; sleep 0.2; done\ncp -r /tmp/src /app\n"),
+			containertest.Script("usr/libexec/s2i/run", "#!/bin/sh\nexec cat /app/index.html\n"),
+		}},
+	}
+	if err := os.WriteFile(m.path("share", "builder.tar"), containertest.Archive(m, image), 0o644); err != nil {
+		m.Fatal(err)
+	}
+}
+
+func (m *machine) installs() {
+	out := m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(first))
+	if !strings.Contains(out, "not started yet") {
+		m.Errorf("the package does not say what comes next:\n%s", out)
+	}
+	if got := m.run("stat", "-c", "%a %U %G", "/var/lib/daeploy"); got != "700 root root" {
+		m.Errorf("the state directory is %s; want 700 root root", got)
+	}
+	m.run("getent", "group", "daeploy")
+	m.run("systemctl", "enable", "--now", "daeploy.socket", "daeploy.service")
+	m.run("daeploy", "builders", "import", "/share/builder.tar")
+	m.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+	m.run("daeploy", "keys", "add", "anna", "/root/.ssh/id_ed25519.pub", "--admin")
+	m.write("root/.ssh/config", "StrictHostKeyChecking accept-new\n", 0o600)
+	m.write("root/.gitconfig", "[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n", 0o600)
+}
+
+var exposure = regexp.MustCompile(`Overall exposure level for daeploy\.service: ([0-9.]+)`)
+
+func (m *machine) units() {
+	units := []string{"/usr/lib/systemd/system/daeploy.service", "/usr/lib/systemd/system/daeploy.socket"}
+	if out := m.run(append([]string{"systemd-analyze", "verify"}, units...)...); out != "" {
+		m.Errorf("systemd-analyze verify says:\n%s", out)
+	}
+	found := exposure.FindStringSubmatch(m.run("systemd-analyze", "security", "--no-pager", "daeploy.service"))
+	if found == nil {
+		m.Fatal("systemd-analyze security gives no score")
+	}
+	m.Logf("systemd-analyze security: %s", found[1])
+	if score, err := strconv.ParseFloat(found[1], 64); err != nil || score > 3.0 {
+		m.Errorf("the exposure is %s; at most 3.0 is promised", found[1])
+	}
+	for property, want := range map[string]string{"Type": "notify", "WatchdogUSec": "30s", "StatusText": "ready"} {
+		if got := m.run("systemctl", "show", "--value", "--property="+property, "daeploy.service"); got != want {
+			m.Errorf("%s is %q; want %q", property, got, want)
+		}
+	}
+	if got := m.run("stat", "-c", "%a %G", "/run/daeploy/daeploy.sock"); got != "660 daeploy" {
+		m.Errorf("the local door is %s; want 660 daeploy", got)
+	}
+}
+
+// app makes a repository in the machine, with one page and so many ticks.
+func (m *machine) app(name string, ticks int) {
+	m.Helper()
+	m.write("root/"+name+"/.daeploy", "builder = \"daeploy.local/builders/shell:1\"\n", 0o644)
+	m.write("root/"+name+"/index.html", "page of "+name+"\n", 0o644)
+	m.tick(name, ticks)
+	m.git(name, "init", "-q")
+	m.git(name, "remote", "add", "daeploy", "ssh://daeploy@127.0.0.1:2222/"+name)
+	m.commit(name)
+}
+
+func (m *machine) tick(name string, ticks int) {
+	m.Helper()
+	var lines strings.Builder
+	for i := range ticks {
+		fmt.Fprintln(&lines, i+1)
+	}
+	m.write("root/"+name+"/ticks", lines.String(), 0o644)
+}
+
+func (m *machine) git(name string, words ...string) string {
+	m.Helper()
+	return m.run(append([]string{"git", "-C", "/root/" + name}, words...)...)
+}
+
+func (m *machine) commit(name string) {
+	m.Helper()
+	m.git(name, "add", "-A")
+	m.git(name, "commit", "-q", "--allow-empty", "-m", "a commit")
+}
+
+// build is a record as --json prints it.
+type build struct {
+	ID      string
+	Status  string
+	Message string
+}
+
+func (m *machine) build(id string) (b build) {
+	m.Helper()
+	m.json(&b, "daeploy", "build", id, "--json")
+	return b
+}
+
+func (m *machine) json(v any, words ...string) {
+	m.Helper()
+	out := m.run(words...)
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		m.Fatalf("%s: %v\n%s", strings.Join(words, " "), err, out)
+	}
+}
+
+func (m *machine) becomes(id, status string) {
+	m.Helper()
+	m.await(id+" to be "+status, time.Minute, func() error {
+		if got := m.build(id).Status; got != status {
+			return fmt.Errorf("it is %s", got)
+		}
+		return nil
+	})
+}
+
+// whole wants all ticks of a build in its log, each once and in order.
+func (m *machine) whole(id string, ticks int) {
+	m.Helper()
+	var got []string
+	for line := range strings.Lines(m.run("daeploy", "logs", id)) {
+		if _, tick, ok := strings.Cut(line, "tick "); ok {
+			got = append(got, strings.TrimSpace(tick))
+		}
+	}
+	var want []string
+	for i := range ticks {
+		want = append(want, strconv.Itoa(i+1))
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		m.Errorf("the log of %s has the ticks %v; want 1 to %d", id, got, ticks)
+	}
+}
+
+func (m *machine) pushes() {
+	m.app("site", 0)
+	out := m.git("site", "push", "daeploy", "main")
+	if !strings.Contains(out, "success: daeploy.local/site:1 is ready") {
+		m.Errorf("git push says:\n%s", out)
+	}
+	if got := m.run("daeploy", "run", "site"); !strings.Contains(got, "page of site") {
+		m.Errorf("the image prints %q", got)
+	}
+	if out := m.run("git", "clone", "-q", "ssh://daeploy@127.0.0.1:2222/site", "/root/clone"); out != "" {
+		m.Errorf("git clone says: %s", out)
+	}
+}
+
+// underWay pushes a commit that takes ticks, and returns when its script runs.
+func (m *machine) underWay(name, id string, ticks int) (push *exec.Cmd) {
+	m.Helper()
+	m.tick(name, ticks)
+	m.commit(name)
+	push, err := m.command(m.Context(), "git", "-C", "/root/"+name, "push", "daeploy", "main")
+	if err != nil {
+		m.Fatal(err)
+	}
+	var out strings.Builder
+	push.Stdout, push.Stderr = &out, &out
+	if err := push.Start(); err != nil {
+		m.Fatal(err)
+	}
+	m.await(id+" to tick", time.Minute, func() error {
+		text, err := m.try("daeploy", "logs", id)
+		if err != nil || !strings.Contains(text, "tick 2") {
+			return fmt.Errorf("its log is %q: %v", text, err)
+		}
+		return nil
+	})
+	m.Cleanup(func() {
+		if push.ProcessState == nil {
+			_ = push.Wait() // it ends with the service at the latest
+		}
+	})
+	return push
+}
+
+func (m *machine) head(name string) string { return m.git(name, "rev-parse", "HEAD") }
+
+// moved wants the branch of an app to be at the commit that was pushed last.
+func (m *machine) moved(name string) {
+	m.Helper()
+	remote, _, _ := strings.Cut(m.git(name, "ls-remote", "daeploy", "refs/heads/main"), "\t")
+	if head := m.head(name); remote != head {
+		m.Errorf("main of %s is at %s; want %s", name, remote, head)
+	}
+}
+
+// restarts: who is attached reads how to come back, within five seconds the
+// daemon is gone, and the build ends as if nothing had been.
+func (m *machine) restarts() {
+	m.app("steady", 0)
+	push := m.underWay("steady", "steady/1", 25)
+	began := time.Now()
+	m.run("systemctl", "restart", "daeploy.service")
+	if took := time.Since(began); took > 6*time.Second {
+		m.Errorf("the restart took %s", took)
+	}
+	if err := push.Wait(); err == nil {
+		m.Errorf("a push was told of success in the middle of its build")
+	}
+	if out := fmt.Sprint(push.Stderr); !strings.Contains(out, "steady/1 goes on") || !strings.Contains(out, "logs -f steady/1") {
+		m.Errorf("the pusher does not read how to come back:\n%s", out)
+	}
+	m.becomes("steady/1", "succeeded")
+	m.whole("steady/1", 25)
+	m.moved("steady")
+}
+
+// upgrades: the package's own restart, in the middle of a build.
+func (m *machine) upgrades() {
+	m.underWay("steady", "steady/2", 25)
+	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
+	if got := m.run("daeploy", "status"); !strings.Contains(got, second) {
+		m.Errorf("after the upgrade status says:\n%s", got)
+	}
+	m.becomes("steady/2", "succeeded")
+	m.whole("steady/2", 25)
+	m.moved("steady")
+	if got := m.run("systemctl", "is-enabled", "daeploy.socket", "daeploy.service"); got != "enabled\nenabled" {
+		m.Errorf("after the upgrade the units are %q", got)
+	}
+}
+
+// storm pushes in a row while the service restarts: no connection is refused, no
+// build is lost. A pusher who is cut off has read that the build goes on.
+func (m *machine) storm() {
+	pushes := 20
+	if n, err := strconv.Atoi(os.Getenv("DAEPLOY_STORM")); err == nil {
+		pushes = n
+	}
+	m.app("storm", 0)
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		restarts := 0
+		defer func() { stopped <- restarts }()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(2 * time.Second):
+			}
+			if _, err := m.try("systemctl", "restart", "daeploy.service"); err == nil {
+				restarts++
+			}
+		}
+	}()
+	cut := 0
+	for n := range pushes {
+		m.commit("storm")
+		out, err := m.try("git", "-C", "/root/storm", "push", "daeploy", "main")
+		if err != nil {
+			if !strings.Contains(out, "goes on") {
+				m.Errorf("push %d was refused:\n%s", n+1, out)
+			}
+			cut++
+			m.settled("storm")
+		}
+		m.moved("storm")
+	}
+	close(stop)
+	restarts := <-stopped
+	var builds []build
+	m.json(&builds, "daeploy", "builds", "storm", "--limit", "0", "--json")
+	for _, b := range builds {
+		if b.Status != "succeeded" {
+			m.Errorf("%s is %s: %s\n%s", b.ID, b.Status, b.Message, m.run("sh", "-c", "daeploy logs "+b.ID+"; journalctl -u daeploy -o cat --no-pager | grep -w "+b.ID))
+		}
+	}
+	m.Logf("%d pushes and %d builds over %d restarts; %d pushers were cut off and told so", pushes, len(builds), restarts, cut)
+	if len(builds) < pushes {
+		m.Errorf("there are %d builds of %d pushes", len(builds), pushes)
+	}
+}
+
+// settled waits until no build of an app is under way.
+func (m *machine) settled(app string) {
+	m.Helper()
+	m.await("the builds of "+app+" to end", time.Minute, func() error {
+		out, err := m.try("daeploy", "builds", app, "--status", "queued", "--status", "running", "--json")
+		if err != nil || strings.TrimSpace(out) != "[]" {
+			return fmt.Errorf("%s: %v", out, err)
+		}
+		return nil
+	})
+}
+
+// reboots: the build is interrupted, and the service comes back by itself.
+func (m *machine) reboots() {
+	m.underWay("steady", "steady/3", 200)
+	m.reboot()
+	m.await("the service to answer", time.Minute, func() error {
+		out, err := m.try("daeploy", "status")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	m.becomes("steady/3", "interrupted")
+	m.tick("steady", 1)
+	m.commit("steady")
+	m.git("steady", "push", "daeploy", "main")
+	m.moved("steady")
+}
+
+// removes: the state outlives the package.
+func (m *machine) removes() {
+	before := m.run("daeploy", "builds", "--limit", "0", "--json")
+	m.run("apt-get", "remove", "-y", "daeploy")
+	if out, err := m.try("systemctl", "is-active", "daeploy.socket", "daeploy.service"); err == nil {
+		m.Errorf("after the removal the units are %q", out)
+	}
+	m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
+	m.run("test", "-e", "/etc/daeploy/daeploy.toml")
+	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
+	m.run("systemctl", "enable", "--now", "daeploy.socket", "daeploy.service")
+	if after := m.run("daeploy", "builds", "--limit", "0", "--json"); after != before {
+		m.Errorf("the history is another one now:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// purges: the state goes only if that is what is wanted.
+func (m *machine) purges() {
+	out := m.run("apt-get", "purge", "-y", "daeploy")
+	if !strings.Contains(out, "/var/lib/daeploy stays") {
+		m.Errorf("purge does not say that the state stays:\n%s", out)
+	}
+	m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
+	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
+	m.run("env", "DAEPLOY_PURGE=yes", "apt-get", "purge", "-y", "daeploy")
+	for _, path := range []string{"/var/lib/daeploy", "/etc/daeploy", "/run/daeploy", "/usr/bin/daeploy", "/usr/share/daeploy"} {
+		if out, err := m.try("ls", "-A", path); err == nil {
+			m.Errorf("%s is still there: %s", path, out)
+		}
+	}
+	if out := m.run("ctr", "namespaces", "ls", "-q"); strings.Contains(out, "daeploy") {
+		m.Errorf("containerd still has the namespaces %s", out)
+	}
+	if out := m.run("iptables-save"); strings.Contains(out, "daeploy0") {
+		m.Errorf("the firewall still has rules of ours:\n%s", out)
+	}
+}
