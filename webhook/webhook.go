@@ -53,7 +53,8 @@ const Ping daeploy.EventKind = "ping"
 
 // Sender sends to all hooks. Its methods are safe for several goroutines.
 type Sender struct {
-	hooks []*hook
+	config Config
+	hooks  []*hook
 }
 
 // New checks the configuration and touches nothing.
@@ -62,30 +63,25 @@ func New(c Config) (*Sender, error) {
 		return nil, errors.New("webhook: Config is not complete")
 	}
 	c.FirstPause, c.LongestPause = cmp.Or(c.FirstPause, time.Second), cmp.Or(c.LongestPause, 10*time.Minute)
-	s := new(Sender)
+	s := &Sender{config: c}
 	for i, h := range c.Hooks {
 		if h.URL == nil || h.Secret == nil || h.Timeout <= 0 {
 			return nil, fmt.Errorf("webhook: hook %d is not complete", i+1)
 		}
 		sum := sha256.Sum256([]byte(h.URL.String()))
-		s.hooks = append(s.hooks, &hook{Hook: h, config: &c, number: i + 1, id: hex.EncodeToString(sum[:16])})
+		s.hooks = append(s.hooks, &hook{Hook: h, config: &s.config, number: i + 1, id: hex.EncodeToString(sum[:16])})
 	}
 	return s, nil
 }
 
 // Run sends until ctx ends. What is being sent then is sent again by the next
-// daemon.
+// daemon. Receivers that are configured no more are forgotten.
 func (s *Sender) Run(ctx context.Context) error {
-	if len(s.hooks) == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	places := s.hooks[0].config.Places
 	ids := make([]string, len(s.hooks))
 	for i, h := range s.hooks {
 		ids[i] = h.id
 	}
-	states, err := places.BeginWebhooks(ids)
+	states, err := s.config.Places.BeginWebhooks(ids)
 	if err != nil {
 		return fmt.Errorf("read how far webhooks have come: %w", err)
 	}
