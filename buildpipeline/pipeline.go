@@ -266,7 +266,10 @@ func (p *Pipeline) Ready(ctx context.Context) error {
 	if err := p.room(""); err != nil {
 		return err
 	}
-	return p.Engine.Check(ctx)
+	if err := p.Engine.Check(ctx); err != nil {
+		return err
+	}
+	return p.Engine.Room()
 }
 
 // room tells whether one more build may wait: of all, and of the app.

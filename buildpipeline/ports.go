@@ -181,6 +181,9 @@ type Engine interface {
 	// Check tells whether containerd answers and can be used; if not, an error
 	// of kind Unavailable or Config.
 	Check(ctx context.Context) error
+	// Room tells whether the disks have more than their reserve free; if not, an
+	// error of kind TryAgain with the numbers.
+	Room() error
 	// Open gives the build's workspace. It creates the lease that holds all the
 	// build makes, or finds what an earlier daemon left.
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)

@@ -2,9 +2,12 @@ package container
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
 )
 
 // Disk is the file system that builds fill, in bytes.
@@ -23,11 +26,37 @@ func (e *Engine) Disk(ctx context.Context) (Disk, error) {
 		}
 		dir = e.diskDir()
 	}
+	return e.diskOf(dir)
+}
+
+// diskOf looks at the file system of a directory.
+func (e *Engine) diskOf(dir string) (Disk, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return Disk{}, os.NewSyscallError("statfs", err)
 	}
 	return Disk{Size: int64(fs.Blocks) * fs.Bsize, Free: int64(fs.Bavail) * fs.Bsize, Reserve: e.reserve(fs)}, nil
+}
+
+// Room tells whether a build may begin: an error of kind TryAgain with the numbers
+// if less than the reserve is free, for our state or for containerd. What it cannot
+// look at is not its fault to tell.
+func (e *Engine) Room() error {
+	for _, d := range []struct{ whose, dir string }{
+		{"the state directory", e.cfg.StateDir}, {"containerd", e.diskDir()},
+	} {
+		disk, err := e.diskOf(d.dir)
+		if err != nil || disk.Free >= disk.Reserve {
+			continue
+		}
+		return &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "disk_reserve",
+			Message: fmt.Sprintf("the disk of %s (%s) has %s free, and %s are kept free: no build begins",
+				d.whose, d.dir, size(disk.Free), size(disk.Reserve)),
+			Hint: "push again later; the operator sees what could go with:  gc --dry-run",
+		}
+	}
+	return nil
 }
 
 func (e *Engine) diskDir() string {

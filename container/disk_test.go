@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -38,5 +39,51 @@ func TestDisk(t *testing.T) {
 	}
 	if err := d.Revive(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// mounted is a file system of that size, for this test alone.
+func mounted(t *testing.T, size string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	return dir
+}
+
+// Below the reserve no build begins, and who asks gets the numbers.
+func TestRoom(t *testing.T) {
+	small, vast := mounted(t, "64m"), mounted(t, "1000000g")
+	for name, test := range map[string]struct {
+		change func(*container.Config)
+		want   []string // words of the message; nil = there is room
+	}{
+		"enough":             {func(c *container.Config) { c.Reserve = 1 << 20 }, nil},
+		"a small state disk": {func(c *container.Config) { c.StateDir, c.Reserve = small, 0 }, []string{"the state directory", small, "64 MiB free", "1 GiB are kept free"}},
+		"containerd's disk":  {func(c *container.Config) { c.StateDir, c.Reserve = vast, 500_000<<30 }, []string{"the disk of containerd (/", "500000 GiB are kept free"}},
+		"not known yet":      {func(c *container.Config) { c.StateDir, c.Reserve = "/nowhere", 1<<62 }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, test.change)
+			if name != "not known yet" {
+				must(t, e.Check(t.Context()))
+			}
+			err := e.Room()
+			if test.want == nil {
+				must(t, err)
+				return
+			}
+			if err == nil {
+				t.Fatal("there is room")
+			}
+			if e := daeploy.Public(err, ""); e.Kind != daeploy.TryAgain || e.Code != "disk_reserve" || !strings.Contains(e.Hint, "gc --dry-run") {
+				t.Errorf("Room is %v, %q, hint %q", e.Kind, e.Code, e.Hint)
+			}
+			for _, words := range test.want {
+				if !strings.Contains(err.Error(), words) {
+					t.Errorf("Room says %q, without %q", err, words)
+				}
+			}
+		})
 	}
 }

@@ -51,6 +51,7 @@ type config struct {
 	MaxBuilds          int                `toml:"max_builds"`
 	MaxQueued          int                `toml:"max_queued"`
 	MaxQueuedPerApp    int                `toml:"max_queued_per_app"`
+	DiskReserve        bytes              `toml:"disk_reserve"` // 0 = 5 %, at least 1 GiB
 	CABundle           string             `toml:"ca_bundle"`
 	AllowedUIDs        uids               `toml:"allowed_uids"` // S131
 	ScriptsURLs        []string           `toml:"scripts_urls"` // prefixes (S20)
@@ -314,7 +315,7 @@ func (c *config) container(self, owner string, log *slog.Logger) container.Confi
 			PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}, DataDir: filepath.Join(c.StateDir, "network"),
 		},
 		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted,
-		Registries: c.registries(), MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build,
+		Registries: c.registries(), MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build, Reserve: int64(c.DiskReserve),
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // Engine and Workspace are what buildpipeline needs; its ports.go has the words.
 type Engine interface {
 	Check(ctx context.Context) error
+	Room() error
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	Scratch(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	OpenRuntime(ctx context.Context, id daeploy.BuildID) (Workspace, error)
