@@ -66,12 +66,14 @@ func ParseKeyName(s string) (string, error) {
 // operator at the host's own door. It is a value made at the start of a
 // session; rights that must be current are looked up again.
 type Actor struct {
-	Name   string
-	Key    KeyID // "" at the local door
-	Admin  bool
-	Apps   []AppName // as in Key
-	Read   []AppName // as in Key
-	Remote string    // address for the audit trail: "192.0.2.7:4711" or "local uid 0"
+	Name string
+	Key  KeyID // "" at the local door
+	// Certificate is by what the key was let in; nil for one that was added here.
+	Certificate *Certificate
+	Admin       bool
+	Apps        []AppName // as in Key
+	Read        []AppName // as in Key
+	Remote      string    // address for the audit trail: "192.0.2.7:4711" or "local uid 0"
 }
 
 // May tells whether the actor has the right "app" for this app: to push, read

@@ -140,30 +140,31 @@ type stepJSON struct {
 // Build is the record of one attempt. Only store writes it, only buildpipeline
 // decides it. Times are UTC.
 type Build struct {
-	ID            BuildID   `json:"id"`
-	Status        Status    `json:"status"`
-	Reason        string    `json:"reason"`  // code of s2i-contract.md section 11, or ""
-	Message       string    `json:"message"` // one sentence for people
-	Hint          string    `json:"hint"`
-	ExitCode      int       `json:"exit_code"` // of the script that failed; 0 otherwise
-	Commit        Revision  `json:"commit"`
-	Subject       string    `json:"subject"`
-	Ref           string    `json:"ref"`                  // what was pushed, in full
-	Forced        bool      `json:"forced"`               // the commit does not descend from the ref's former value
-	RebuildOf     uint64    `json:"rebuild_of,omitempty"` // the build of this app that is built again; 0 for a push
-	By            string    `json:"by"`
-	Key           KeyID     `json:"key"`
-	Remote        string    `json:"remote,omitempty"` // where the push came from, as in Actor
-	Builder       ImageRef  `json:"builder"`
-	BuilderDigest string    `json:"builder_digest"`
-	Image         ImageRef  `json:"image"` // set once the image is stored
-	ImageDigest   string    `json:"image_digest"`
-	Incremental   bool      `json:"incremental"`     // the previous image was asked for its artifacts, and gave what it has (S91)
-	Clean         string    `json:"clean,omitempty"` // why not, in a few words; "" before that is known
-	Queued        time.Time `json:"queued"`
-	Started       time.Time `json:"started,omitzero"`
-	Ended         time.Time `json:"ended,omitzero"`
-	Steps         []Step    `json:"steps"`
+	ID            BuildID      `json:"id"`
+	Status        Status       `json:"status"`
+	Reason        string       `json:"reason"`  // code of s2i-contract.md section 11, or ""
+	Message       string       `json:"message"` // one sentence for people
+	Hint          string       `json:"hint"`
+	ExitCode      int          `json:"exit_code"` // of the script that failed; 0 otherwise
+	Commit        Revision     `json:"commit"`
+	Subject       string       `json:"subject"`
+	Ref           string       `json:"ref"`                  // what was pushed, in full
+	Forced        bool         `json:"forced"`               // the commit does not descend from the ref's former value
+	RebuildOf     uint64       `json:"rebuild_of,omitempty"` // the build of this app that is built again; 0 for a push
+	By            string       `json:"by"`
+	Key           KeyID        `json:"key"`
+	Remote        string       `json:"remote,omitempty"`      // where the push came from, as in Actor
+	Certificate   *Certificate `json:"certificate,omitempty"` // as in Actor
+	Builder       ImageRef     `json:"builder"`
+	BuilderDigest string       `json:"builder_digest"`
+	Image         ImageRef     `json:"image"` // set once the image is stored
+	ImageDigest   string       `json:"image_digest"`
+	Incremental   bool         `json:"incremental"`     // the previous image was asked for its artifacts, and gave what it has (S91)
+	Clean         string       `json:"clean,omitempty"` // why not, in a few words; "" before that is known
+	Queued        time.Time    `json:"queued"`
+	Started       time.Time    `json:"started,omitzero"`
+	Ended         time.Time    `json:"ended,omitzero"`
+	Steps         []Step       `json:"steps"`
 
 	Options PushOptions `json:"options"`
 
@@ -183,7 +184,7 @@ type Build struct {
 // Asker is who asked for the build, without rights: those of then may not be
 // those of now.
 func (b *Build) Asker() Actor {
-	return Actor{Name: b.By, Key: b.Key, Remote: b.Remote}
+	return Actor{Name: b.By, Key: b.Key, Certificate: b.Certificate, Remote: b.Remote}
 }
 
 // Duration is how long the build ran: until now if it still does, 0 if it

@@ -92,18 +92,19 @@ func BuildEvent(s Status) EventKind {
 // audit trail. It is a fact and never changes. What comes from outside in it is
 // harmless on a terminal only after it was cleaned.
 type Event struct {
-	Sequence uint64        `json:"-"` // rises with each event, with gaps; given by the store
-	Time     time.Time     `json:"time"`
-	Kind     EventKind     `json:"kind"`
-	App      AppName       `json:"app,omitempty"`    // "" for what concerns the host
-	Build    BuildID       `json:"build,omitzero"`   // then App is its app
-	By       string        `json:"by,omitempty"`     // name of the actor; "" of a stranger, or of the daemon itself
-	Key      KeyID         `json:"key,omitempty"`    // of the actor; "" at the local door
-	Remote   string        `json:"remote,omitempty"` // as in Actor
-	Name     string        `json:"name,omitempty"`   // of the key, ref, variable, secret or image that it is about
-	Message  string        `json:"message,omitempty"`
-	Duration time.Duration `json:"duration,omitempty"` // of what has ended, in nanoseconds
-	Count    int           `json:"count,omitempty"`    // how many like this one it stands for, if more than 1
+	Sequence    uint64        `json:"-"` // rises with each event, with gaps; given by the store
+	Time        time.Time     `json:"time"`
+	Kind        EventKind     `json:"kind"`
+	App         AppName       `json:"app,omitempty"`         // "" for what concerns the host
+	Build       BuildID       `json:"build,omitzero"`        // then App is its app
+	By          string        `json:"by,omitempty"`          // name of the actor; "" of a stranger, or of the daemon itself
+	Key         KeyID         `json:"key,omitempty"`         // of the actor; "" at the local door
+	Remote      string        `json:"remote,omitempty"`      // as in Actor
+	Certificate string        `json:"certificate,omitempty"` // serial and CA of that by which the key was let in
+	Name        string        `json:"name,omitempty"`        // of the key, ref, variable, secret or image that it is about
+	Message     string        `json:"message,omitempty"`
+	Duration    time.Duration `json:"duration,omitempty"` // of what has ended, in nanoseconds
+	Count       int           `json:"count,omitempty"`    // how many like this one it stands for, if more than 1
 }
 
 // EventFilter says which events are wanted.
@@ -120,7 +121,16 @@ func (f EventFilter) Wants(kind EventKind, app AppName) bool {
 		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, kind))
 }
 
+// Cause is the event with this actor as who is behind it.
+func (a Actor) Cause(e Event) Event {
+	e.By, e.Key, e.Remote = a.Name, a.Key, a.Remote
+	if a.Certificate != nil {
+		e.Certificate = a.Certificate.String()
+	}
+	return e
+}
+
 // Event begins an event that this actor causes.
 func (a Actor) Event(kind EventKind) Event {
-	return Event{Kind: kind, By: a.Name, Key: a.Key, Remote: a.Remote}
+	return a.Cause(Event{Kind: kind})
 }

@@ -118,7 +118,7 @@ func (p *Pipeline) create(ctx context.Context, push daeploy.Push, c daeploy.Comm
 
 // enqueue records a queued build that by asked for, and makes what belongs to it.
 func (p *Pipeline) enqueue(ctx context.Context, b daeploy.Build, by daeploy.Actor) (daeploy.Build, error) {
-	b.By, b.Key, b.Remote = by.Name, by.Key, by.Remote
+	b.By, b.Key, b.Certificate, b.Remote = by.Name, by.Key, by.Certificate, by.Remote
 	b, err := p.Journal.CreateBuild(b)
 	if err != nil {
 		return b, err

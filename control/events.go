@@ -107,6 +107,7 @@ func eventWords(e daeploy.Event) string {
 	}
 	add("%s", clip(e.Name, 80))
 	add("by %s", clip(e.By, 40))
+	add("(%s)", e.Certificate)
 	add("from %s", e.Remote)
 	if e.Count > 1 {
 		add("%s times", fmt.Sprint(e.Count))
@@ -159,7 +160,8 @@ func newEventJSON(e daeploy.Event) eventJSON {
 		build = e.Build.String()
 	}
 	return eventJSON{
-		Sequence: e.Sequence, Time: stamp(e.Time), Kind: e.Kind, App: e.App, Build: build, By: e.By, Key: e.Key, Remote: e.Remote,
+		Sequence: e.Sequence, Time: stamp(e.Time), Kind: e.Kind, App: e.App, Build: build, By: e.By, Key: e.Key,
+		Certificate: e.Certificate, Remote: e.Remote,
 		Name: e.Name, Message: e.Message, Duration: seconds(e.Duration.Round(time.Millisecond)), Count: max(e.Count, 1),
 	}
 }

@@ -109,18 +109,19 @@ type secretJSON struct {
 
 // eventJSON is something that happened: a line of the audit trail.
 type eventJSON struct {
-	Sequence uint64            `json:"sequence" doc:"rises from event to event, with gaps"`
-	Time     *time.Time        `json:"time" doc:"when it happened"`
-	Kind     daeploy.EventKind `json:"kind" doc:"what happened, as in \"build.failed\"; help events lists all"`
-	App      daeploy.AppName   `json:"app" doc:"the app it concerns, or \"\""`
-	Build    string            `json:"build" doc:"APP/N of the build it concerns, or \"\""`
-	By       string            `json:"by" doc:"name of the key behind it; \"\" for a stranger"`
-	Key      daeploy.KeyID     `json:"key" doc:"fingerprint of that key; \"\" for the operator on the host"`
-	Remote   string            `json:"remote" doc:"where it came from: address and port, or \"local uid N\""`
-	Name     string            `json:"name" doc:"of the key, ref, variable, secret, image or command it is about"`
-	Message  string            `json:"message" doc:"why, as a sentence"`
-	Duration float64           `json:"duration" doc:"seconds that a push or build took; 0 for what takes no time"`
-	Count    int               `json:"count" doc:"how many like this one it stands for"`
+	Sequence    uint64            `json:"sequence" doc:"rises from event to event, with gaps"`
+	Time        *time.Time        `json:"time" doc:"when it happened"`
+	Kind        daeploy.EventKind `json:"kind" doc:"what happened, as in \"build.failed\"; help events lists all"`
+	App         daeploy.AppName   `json:"app" doc:"the app it concerns, or \"\""`
+	Build       string            `json:"build" doc:"APP/N of the build it concerns, or \"\""`
+	By          string            `json:"by" doc:"name of the key behind it; \"\" for a stranger"`
+	Key         daeploy.KeyID     `json:"key" doc:"fingerprint of that key; \"\" for the operator on the host"`
+	Certificate string            `json:"certificate" doc:"serial and CA of the certificate that let the key in; \"\" for a key that was added"`
+	Remote      string            `json:"remote" doc:"where it came from: address and port, or \"local uid N\""`
+	Name        string            `json:"name" doc:"of the key, ref, variable, secret, image or command it is about"`
+	Message     string            `json:"message" doc:"why, as a sentence"`
+	Duration    float64           `json:"duration" doc:"seconds that a push or build took; 0 for what takes no time"`
+	Count       int               `json:"count" doc:"how many like this one it stands for"`
 }
 
 // webhookJSON is a receiver of events.

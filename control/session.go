@@ -140,8 +140,7 @@ func (s *session) explain(ctx context.Context, err error) *daeploy.Error {
 
 // tell keeps an event that the caller has caused.
 func (s *session) tell(e daeploy.Event) {
-	e.By, e.Key, e.Remote = s.actor.Name, s.actor.Key, s.actor.Remote
-	s.Events.Tell(e)
+	s.Events.Tell(s.actor.Cause(e))
 }
 
 // print writes a line of data for people.

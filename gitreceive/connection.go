@@ -1,8 +1,11 @@
 package gitreceive
 
 import (
+	"cmp"
 	"crypto/rsa"
+	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -31,6 +34,7 @@ type connection struct {
 	open     int           // sessions
 	holder   daeploy.Actor // of the key of the sessions; zero before the first and at the local door
 	method   string        // of the last refused login attempt
+	why      string        // the last certificate of a trusted CA was refused
 	began    time.Time
 	asked    int // requests and channels that are refused
 	watching bool
@@ -93,6 +97,15 @@ func (c *connection) remote() string {
 // nothing: an offered key is not a proven one (CVE-2024-45337, F48).
 func (c *connection) knows(_ ssh.Context, key ssh.PublicKey) (known bool) {
 	defer c.recovered("login")
+	if cert, ok := key.(*gossh.Certificate); ok {
+		_, err := c.server.config.Authorities.verify(cert, c.address(), c.remote())
+		if err != nil && !errors.Is(err, errNotCertified) {
+			c.mu.Lock()
+			c.why = err.Error()
+			c.mu.Unlock()
+		}
+		return err == nil
+	}
 	if !accepted(key) {
 		return false
 	}
@@ -100,10 +113,18 @@ func (c *connection) knows(_ ssh.Context, key ssh.PublicKey) (known bool) {
 	return known
 }
 
+// address is the client's, for certificates that may be used from some only.
+func (c *connection) address() netip.Addr {
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr()
+	}
+	return netip.Addr{}
+}
+
 func keyID(key gossh.PublicKey) daeploy.KeyID { return daeploy.KeyID(gossh.FingerprintSHA256(key)) }
 
 // accepted tells whether a key is of a type and size we take; certificates are
-// of none.
+// of none, but their keys are.
 func accepted(key gossh.PublicKey) bool {
 	switch key.Type() {
 	case gossh.KeyAlgoED25519, gossh.KeyAlgoSKED25519, gossh.KeyAlgoSKECDSA256,
@@ -132,11 +153,11 @@ func (c *connection) attempt(method string, err error) {
 // leaves no event.
 func (c *connection) refused(err error) {
 	c.mu.Lock()
-	method := c.method
+	method, why := c.method, cmp.Or(c.why, err.Error())
 	c.mu.Unlock()
 	if method != "" {
 		c.server.config.Events.Tell(daeploy.Event{
-			Kind: daeploy.EventLoginRefused, Remote: c.remote(), Name: plain(method, 20), Message: plain(err.Error(), 200),
+			Kind: daeploy.EventLoginRefused, Remote: c.remote(), Name: plain(method, 20), Message: plain(why, 300),
 		})
 	}
 }
@@ -149,15 +170,24 @@ func (c *connection) actor(key ssh.PublicKey) (daeploy.Actor, bool) {
 	if key == nil {
 		return daeploy.Actor{}, false
 	}
-	record, ok := c.server.config.Keys.Key(keyID(key))
+	actor, ok := c.holds(key)
 	if !ok {
 		return daeploy.Actor{}, false
 	}
-	actor := daeploy.ActorOf(record, c.remote())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.holder = actor
 	return actor, true
+}
+
+// holds makes the actor of a key or certificate that is proven.
+func (c *connection) holds(key ssh.PublicKey) (daeploy.Actor, bool) {
+	if cert, ok := key.(*gossh.Certificate); ok {
+		actor, err := c.server.config.Authorities.verify(cert, c.address(), c.remote())
+		return actor, err == nil
+	}
+	record, ok := c.server.config.Keys.Key(keyID(key))
+	return daeploy.ActorOf(record, c.remote()), ok
 }
 
 // enter counts a session in; false if there are too many.
@@ -235,6 +265,12 @@ func (c *connection) watch(conn *gossh.ServerConn) {
 // changed says how the rights of a key have changed since its session began, or
 // "". What runs was begun with the rights of then.
 func (c *connection) changed(holder daeploy.Actor) string {
+	if holder.Certificate != nil {
+		if _, ok := c.server.config.Authorities.Current(holder); !ok {
+			return "the certificate holds no longer"
+		}
+		return ""
+	}
 	now, ok := c.server.config.Keys.Key(holder.Key)
 	switch {
 	case !ok:

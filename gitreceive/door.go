@@ -133,13 +133,18 @@ func serverConfig(attempt func(method string, err error)) *gossh.ServerConfig {
 			},
 			MACs: []string{gossh.HMACSHA256ETM, gossh.HMACSHA512ETM},
 		},
-		MaxAuthTries: 6,
-		PublicKeyAuthAlgorithms: []string{
-			gossh.KeyAlgoED25519, gossh.KeyAlgoSKED25519, gossh.KeyAlgoSKECDSA256,
-			gossh.KeyAlgoECDSA256, gossh.KeyAlgoECDSA384, gossh.KeyAlgoECDSA521,
-			gossh.KeyAlgoRSASHA256, gossh.KeyAlgoRSASHA512,
-		},
-		AuthLogCallback: func(_ gossh.ConnMetadata, method string, err error) { attempt(method, err) },
+		MaxAuthTries:            6,
+		PublicKeyAuthAlgorithms: signatures(),
+		AuthLogCallback:         func(_ gossh.ConnMetadata, method string, err error) { attempt(method, err) },
+	}
+}
+
+// signatures are the algorithms by which clients, and CAs, may sign.
+func signatures() []string {
+	return []string{
+		gossh.KeyAlgoED25519, gossh.KeyAlgoSKED25519, gossh.KeyAlgoSKECDSA256,
+		gossh.KeyAlgoECDSA256, gossh.KeyAlgoECDSA384, gossh.KeyAlgoECDSA521,
+		gossh.KeyAlgoRSASHA256, gossh.KeyAlgoRSASHA512,
 	}
 }
 

@@ -1,5 +1,13 @@
 package gitreceive
 
+import (
+	"net/netip"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/daeploy/daeploy"
+)
+
 // What fuzzing reaches directly.
 var (
 	ReadPkt    = readPkt
@@ -21,6 +29,17 @@ func ParseTree(text []byte) (names []string, modes []uint32, err error) {
 		names, modes = append(names, l.name), append(modes, l.mode)
 	}
 	return names, modes, err
+}
+
+// VerifyCertificate is verify, from this host.
+func VerifyCertificate(a *Authorities, cert *gossh.Certificate) (daeploy.Actor, error) {
+	return a.verify(cert, netip.MustParseAddr("127.0.0.1"), "127.0.0.1:1")
+}
+
+// ParseRevocations tells what is wrong with a list.
+func ParseRevocations(text []byte) error {
+	_, err := parseRevocations(text)
+	return err
 }
 
 // ParseModules is parseModules.

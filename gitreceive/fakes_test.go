@@ -150,7 +150,7 @@ func (c *commands) set(exec func(ctx context.Context, e gitreceive.Exec) int) {
 type auditor slog.Logger
 
 func (a *auditor) Tell(e daeploy.Event) {
-	(*slog.Logger)(a).Info(string(e.Kind), "user", e.By, "remote", e.Remote, "app", e.App, "name", e.Name, "message", e.Message) //nolint:sloglint // the kind is one of a closed list
+	(*slog.Logger)(a).Info(string(e.Kind), "user", e.By, "certificate", e.Certificate, "remote", e.Remote, "app", e.App, "name", e.Name, "message", e.Message) //nolint:sloglint // the kind is one of a closed list
 }
 
 type syncBuffer struct {

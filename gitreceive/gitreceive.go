@@ -89,6 +89,7 @@ type Config struct {
 	Local        net.Listener  // the host's own door, a unix socket; may be nil
 	Repositories *Repositories // where pushes go
 	Keys         Keyring
+	Authorities  *Authorities // nil: nobody logs in by a certificate
 	Apps         Apps
 	Pushes       Pushes
 	Commands     Commands

@@ -38,7 +38,7 @@ func TestPush(t *testing.T) {
 	if push.By.Name != "anna" || !strings.HasPrefix(push.By.Remote, "127.0.0.1:") {
 		t.Errorf("the second push is by %+v; want anna at 127.0.0.1", push.By)
 	}
-	want(t, "the audit trail", h.audit.String(), "msg=push user=anna remote=127.0.0.1:", "app=blog name=refs/heads/main")
+	want(t, "the audit trail", h.audit.String(), `msg=push user=anna certificate="" remote=127.0.0.1:`, "app=blog name=refs/heads/main")
 	h.wantNoResidue()
 }
 

@@ -100,7 +100,7 @@ func TestLoginRefused(t *testing.T) {
 	wantCode(t, r, 255)
 	want(t, "ssh's output", r.err, "Permission denied (publickey)")
 	h.eventually("an audit line for the failed login", func() bool {
-		return strings.Contains(h.audit.String(), `msg=login.refused user="" remote=127.0.0.1:`)
+		return strings.Contains(h.audit.String(), `msg=login.refused user="" certificate="" remote=127.0.0.1:`)
 	})
 }
 

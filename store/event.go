@@ -78,10 +78,9 @@ func pruneRefusals(events, refusals *bolt.Bucket, sequence uint64) error {
 
 // buildEvent is what a build's record says of its new status.
 func buildEvent(b *daeploy.Build) daeploy.Event {
-	e := daeploy.Event{
-		Kind: daeploy.BuildEvent(b.Status), App: b.ID.App, Build: b.ID, By: b.By, Key: b.Key, Remote: b.Remote,
-		Name: b.Ref, Message: b.Message,
-	}
+	e := b.Asker().Cause(daeploy.Event{
+		Kind: daeploy.BuildEvent(b.Status), App: b.ID.App, Build: b.ID, Name: b.Ref, Message: b.Message,
+	})
 	if b.Status.Final() {
 		e.Duration = b.Duration(b.Ended)
 	}

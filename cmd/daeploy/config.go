@@ -64,6 +64,7 @@ type config struct {
 	Registry registryConfig    `toml:"registry"`
 
 	Submodules submoduleConfig `toml:"submodules"`
+	SSH        sshConfig       `toml:"ssh"`
 
 	Webhooks []webhookConfig `toml:"webhooks"`
 
@@ -278,6 +279,9 @@ func (c *config) check() error {
 		return err
 	}
 	if err := c.checkWebhooks(); err != nil {
+		return err
+	}
+	if err := c.checkSSH(); err != nil {
 		return err
 	}
 	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)

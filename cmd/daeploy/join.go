@@ -61,12 +61,19 @@ func (e engine) OpenRuntime(ctx context.Context, id daeploy.BuildID) (buildpipel
 	return ws, nil
 }
 
-// rights are the keys of this moment, as the pipeline asks for them.
-type rights struct{ *store.Store }
+// rights are the keys and certificates of this moment, as the pipeline asks for
+// them.
+type rights struct {
+	*store.Store
+	authorities *gitreceive.Authorities // may be nil
+}
 
 // Current gives the operator of the host, who has no key, every right.
 func (r rights) Current(a daeploy.Actor) (daeploy.Actor, bool) {
-	if a.Key == "" {
+	switch {
+	case a.Certificate != nil:
+		return r.authorities.Current(a)
+	case a.Key == "":
 		a.Admin = true
 		return a, true
 	}

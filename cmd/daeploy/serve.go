@@ -54,6 +54,10 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	authorities, err := c.authorities(log)
+	if err != nil {
+		return err
+	}
 
 	// Who builds.
 	owner, err := records.ID()
@@ -86,7 +90,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	keep, appKeep := c.keep()
 	pipeline, err := buildpipeline.New(buildpipeline.Config{
-		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Rights: rights{records}, Log: log, Version: version,
+		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Rights: rights{records, authorities}, Log: log, Version: version,
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
@@ -124,7 +128,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	front, err := gitreceive.New(gitreceive.Config{
 		StateDir: c.StateDir, Listener: doors.ssh, Local: doors.local, Repositories: repositories,
-		Keys: records, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log,
+		Keys: records, Authorities: authorities, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log,
 	})
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ type trail struct {
 func (t trail) Tell(e daeploy.Event) {
 	attrs := []any{}
 	for _, a := range []slog.Attr{
-		slog.String("user", e.By), slog.String("remote", e.Remote), slog.String("app", string(e.App)),
+		slog.String("user", e.By), slog.String("certificate", e.Certificate), slog.String("remote", e.Remote), slog.String("app", string(e.App)),
 		slog.String("build", buildName(e.Build)), slog.String("name", e.Name), slog.String("message", e.Message),
 	} {
 		if a.Value.String() != "" {

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"log/slog"
+	"path/filepath"
+
+	"github.com/daeploy/daeploy/gitreceive"
+)
+
+// sshConfig says who may log in besides the keys that were added.
+type sshConfig struct {
+	TrustedUserCAKeys string `toml:"trusted_user_ca_keys"` // path: public keys of CAs, one a line
+	RevokedKeys       string `toml:"revoked_keys"`         // path: what of their certificates is revoked
+}
+
+func (c *config) checkSSH() error {
+	for key, path := range map[string]string{"ssh.trusted_user_ca_keys": c.SSH.TrustedUserCAKeys, "ssh.revoked_keys": c.SSH.RevokedKeys} {
+		if path != "" && !filepath.IsAbs(path) {
+			return badValue(key, "is not an absolute path")
+		}
+	}
+	if c.SSH.RevokedKeys != "" && c.SSH.TrustedUserCAKeys == "" {
+		return badValue("ssh.revoked_keys", "is about certificates, and ssh.trusted_user_ca_keys is not set; a key that was added is shut out by keys remove")
+	}
+	return nil
+}
+
+// authorities are the CAs whose certificates log in; nil if there are none.
+func (c *config) authorities(log *slog.Logger) (*gitreceive.Authorities, error) {
+	if c.SSH.TrustedUserCAKeys == "" {
+		return nil, nil
+	}
+	return gitreceive.OpenAuthorities(c.SSH.TrustedUserCAKeys, c.SSH.RevokedKeys, log)
+}
