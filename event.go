@@ -40,6 +40,8 @@ const (
 	EventBackupMade     EventKind = "backup.made"     // and was sent to whoever asked
 
 	EventGarbageCollected EventKind = "garbage.collected"
+	EventDrainBegun       EventKind = "drain.begun"
+	EventDrainEnded       EventKind = "drain.ended"
 
 	EventCancelAsked EventKind = "cancel.asked" // who canceled a build; that it has ended is build.canceled
 
@@ -63,7 +65,7 @@ func EventKinds() []EventKind {
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
-		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventGarbageCollected, EventCancelAsked,
+		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventDrainBegun, EventDrainEnded, EventGarbageCollected, EventCancelAsked,
 		EventImagePublished, EventPublishFailed, EventPublishAsked,
 		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
 		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,

@@ -113,8 +113,8 @@ func (a *attempt) wait(ctx context.Context, j *job) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-j.moved:
-			n, behind := a.queue.place(j.id)
-			line := fmt.Sprintf("> queued     position %d, behind %s", n, behind)
+			n, reason := a.Position(j.id)
+			line := fmt.Sprintf("> queued     position %d, %s", n, reason)
 			if n == 0 || line == told {
 				continue
 			}

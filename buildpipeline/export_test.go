@@ -80,6 +80,12 @@ func (q Queue) AddAt(id daeploy.BuildID, queued time.Time) (turn func() bool, re
 // Oldest is since when somebody waits.
 func (q Queue) Oldest() time.Time { return q.oldest() }
 
+// Hold is the queue's hold.
+func (q Queue) Hold(held bool) { q.hold(held) }
+
+// Begun lists what runs.
+func (q Queue) Begun() ([]daeploy.BuildID, <-chan struct{}) { return q.begun() }
+
 // Place is the queue's place.
 func (q Queue) Place(id daeploy.BuildID) (int, daeploy.BuildID) { return q.place(id) }
 

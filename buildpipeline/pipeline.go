@@ -94,6 +94,7 @@ type Pipeline struct {
 	stopped  chan struct{} // closed when Run starts nothing any more
 	collects chan struct{} // has a place for the one who looks for what is beyond the limits
 	doors    sync.Map      // app → chan struct{} of one: a push finding its place
+	draining sync.Mutex    // held over a transaction: Drain and Undrain are one after the other
 	tended   sync.Map      // builds of which a worker of this daemon removes what is left
 }
 
@@ -122,6 +123,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	since, err := p.Journal.Draining()
+	if err != nil {
+		return err
+	}
+	p.queue.hold(!since.IsZero())
 	var workers sync.WaitGroup
 	var over []*attempt
 	for _, b := range unfinished {
@@ -274,6 +280,9 @@ func (p *Pipeline) Ready(ctx context.Context) error {
 
 // room tells whether one more build may wait: of all, and of the app.
 func (p *Pipeline) room(app daeploy.AppName) error {
+	if p.queue.isHeld() {
+		return errDraining
+	}
 	full := func(n int, of string) error {
 		return &daeploy.Error{
 			Kind: daeploy.TryAgain, Code: "queue_full",
@@ -329,8 +338,11 @@ func (p *Pipeline) Oldest() time.Time { return p.queue.oldest() }
 // that does not wait.
 func (p *Pipeline) Position(id daeploy.BuildID) (place int, behind string) {
 	n, b := p.queue.place(id)
-	if n == 0 {
+	switch {
+	case n == 0:
 		return 0, ""
+	case p.queue.isHeld():
+		return n, "until draining ends"
 	}
 	return n, "behind " + b.String()
 }

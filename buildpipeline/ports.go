@@ -105,6 +105,10 @@ type Journal interface {
 	Clear(ids ...daeploy.BuildID) error
 	// LogSize is how many bytes a build's log takes; 0 if there is none.
 	LogSize(id daeploy.BuildID) (int64, error)
+	// Draining is since when no build may begin; zero if they may.
+	Draining() (since time.Time, err error)
+	// SetDraining keeps it, or ends it with the zero time.
+	SetDraining(since time.Time) error
 
 	// OpenLog opens the build's log for appending, and makes it if need be. One
 	// writer at a time.

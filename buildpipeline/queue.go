@@ -2,6 +2,7 @@ package buildpipeline
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ type queue struct {
 	slots   int
 	waiting []*job // in order of arrival
 	running map[daeploy.AppName]*job
+	held    bool          // no job gets its turn but those that had begun
+	changed chan struct{} // closed, and made anew, when running changes
 }
 
 // job is a build that is queued or running in this daemon.
@@ -28,6 +31,7 @@ type job struct {
 	options daeploy.PushOptions
 	moves   []daeploy.RefUpdate
 	queued  time.Time
+	begun   bool // in an earlier daemon
 
 	turn  chan struct{} // closed when the job may run
 	moved chan struct{} // holds a token when its place may have changed
@@ -55,13 +59,14 @@ func (j *job) serves(moves []daeploy.RefUpdate) bool {
 }
 
 func newQueue(slots int) *queue {
-	return &queue{slots: slots, running: map[daeploy.AppName]*job{}}
+	return &queue{slots: slots, running: map[daeploy.AppName]*job{}, changed: make(chan struct{})}
 }
 
 func newJob(b daeploy.Build, cancel func(error)) *job {
 	return &job{
 		id: b.ID, by: b.Asker(), ref: b.Ref, commit: b.Commit, options: b.Options, moves: b.Moves, queued: b.Queued, cancel: cancel,
-		turn: make(chan struct{}), moved: make(chan struct{}, 1), done: make(chan struct{}),
+		begun: b.Status == daeploy.StatusRunning,
+		turn:  make(chan struct{}), moved: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
 
@@ -80,6 +85,8 @@ func (q *queue) remove(j *job) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(w *job) bool { return w == j })
 	if q.running[j.id.App] == j {
 		delete(q.running, j.id.App)
+		close(q.changed)
+		q.changed = make(chan struct{})
 	}
 	q.grant()
 }
@@ -87,7 +94,7 @@ func (q *queue) remove(j *job) {
 // grant gives free slots away and tells those who still wait.
 func (q *queue) grant() {
 	q.waiting = slices.DeleteFunc(q.waiting, func(j *job) bool {
-		if len(q.running) >= q.slots || q.running[j.id.App] != nil {
+		if len(q.running) >= q.slots || q.running[j.id.App] != nil || q.held && !j.begun {
 			return false
 		}
 		q.running[j.id.App] = j
@@ -100,6 +107,32 @@ func (q *queue) grant() {
 		default:
 		}
 	}
+}
+
+// hold keeps all turns back, or deals them again. Those that run go on.
+func (q *queue) hold(held bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = held
+	q.grant()
+}
+
+func (q *queue) isHeld() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held
+}
+
+// begun lists the builds that run, by app, and gives a channel that is closed
+// when one of them has ended.
+func (q *queue) begun() (ids []daeploy.BuildID, changed <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, j := range q.running {
+		ids = append(ids, j.id)
+	}
+	slices.SortFunc(ids, func(a, b daeploy.BuildID) int { return strings.Compare(string(a.App), string(b.App)) })
+	return ids, q.changed
 }
 
 // place tells how many builds must end before j's turn at the latest, and

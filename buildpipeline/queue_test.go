@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 )
@@ -63,6 +65,33 @@ func TestQueueOldest(t *testing.T) {
 	end()
 	if since := q.Oldest(); !since.IsZero() {
 		t.Errorf("somebody waits since %s, want nobody", since)
+	}
+}
+
+// F131: while it is held nothing begins, what runs is let end, and the order is
+// the same afterwards.
+func TestQueueHold(t *testing.T) {
+	q := buildpipeline.NewQueue(2)
+	blog1, endBlog1 := q.Add(build("blog", 1))
+	blog2, _ := q.Add(build("blog", 2))
+	q.Hold(true)
+	shop1, _ := q.Add(build("shop", 1))
+	running, changed := q.Begun()
+	if diff := cmp.Diff([]daeploy.BuildID{build("blog", 1)}, running); diff != "" || !blog1() || blog2() || shop1() {
+		t.Errorf("want blog/1 alone to run (-want +got):\n%s", diff)
+	}
+	endBlog1()
+	select {
+	case <-changed:
+	default:
+		t.Error("who waits for the end of blog/1 was not told")
+	}
+	if running, _ := q.Begun(); len(running) > 0 || blog2() || shop1() {
+		t.Errorf("%v run in a queue that is held", running)
+	}
+	q.Hold(false)
+	if !blog2() || !shop1() {
+		t.Error("want blog/2 and shop/1 to run")
 	}
 }
 

@@ -45,6 +45,7 @@ func (s *session) backup() *cobra.Command {
 type Restore struct {
 	StateDir  string
 	ConfigOut string
+	Drained   bool
 	JSON      bool
 }
 
@@ -52,6 +53,7 @@ type Restore struct {
 func (r *Restore) Declare(flags *flag.FlagSet) {
 	flags.StringVar(&r.StateDir, "state-dir", r.StateDir, "`DIR` to make; as configured, or /var/lib/daeploy")
 	flags.StringVar(&r.ConfigOut, "config-out", "", "write the backup's configuration to `FILE`")
+	flags.BoolVar(&r.Drained, "drained", false, "let no build begin before: undrain")
 	flags.BoolVar(&r.JSON, "json", false, "print JSON: manifest")
 }
 
@@ -60,7 +62,8 @@ func (s *session) restore() *cobra.Command {
 		Use: "restore FILE|-", Short: "make a state directory of a backup",
 		Long: "Wants no daemon, and a state directory that is missing or empty. There is all\n" +
 			"of the backup in it at the end, or nothing: what was cut off or changed is\n" +
-			"refused. Builds that ran are interrupted then, those that waited are built.",
+			"refused. Builds that ran are interrupted then, those that waited are built;\n" +
+			"with --drained not before undrain, so that there is time to bring builders.",
 		Example: "daeploy restore /var/backups/daeploy.tar.gz\n" +
 			"daeploy restore daeploy.tar.gz --config-out /etc/daeploy/daeploy.toml",
 	}

@@ -220,6 +220,11 @@ func TestWords(t *testing.T) {
 
 		{name: "status", line: "status", actor: admin},
 		{name: "status-json", line: "status --json", actor: admin},
+		{name: "drain", line: "drain", actor: admin},
+		{name: "drain-no-wait", line: "drain --no-wait", actor: admin},
+		{name: "drain-json", line: "drain --json", actor: admin},
+		{name: "drain-denied", line: "drain", actor: anna},
+		{name: "undrain", line: "undrain", actor: admin},
 		{name: "backup", line: "backup -", actor: admin},
 		{name: "backup-file", line: "backup daeploy.tar.gz", actor: admin},
 		{name: "backup-denied", line: "backup -", actor: anna},

@@ -389,6 +389,28 @@ func (h *host) Status(context.Context) (control.Status, error) {
 	return h.status, h.ask("Status", "")
 }
 
+func (h *host) Drain(context.Context) (bool, error) {
+	begun := h.status.Draining == nil
+	h.status.Draining = &now
+	return begun, h.ask("Drain", "")
+}
+
+func (h *host) Undrain(context.Context) (bool, error) {
+	ended := h.status.Draining != nil
+	h.status.Draining = nil
+	return ended, h.ask("Undrain", "")
+}
+
+func (h *host) Drained(ctx context.Context, progress func([]daeploy.BuildID)) error {
+	progress([]daeploy.BuildID{{App: "blog", Number: 18}, {App: "shop", Number: 4}})
+	if h.follow != nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	h.status.Running = 0
+	return h.ask("Drained", "")
+}
+
 func (h *host) Backup(_ context.Context, w io.Writer) (control.Backup, error) {
 	n, err := io.WriteString(w, "an archive\n")
 	return control.Backup{Files: 12, Bytes: int64(n)}, errors.Join(err, h.ask("Backup", ""))

@@ -184,6 +184,8 @@ type Status struct {
 	Running    int     `json:"running" doc:"builds that run"`
 	Queued     int     `json:"queued" doc:"builds that wait"`
 	Free       int64   `json:"free" doc:"bytes free for the state directory"`
+
+	Draining *time.Time `json:"draining" doc:"since when no build begins and no push comes in, or null"`
 }
 
 // gcJSON is what one garbage collection has freed, or with --dry-run would free.

@@ -133,6 +133,13 @@ type Runner interface {
 type Host interface {
 	// Status answers within seconds also when containerd does not.
 	Status(ctx context.Context) (Status, error)
+	// Drain lets no build begin, and no push in, until Undrain. Both are false if
+	// that was so already.
+	Drain(ctx context.Context) (begun bool, err error)
+	Undrain(ctx context.Context) (ended bool, err error)
+	// Drained returns when no build runs, or ctx has ended. progress gets those
+	// that do, at first and after each change.
+	Drained(ctx context.Context, progress func(running []daeploy.BuildID)) error
 	// Backup writes an archive of what the daemon keeps. One at a time; a second
 	// is TryAgain. An error leaves an archive that no restore takes.
 	Backup(ctx context.Context, w io.Writer) (Backup, error)

@@ -57,6 +57,8 @@ var rightRows = map[string]struct {
 	"builders build":  {"admin", "builders build DIR", 2},
 	"builders init":   {"admin", "builders init NAME DIR", 2},
 	"status":          {"admin", "status", 0},
+	"drain":           {"admin", "drain", 0},
+	"undrain":         {"admin", "undrain", 0},
 	"backup":          {"admin", "backup -", 0},
 	"restore":         {"admin", "restore daeploy.tar.gz", 2},
 	"gc":              {"admin", "gc", 0},

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +28,8 @@ func (s *session) status() *cobra.Command {
 			[2]string{"containerd", st.Containerd},
 			[2]string{"ssh", st.SSH},
 			[2]string{"host key", st.HostKey},
-			[2]string{"builds", fmt.Sprintf("%d running, %d queued", st.Running, st.Queued)},
+			[2]string{"builds", buildCounts(st)},
+			[2]string{"draining", s.moment(st.Draining)},
 			[2]string{"disk", size(st.Free) + " free"},
 		)
 		return nil

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -150,6 +151,17 @@ func (c *cancelable) Write(p []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.w.Write(p)
+}
+
+// Drain lets the daemon that will start on the database of dir begin no build,
+// as SetDraining would. Nobody has the database open.
+func Drain(dir string) error {
+	db, err := bolt.Open(filepath.Join(dir, "daeploy.db"), 0o600, &bolt.Options{Timeout: patience, FreelistType: bolt.FreelistMapType, OpenFile: openExisting})
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return setDraining(tx, time.Now().UTC()) })
+	return errors.Join(err, db.Close())
 }
 
 // Belongs tells whether dir has the database of that id and a sentinel that

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -11,6 +12,34 @@ import (
 func (s *Store) ID() (string, error) {
 	now, err := identify(s.db)
 	return now.Database, err
+}
+
+// Draining is since when this daemon lets no build begin; zero if it does.
+func (s *Store) Draining() (since time.Time, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		text := tx.Bucket(bucketMeta).Get(metaDraining)
+		if text == nil {
+			return nil
+		}
+		return since.UnmarshalText(text)
+	})
+	return since, err
+}
+
+// SetDraining keeps it over restarts; the zero time ends it.
+func (s *Store) SetDraining(since time.Time) error {
+	return s.update(func(tx *bolt.Tx) error { return setDraining(tx, since) })
+}
+
+func setDraining(tx *bolt.Tx, since time.Time) error {
+	if since.IsZero() {
+		return tx.Bucket(bucketMeta).Delete(metaDraining)
+	}
+	text, err := since.MarshalText()
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketMeta).Put(metaDraining, text)
 }
 
 // Alive tells whether the database answers, within ctx. It is for the

@@ -29,6 +29,8 @@ var (
 
 	metaID     = []byte("id")
 	metaSchema = []byte("schema")
+
+	metaDraining = []byte("draining")
 )
 
 // migrations bring a database from one schema to the next; migrations[0] makes

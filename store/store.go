@@ -18,6 +18,7 @@
 //	meta
 //	  "id"              32 hex digits, the same as in instance.json
 //	  "schema"          number of migrations done
+//	  "draining"        since when no build may begin, RFC 3339; not there if they may
 //	apps
 //	  <app>             JSON daeploy.App
 //	retired

@@ -320,3 +320,39 @@ func manyBuilds(n int, apps ...daeploy.AppName) []daeploy.Build {
 	}
 	return builds
 }
+
+// F131: that no build may begin is kept over restarts, until it is ended.
+func TestDraining(t *testing.T) {
+	dir := t.TempDir()
+	want := func(since time.Time) {
+		t.Helper()
+		s, err := store.Open(t.Context(), store.Config{Dir: dir})
+		must(t, err)
+		got, err := s.Draining()
+		if err != nil || !got.Equal(since) {
+			t.Errorf("draining since %v, %v; want %v", got, err, since)
+		}
+		must(t, s.Close())
+	}
+	set := func(since time.Time) {
+		s, err := store.Open(t.Context(), store.Config{Dir: dir})
+		must(t, err)
+		must(t, s.SetDraining(since))
+		must(t, s.Close())
+	}
+	want(time.Time{})
+	now := time.Now().UTC()
+	set(now)
+	want(now)
+	set(time.Time{})
+	set(time.Time{})
+	want(time.Time{})
+	must(t, store.Drain(dir))
+	s := open(t, dir)
+	if since, err := s.Draining(); err != nil || since.Before(now) {
+		t.Errorf("drained from outside: since %v, %v", since, err)
+	}
+	if err := store.Drain(t.TempDir()); err == nil {
+		t.Error("there was no database to drain")
+	}
+}

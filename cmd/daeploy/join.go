@@ -213,14 +213,14 @@ type host struct {
 	ssh        string
 	hostKey    string
 	containers *container.Engine
-	pipeline   *buildpipeline.Pipeline
 	records    *store.Store
+	*buildpipeline.Pipeline
 	*backups
 }
 
 // Collect adds what the database takes.
 func (h host) Collect(ctx context.Context, look bool) (daeploy.Collected, error) {
-	c, err := h.pipeline.Collect(ctx, look)
+	c, err := h.Pipeline.Collect(ctx, look)
 	if err != nil {
 		return c, err
 	}
@@ -239,7 +239,14 @@ func (h host) Status(ctx context.Context) (control.Status, error) {
 	if err := h.containers.Check(ctx); err != nil {
 		s.Containerd = daeploy.Public(err, "containerd").Message
 	}
-	s.Running, s.Queued = h.pipeline.Counts()
+	s.Running, s.Queued = h.Counts()
+	since, err := h.records.Draining()
+	if err != nil {
+		return s, err
+	}
+	if !since.IsZero() {
+		s.Draining = &since
+	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(h.config.StateDir, &disk); err != nil {
 		return s, err

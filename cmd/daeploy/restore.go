@@ -54,7 +54,7 @@ func restore(ctx context.Context, words []string, std streams) error {
 		defer file.Close()
 		in = file
 	}
-	read, err := restoreTo(ctx, dir, in, set.ConfigOut)
+	read, err := restoreTo(ctx, dir, in, set)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func occupied(name string) error {
 }
 
 // restoreTo reads a backup into dir, which is missing or empty.
-func restoreTo(ctx context.Context, dir string, in io.Reader, configOut string) (read *backup.Reader, err error) {
+func restoreTo(ctx context.Context, dir string, in io.Reader, set control.Restore) (read *backup.Reader, err error) {
 	work := dir + ".restoring"
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make a directory beside the state: %w", err)
@@ -127,17 +127,17 @@ func restoreTo(ctx context.Context, dir string, in io.Reader, configOut string) 
 	if err := emptied(work); err != nil {
 		return nil, err
 	}
-	if read, err = unpack(ctx, work, in); err != nil {
+	if read, err = unpack(ctx, work, in, set.Drained); err != nil {
 		return nil, err
 	}
-	if configOut != "" {
-		if err := writeNew(configOut, read.Config); err != nil {
+	if set.ConfigOut != "" {
+		if err := writeNew(set.ConfigOut, read.Config); err != nil {
 			return nil, err
 		}
 	}
 	if err := settle(work, dir); err != nil {
-		if configOut != "" {
-			err = errors.Join(err, os.Remove(configOut))
+		if set.ConfigOut != "" {
+			err = errors.Join(err, os.Remove(set.ConfigOut))
 		}
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func emptied(dir string) error {
 }
 
 // unpack reads and checks all of a backup. Nothing of it has its name yet.
-func unpack(ctx context.Context, work string, in io.Reader) (*backup.Reader, error) {
+func unpack(ctx context.Context, work string, in io.Reader, drained bool) (*backup.Reader, error) {
 	read, err := backup.Read(in)
 	if err != nil {
 		return nil, err
@@ -183,6 +183,11 @@ func unpack(ctx context.Context, work string, in io.Reader) (*backup.Reader, err
 	}
 	if err := checkRestored(ctx, work, read.Manifest); err != nil {
 		return nil, err
+	}
+	if drained {
+		if err := store.Drain(work); err != nil {
+			return nil, err
+		}
 	}
 	disk, err := root.Open(".")
 	if err != nil {

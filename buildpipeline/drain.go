@@ -1,0 +1,64 @@
+package buildpipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// errDraining refuses what would begin (F131).
+var errDraining = &daeploy.Error{
+	Kind: daeploy.TryAgain, Code: "draining", Message: "this server takes no new builds for now: it is being drained",
+	Hint: "push again later; what waits already is built then",
+}
+
+// Drain lets no build begin any more, and no push in. What runs goes on, what
+// waits stays queued, over restarts too, until Undrain. It is false if that was
+// so already.
+func (p *Pipeline) Drain(ctx context.Context) (begun bool, err error) {
+	return p.setDraining(ctx, time.Now().UTC())
+}
+
+// Undrain lets builds begin again, those that waited first. It is false if they
+// were not kept from it.
+func (p *Pipeline) Undrain(ctx context.Context) (ended bool, err error) {
+	return p.setDraining(ctx, time.Time{})
+}
+
+// setDraining writes it down first; two calls at once are in the journal's order.
+func (p *Pipeline) setDraining(ctx context.Context, since time.Time) (changed bool, err error) {
+	if err := p.waitReady(ctx); err != nil {
+		return false, err
+	}
+	p.draining.Lock()
+	defer p.draining.Unlock()
+	if p.queue.isHeld() == !since.IsZero() {
+		return false, nil
+	}
+	if err := p.Journal.SetDraining(since); err != nil {
+		return false, err
+	}
+	p.queue.hold(!since.IsZero())
+	return true, nil
+}
+
+// Drained waits until no build runs. progress gets those that do, at first and
+// after each change.
+func (p *Pipeline) Drained(ctx context.Context, progress func(running []daeploy.BuildID)) error {
+	if err := p.waitReady(ctx); err != nil {
+		return err
+	}
+	for {
+		running, changed := p.queue.begun()
+		if len(running) == 0 {
+			return nil
+		}
+		progress(running)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
