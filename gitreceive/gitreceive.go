@@ -109,6 +109,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	open     map[*door]bool // those that accept
+	refusals map[string]uint64
 	conns    map[*connection]struct{}
 	sessions sync.WaitGroup // guarded by mu against Add after closed
 	arriving sync.WaitGroup // see arrived
@@ -131,6 +132,7 @@ func New(c Config) (*Server, error) {
 		fetches:   newSlots(limits.Receives, limits.ReceivesPerKey),
 		admission: newAdmission(limits),
 		open:      map[*door]bool{},
+		refusals:  map[string]uint64{},
 		conns:     map[*connection]struct{}{},
 	}, nil
 }

@@ -1,6 +1,11 @@
 package gitreceive
 
-import "github.com/daeploy/daeploy"
+import (
+	"errors"
+	"maps"
+
+	"github.com/daeploy/daeploy"
+)
 
 // Stats are the numbers of a server. Those of connections are not all of the
 // very same moment.
@@ -55,4 +60,28 @@ func (d *door) accepts(is bool) {
 		return
 	}
 	delete(d.server.open, d)
+}
+
+// Refusals tells how many pushes and fetches were refused since the start, by
+// the code of the reason, or "git" where git itself has refused. A build that
+// failed is no refusal, and neither is a client or a daemon that left in between.
+func (s *Server) Refusals() map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.refusals)
+}
+
+func (s *Server) countRefusal(err error) {
+	kind := daeploy.KindOf(err)
+	if err == nil || kind == daeploy.BuildFailed || kind == daeploy.Canceled ||
+		errors.Is(err, ErrGone) || errors.Is(err, daeploy.ErrShutdown) {
+		return
+	}
+	reason := "git"
+	if !errors.Is(err, errByGit) {
+		reason = daeploy.Public(err, "git").Code
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals[reason]++
 }

@@ -47,10 +47,34 @@ func TestStats(t *testing.T) {
 	wantClosed(t, h.raw())
 	is("too many have not logged in", gitreceive.Stats{Unproven: 3, Admitted: 4, Crowded: 1, Dropped: 1})
 
+	if n := h.server.Refusals(); len(n) != 0 {
+		t.Errorf("refusals %v, want none: no push was made", n)
+	}
 	if err := h.stop(); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.server.Accepting(); daeploy.KindOf(err) != daeploy.TryAgain {
 		t.Errorf("after the end: %v, want an error of kind TryAgain", err)
 	}
+}
+
+func TestRefusals(t *testing.T) {
+	h := start(t)
+	anna, bob := h.admin(), h.person("bob", &daeploy.Key{Apps: []daeploy.AppName{"shop"}})
+	anna.work("blog").git("push", "-q", "daeploy", "main")
+	mine := bob.work("blog")
+	if r := mine.try("push", "daeploy", "main"); r.code == 0 {
+		t.Error("bob may push to blog")
+	}
+	if r := mine.try("fetch", "daeploy"); r.code == 0 {
+		t.Error("bob may read blog")
+	}
+	other := anna.work("other")
+	if r := other.try("push", "daeploy", "main:refs/notes/x"); r.code == 0 {
+		t.Error("a ref outside of branches and tags was taken")
+	}
+	h.eventually("the refusals are counted", func() bool {
+		n := h.server.Refusals()
+		return n["denied"] == 2 && len(n) == 2
+	})
 }

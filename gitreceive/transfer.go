@@ -125,6 +125,7 @@ func (t *transfer) tell(kind daeploy.EventKind, took time.Duration, refs string,
 			t.server.config.Log.Error("transfer failed", "app", t.app, "user", t.actor.Name, "err", plain(err.Error(), 500))
 		}
 	}
+	t.server.countRefusal(err)
 	t.server.config.Events.Tell(e)
 }
 

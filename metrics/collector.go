@@ -32,6 +32,8 @@ var (
 	accepted    = describe("ssh_connections_total", "Connections to the SSH door: let in, or dropped unheard because too many had not logged in or came from one source.", "result")
 	transfers   = describe("git_transfers", "Pushes and fetches that git works on.", "kind")
 
+	refused = describe("git_refusals_total", "Pushes and fetches that were refused, by reason code; git stands for what git itself refused.", "reason")
+
 	hookBehind = describe("webhook_behind", "Events that wait for a webhook, counted to 1000.", "webhook")
 	hookLost   = describe("webhook_lost_total", "Events that a webhook did not get: given up because it refused them, skipped because they were too old or too many.", "webhook", "reason")
 
@@ -50,7 +52,7 @@ var (
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, ready, running, queued, oldest, connections, accepted, transfers,
-		hookBehind, hookLost, apps, keys, dbSize, dbFree, dbLimit, logged, diskSize, diskFree, diskSaved,
+		refused, hookBehind, hookLost, apps, keys, dbSize, dbFree, dbLimit, logged, diskSize, diskFree, diskSaved,
 	} {
 		out <- d
 	}
@@ -99,6 +101,9 @@ func (c *collector) doors(to sink) {
 	to.counter(accepted, float64(t.Crowded), "crowded")
 	to.gauge(transfers, float64(t.Receiving), "push")
 	to.gauge(transfers, float64(t.Fetching), "fetch")
+	for reason, n := range c.config.Doors.Refusals() {
+		to.counter(refused, float64(n), reason)
+	}
 }
 
 func (c *collector) records(to sink) {

@@ -29,6 +29,7 @@ type rooms struct {
 	running, waiting int
 	oldest           time.Time
 	traffic          metrics.Traffic
+	refusals         map[string]uint64
 	holdings         metrics.Holdings
 	disks            []metrics.Disk
 	broken           error // of Records and Disks
@@ -113,6 +114,7 @@ func (r *rooms) end(b daeploy.Build) daeploy.Event {
 func (r *rooms) Counts() (int, int)                            { return r.running, r.waiting }
 func (r *rooms) Oldest() time.Time                             { return r.oldest }
 func (r *rooms) Doors() metrics.Traffic                        { return r.traffic }
+func (r *rooms) Refusals() map[string]uint64                   { return r.refusals }
 func (r *rooms) Records() (metrics.Holdings, error)            { return r.holdings, r.broken }
 func (r *rooms) Disks(context.Context) ([]metrics.Disk, error) { return r.disks, r.broken }
 
@@ -194,6 +196,7 @@ func TestNumbers(t *testing.T) {
 	addr := start(t, &rooms{
 		running: 2, waiting: 3, oldest: time.Now().Add(-time.Hour),
 		traffic:  metrics.Traffic{Unproven: 4, Proven: 5, Local: 6, Receiving: 1, Fetching: 2, Admitted: 70, Dropped: 8, Crowded: 9},
+		refusals: map[string]uint64{"denied": 18, "git": 19},
 		holdings: metrics.Holdings{Size: 1 << 20, Free: 1 << 10, Limit: 1 << 30, Apps: 12, Keys: 13, Logged: 14},
 		disks:    []metrics.Disk{{Name: "state", Size: 100, Free: 50, Reserve: 5}},
 		hooks:    []daeploy.Webhook{{Number: 1, Behind: 15, WebhookState: daeploy.WebhookState{GivenUp: 16, Skipped: 17}}},
@@ -212,6 +215,8 @@ func TestNumbers(t *testing.T) {
 		{"daeploy_ssh_connections_total", "admitted", 70},
 		{"daeploy_ssh_connections_total", "dropped", 8},
 		{"daeploy_ssh_connections_total", "crowded", 9},
+		{"daeploy_git_refusals_total", "denied", 18},
+		{"daeploy_git_refusals_total", "git", 19},
 		{"daeploy_git_transfers", "push", 1},
 		{"daeploy_git_transfers", "fetch", 2},
 		{"daeploy_database_size_bytes", "", 1 << 20},

@@ -16,7 +16,7 @@ import (
 
 // What packaging asks Prometheus for is what the daemon has.
 func TestPackaging(t *testing.T) {
-	r := &rooms{disks: []metrics.Disk{{Name: "state"}}, hooks: []daeploy.Webhook{{Number: 1}}}
+	r := &rooms{disks: []metrics.Disk{{Name: "state"}}, hooks: []daeploy.Webhook{{Number: 1}}, refusals: map[string]uint64{"denied": 1}}
 	addr := start(t, r, func(c *metrics.Config) {
 		c.Ready = []metrics.Check{{Name: "database", Do: func(context.Context) error { return nil }}}
 	})

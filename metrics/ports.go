@@ -22,6 +22,9 @@ type Queue interface {
 // Doors are the ways in.
 type Doors interface {
 	Doors() Traffic
+	// Refusals tells how many pushes and fetches were refused since the start, by
+	// the code of the reason.
+	Refusals() map[string]uint64
 }
 
 // Traffic is what goes on at the doors.

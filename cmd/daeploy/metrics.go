@@ -56,6 +56,9 @@ func (n numbers) metrics(doors doors, log *slog.Logger) (run func(context.Contex
 // Doors is what goes on at the doors.
 func (n numbers) Doors() metrics.Traffic { return metrics.Traffic(n.front.Stats()) }
 
+// Refusals are of pushes and fetches.
+func (n numbers) Refusals() map[string]uint64 { return n.front.Refusals() }
+
 // Records is what the database and the logs take up.
 func (n numbers) Records() (metrics.Holdings, error) {
 	usage, err := n.records.Usage()
