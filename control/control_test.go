@@ -231,6 +231,8 @@ func TestWords(t *testing.T) {
 		{name: "backup-nowhere", line: "backup", actor: admin},
 		{name: "restore", line: "restore daeploy.tar.gz --state-dir /tmp/x", actor: admin},
 		{name: "restore-help", line: "help restore", actor: admin},
+		{name: "init", line: "init --key x", actor: admin},
+		{name: "init-help", line: "help init", actor: admin},
 		{name: "schema", line: "schema", actor: eve},
 		{name: "version", line: "version", actor: eve},
 		{name: "completion", line: "completion bash", actor: eve},

@@ -524,7 +524,7 @@ func newHost() *host {
 		},
 		status: control.Status{
 			Version: "0.1.0", Uptime: 7384, Containerd: "ok", SSH: "0.0.0.0:2222",
-			HostKey: "SHA256:" + strings.Repeat("H", 43), Running: 1, Queued: 1, Free: 12 << 30,
+			URL: "ssh://daeploy@deploy.example.org:2222", HostKey: "SHA256:" + strings.Repeat("H", 43), Running: 1, Queued: 1, Free: 12 << 30,
 		},
 	}
 }

@@ -180,6 +180,7 @@ type Status struct {
 	Uptime     float64 `json:"uptime" doc:"seconds since it started"`
 	Containerd string  `json:"containerd" doc:"\"ok\", or a sentence that says what is wrong"`
 	SSH        string  `json:"ssh" doc:"address of the SSH door, or \"\" if it is closed"`
+	URL        string  `json:"url" doc:"what pushers call this host, \"ssh://daeploy@HOST:PORT\", without an app"`
 	HostKey    string  `json:"host_key" doc:"fingerprint of the host key, \"SHA256:...\""`
 	Running    int     `json:"running" doc:"builds that run"`
 	Queued     int     `json:"queued" doc:"builds that wait"`

@@ -62,7 +62,7 @@ func TestFields(t *testing.T) {
 		{"builders pull python --json", image, false},
 		{"builders import - --json", image, true},
 		{"gc --json", "dry_run apps unclaimed leftovers bytes database_bytes database_free", false},
-		{"status --json", "version uptime containerd ssh host_key running queued free draining", false},
+		{"status --json", "version uptime containerd ssh url host_key running queued free draining", false},
 		{"version --json", "version", false},
 	}
 	for _, tt := range tests {

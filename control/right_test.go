@@ -65,6 +65,7 @@ var rightRows = map[string]struct {
 	"schema":          {"any", "schema", 0},
 	"version":         {"any", "version", 0},
 	"help":            {"any", "help", 0},
+	"init":            {"admin", "init", 2},
 	"serve":           {"admin", "serve", 2},
 	"completion":      {"any", "completion bash", 2},
 }

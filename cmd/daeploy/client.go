@@ -38,6 +38,9 @@ func client(ctx context.Context, words []string, std streams) int {
 	if len(words) > 1 && words[0] == "builders" && words[1] == "init" {
 		return fail(std.err, initBuilder(words[2:], std))
 	}
+	if words[0] == "init" {
+		return fail(std.err, initHost(ctx, socket, words[1:], std))
+	}
 	if words[0] == "restore" {
 		return fail(std.err, restore(ctx, words[1:], std))
 	}

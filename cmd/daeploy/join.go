@@ -211,6 +211,7 @@ type host struct {
 	config     config
 	started    time.Time
 	ssh        string
+	url        string
 	hostKey    string
 	containers *container.Engine
 	records    *store.Store
@@ -234,7 +235,7 @@ func (h host) Status(ctx context.Context) (control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	s := control.Status{
-		Version: versionText(), Uptime: time.Since(h.started).Seconds(), Containerd: "ok", SSH: h.ssh, HostKey: h.hostKey,
+		Version: versionText(), Uptime: time.Since(h.started).Seconds(), Containerd: "ok", SSH: h.ssh, URL: h.url, HostKey: h.hostKey,
 	}
 	if err := h.containers.Check(ctx); err != nil {
 		s.Containerd = daeploy.Public(err, "containerd").Message

@@ -120,7 +120,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	commands, err := control.New(control.Config{
 		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers}, Webhooks: hooks,
-		Host:     host{c, started, doors.ssh.Addr().String(), hostKey.Fingerprint(), containers, records, pipeline, backups},
+		Host:     host{c, started, doors.ssh.Addr().String(), c.publicURL(doors.ssh), hostKey.Fingerprint(), containers, records, pipeline, backups},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {

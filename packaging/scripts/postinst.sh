@@ -20,6 +20,5 @@ if [ "$first" = no ]; then
 	exit 0
 fi
 cat <<'END'
-daeploy is installed and not started yet. Next:
-  systemctl enable --now daeploy.socket daeploy.service
+daeploy is installed and not started yet. Next:  sudo daeploy init
 END

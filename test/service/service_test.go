@@ -36,6 +36,7 @@ func TestService(t *testing.T) {
 		do   func(*machine)
 	}{
 		{"install", (*machine).installs},
+		{"init", (*machine).inits},
 		{"units", (*machine).units},
 		{"push", (*machine).pushes},
 		{"restart in the middle of a build", (*machine).restarts},
@@ -92,19 +93,45 @@ func (m *machine) builder() {
 
 func (m *machine) installs() {
 	out := m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(first))
-	if !strings.Contains(out, "not started yet") {
+	if !strings.Contains(out, "Next:  sudo daeploy init") {
 		m.Errorf("the package does not say what comes next:\n%s", out)
 	}
 	if got := m.run("stat", "-c", "%a %U %G", "/var/lib/daeploy"); got != "700 root root" {
 		m.Errorf("the state directory is %s; want 700 root root", got)
 	}
 	m.run("getent", "group", "daeploy")
-	m.run("systemctl", "enable", "--now", "daeploy.socket", "daeploy.service")
-	m.run("daeploy", "builders", "import", "/share/builder.tar")
 	m.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
-	m.run("daeploy", "keys", "add", "anna", "/root/.ssh/id_ed25519.pub", "--admin")
 	m.write("root/.ssh/config", "StrictHostKeyChecking accept-new\n", 0o600)
 	m.write("root/.gitconfig", "[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n", 0o600)
+}
+
+// inits: init brings the host up without a person, and again changes nothing.
+func (m *machine) inits() {
+	if out, err := m.try("daeploy", "init", "--builder", ""); err == nil || !strings.Contains(out, "hint: daeploy init --key FILE") {
+		m.Errorf("init without a key, and without a terminal to ask at: %v\n%s", err, out)
+	}
+	out := m.run("daeploy", "init", "--key", "/root/.ssh/id_ed25519.pub", "--name", "anna", "--builder", "")
+	for _, want := range []string{"anna is an admin now", "left out: there is no builder", "git remote add daeploy ssh://daeploy@machine:2222/APP"} {
+		if !strings.Contains(out, want) {
+			m.Errorf("init does not say %q:\n%s", want, out)
+		}
+	}
+	m.run("daeploy", "builders", "import", "/share/builder.tar")
+	out = m.run("daeploy", "init", "--key", "/root/.ssh/id_ed25519.pub", "--name", "anna")
+	for _, want := range []string{"is running", "SHA256:", "anna is an admin already", "daeploy.local/builders/shell:1", "test build  succeeded in"} {
+		if !strings.Contains(out, want) {
+			m.Errorf("init, repeated, does not say %q:\n%s", want, out)
+		}
+	}
+	if apps := m.run("daeploy", "apps", "--json"); apps != "[]" {
+		m.Errorf("the test build leaves %s", apps)
+	}
+	if keys := m.run("daeploy", "keys", "list"); strings.Count(keys, "\n") != 1 {
+		m.Errorf("the test build leaves a key:\n%s", keys)
+	}
+	if out, err := m.try("setpriv", "--reuid=65534", "daeploy", "init"); err == nil || !strings.Contains(out, "sudo daeploy init") {
+		m.Errorf("init by somebody else: %v\n%s", err, out)
+	}
 }
 
 var exposure = regexp.MustCompile(`Overall exposure level for daeploy\.service: ([0-9.]+)`)

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/control"
+	"github.com/daeploy/daeploy/gitreceive"
+)
+
+// setup is `daeploy init`: the way from an installed package to a host that takes
+// pushes, in steps that find out whether they were done before.
+type setup struct {
+	control.Init
+	socket string
+	std    streams
+	status control.Status // of the daemon, once it answers
+}
+
+func initHost(ctx context.Context, socket string, words []string, std streams) error {
+	flags := flag.NewFlagSet("init", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	s := setup{socket: socket, std: std}
+	s.Declare(flags)
+	if err := flags.Parse(words); err != nil || flags.NArg() > 0 {
+		message := "init takes flags only"
+		if err != nil {
+			message = err.Error()
+		}
+		return &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: message, Hint: "daeploy help init"}
+	}
+	if os.Geteuid() != 0 {
+		return &daeploy.Error{Kind: daeploy.Denied, Code: "denied", Message: "init changes this host and wants root", Hint: "sudo daeploy init"}
+	}
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) (string, error)
+	}{
+		{"service", s.service}, {"host key", s.hostKey}, {"admin key", s.adminKey}, {"builder", s.builder}, {"test build", s.testBuild},
+	} {
+		said, err := step.do(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "%-11s %s\n", step.name, said)
+	}
+	fmt.Fprintf(std.out, "\nIn a repository of yours:\n  git remote add daeploy %s/APP\n  git push daeploy main\n", s.status.URL)
+	return nil
+}
+
+// query has the daemon run a command with --json and reads its answer into v,
+// which may be nil.
+func (s *setup) query(ctx context.Context, v any, input string, words ...string) error {
+	var out, said strings.Builder
+	code, err := ask(ctx, s.socket, append(words, "--json"), strings.NewReader(input), streams{in: s.std.in, out: &out, err: &said})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		var refused struct {
+			Error struct{ Code, Message, Hint string }
+		}
+		if err := json.Unmarshal([]byte(said.String()), &refused); err != nil {
+			return fmt.Errorf("%s: exit %d: %s", strings.Join(words, " "), code, said.String())
+		}
+		return &daeploy.Error{Kind: daeploy.Failure, Code: refused.Error.Code, Message: refused.Error.Message, Hint: refused.Error.Hint}
+	}
+	if v == nil {
+		return nil
+	}
+	return json.Unmarshal([]byte(out.String()), v)
+}
+
+// service makes sure that a daemon answers. Where systemd runs, its units are
+// started, now and at each boot.
+func (s *setup) service(ctx context.Context) (string, error) {
+	how := "is running"
+	if err := s.query(ctx, &s.status, "", "status"); err != nil {
+		if daeploy.KindOf(err) != daeploy.Unavailable {
+			return "", err
+		}
+		if _, err := os.Stat("/run/systemd/system"); err != nil {
+			return "", &daeploy.Error{
+				Kind: daeploy.Unavailable, Code: "daemon_away", Message: "no daemon answers at " + s.socket + ", and there is no systemd to start it",
+				Hint: "start it, as root:  daeploy serve",
+			}
+		}
+		if out, err := exec.CommandContext(ctx, "systemctl", "enable", "--now", "daeploy.socket", "daeploy.service").CombinedOutput(); err != nil {
+			return "", &daeploy.Error{
+				Kind: daeploy.Failure, Code: "service_failed", Message: "the service does not start: " + strings.TrimSpace(string(out)),
+				Hint: "journalctl -u daeploy", Err: err,
+			}
+		}
+		how = "started, and enabled for each boot"
+		// The unit counts as started when the daemon has said that it is ready.
+		if err := s.query(ctx, &s.status, "", "status"); err != nil {
+			return "", err
+		}
+	}
+	if s.status.Containerd != "ok" {
+		return "", &daeploy.Error{
+			Kind: daeploy.Unavailable, Code: "containerd_unavailable", Message: s.status.Containerd, Hint: "systemctl enable --now containerd, then daeploy init again",
+		}
+	}
+	return fmt.Sprintf("%s, version %s, ssh on %s", how, s.status.Version, s.status.SSH), nil
+}
+
+func (s *setup) hostKey(context.Context) (string, error) { return s.status.HostKey, nil }
+
+// adminKey lets the first admin in.
+func (s *setup) adminKey(ctx context.Context) (string, error) {
+	type key struct {
+		Name  string
+		Admin bool
+	}
+	var keys []key
+	if err := s.query(ctx, &keys, "", "keys", "list"); err != nil {
+		return "", err
+	}
+	admin := func(k key) bool { return k.Admin && (s.Key == "" || k.Name == s.Name) }
+	if i := slices.IndexFunc(keys, admin); i >= 0 {
+		return keys[i].Name + " is an admin already", nil
+	}
+	text, err := s.keyText()
+	if err != nil {
+		return "", err
+	}
+	name := cmp.Or(s.Name, invoker().Username)
+	err = s.query(ctx, nil, text, "keys", "add", name, "--admin")
+	if known, ok := errors.AsType[*daeploy.Error](err); ok && known.Code == "key_exists" && s.Key != "" {
+		return known.Message, nil // as the same command says a second time
+	}
+	if err != nil {
+		return "", err
+	}
+	return name + " is an admin now", nil
+}
+
+// keyText is the public key that is to be the admin's: from a file, from standard
+// input, or one that the person at the terminal has chosen.
+func (s *setup) keyText() (string, error) {
+	switch s.Key {
+	case "-":
+		text, err := io.ReadAll(io.LimitReader(s.std.in, 64<<10+1))
+		return string(text), err
+	case "":
+	default:
+		text, err := os.ReadFile(s.Key)
+		if err != nil {
+			return "", &daeploy.Error{Kind: daeploy.Failure, Code: "file_unreadable", Message: err.Error(), Hint: "name a public key, as in ~/.ssh/id_ed25519.pub"}
+		}
+		return string(text), nil
+	}
+	none := &daeploy.Error{
+		Kind: daeploy.Usage, Code: "key_missing", Message: "there is no admin yet, and no key to make one",
+		Hint: "daeploy init --key FILE, with the public key of whoever is to be admin",
+	}
+	candidates := authorized(invoker().HomeDir)
+	if len(candidates) == 0 || !term.IsTerminal(int(s.std.in.Fd())) {
+		return "", none
+	}
+	in := bufio.NewReader(s.std.in)
+	for _, line := range candidates {
+		fields := strings.Fields(line)
+		fmt.Fprintf(s.std.err, "Make an admin of the key %s %s? [y/N] ", fields[0], strings.Join(fields[2:], " "))
+		answer, err := in.ReadString('\n')
+		if err != nil {
+			return "", none
+		}
+		if word := strings.ToLower(strings.TrimSpace(answer)); word == "y" || word == "yes" {
+			return line, nil
+		}
+	}
+	return "", none
+}
+
+// invoker is who typed the command: the user behind sudo, if there is one.
+func invoker() *user.User {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		if u, err := user.Lookup(name); err == nil {
+			return u
+		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u
+	}
+	return &user.User{Username: "admin", HomeDir: "/root"}
+}
+
+// authorized lists the keys that may log in to the host as a user, and that
+// daeploy would take.
+func authorized(home string) (lines []string) {
+	text, err := os.ReadFile(filepath.Join(home, ".ssh", "authorized_keys"))
+	if err != nil {
+		return nil // no file, no keys
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, err := gitreceive.ParseKey([]byte(line)); err == nil {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// builder brings a builder in, unless there is one.
+func (s *setup) builder(ctx context.Context) (string, error) {
+	images, err := s.builders(ctx)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case len(images) > 0:
+		return strings.Join(images, ", "), nil
+	case s.Builder == "":
+		return "none; make one:  daeploy builders build DIR", nil
+	}
+	if _, err := os.Stat(s.Builder); err != nil {
+		if err := s.query(ctx, nil, "", "builders", "pull", s.Builder); err != nil {
+			return "", err
+		}
+		return s.Builder, nil
+	}
+	fmt.Fprintf(s.std.err, "making a builder of %s, which takes a minute or two\n", s.Builder)
+	if err := buildBuilder(ctx, s.socket, []string{s.Builder}, streams{in: s.std.in, out: io.Discard, err: s.std.err}); err != nil {
+		return "", err
+	}
+	images, err = s.builders(ctx)
+	return strings.Join(images, ", "), err
+}
+
+// builders lists the builder images that are here, by name.
+func (s *setup) builders(ctx context.Context) (names []string, err error) {
+	var list []struct{ Image string }
+	err = s.query(ctx, &list, "", "builders", "list")
+	for _, b := range list {
+		names = append(names, b.Image)
+	}
+	return names, err
+}
+
+// testApp is the app of the test build, and the name of its key.
+const testApp = "daeploy-self-test"
+
+// testBuild pushes an app of two hooks, as a stranger's git would, and removes it.
+func (s *setup) testBuild(ctx context.Context) (said string, err error) {
+	if s.NoTest {
+		return "left out", nil
+	}
+	builders, err := s.builders(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(builders) == 0 {
+		return "left out: there is no builder", nil
+	}
+	for _, program := range []string{"git", "ssh", "ssh-keygen"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "left out: " + program + " is not installed", nil
+		}
+	}
+	dir, err := os.MkdirTemp("", "daeploy-init-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		err = errors.Join(err, s.query(clean, nil, "", "apps", "delete", testApp, "--yes"), s.query(clean, nil, "", "keys", "remove", testApp))
+	}()
+	began := time.Now()
+	out, err := s.pushTest(ctx, dir, builders[0])
+	if err != nil {
+		return "", &daeploy.Error{
+			Kind: daeploy.Failure, Code: "test_failed", Message: "the test build failed:\n" + strings.TrimSpace(out), Hint: "daeploy doctor; journalctl -u daeploy", Err: err,
+		}
+	}
+	return fmt.Sprintf("succeeded in %.1fs", time.Since(began).Seconds()), nil
+}
+
+// pushTest writes the app to dir and pushes it. Its hooks need no more of a builder
+// than a shell.
+func (s *setup) pushTest(ctx context.Context, dir, builder string) (out string, err error) {
+	run := func(words ...string) error {
+		cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_SSH_COMMAND="+
+			fmt.Sprintf("ssh -F none -i %[1]s/key -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=%[1]s/known", dir))
+		text, err := cmd.CombinedOutput()
+		out += string(text)
+		return err
+	}
+	files := map[string]string{
+		".daeploy":          fmt.Sprintf("builder = %q\n", builder),
+		".s2i/bin/assemble": "#!/bin/sh\necho \"this host builds\"\n",
+		".s2i/bin/run":      "#!/bin/sh\necho \"this host runs\"\n",
+		".gitignore":        "/key*\n/known\n",
+	}
+	for name, text := range files {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)); err != nil {
+			return "", err
+		}
+	}
+	if err := run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, "key")); err != nil {
+		return out, err
+	}
+	public, err := os.ReadFile(filepath.Join(dir, "key.pub"))
+	if err != nil {
+		return "", err
+	}
+	if err := s.query(ctx, nil, string(public), "keys", "add", testApp, "--app", testApp); err != nil {
+		return err.Error(), err
+	}
+	_, port, _ := cutLast(s.status.SSH, ":")
+	for _, words := range [][]string{
+		{"git", "init", "-q", "-b", "main"},
+		{"git", "add", "-A"},
+		{"git", "-c", "user.name=daeploy init", "-c", "user.email=init@localhost", "commit", "-q", "-m", "Test this host"},
+		{"git", "push", fmt.Sprintf("ssh://daeploy@127.0.0.1:%s/%s", port, testApp), "main"},
+	} {
+		if err := run(words...); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// cutLast is strings.Cut at the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
