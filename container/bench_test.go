@@ -3,6 +3,8 @@ package container_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -99,5 +101,33 @@ func BenchmarkOutput(b *testing.B) {
 		if _, err := w.Wait(b.Context(), p.Limits, 0, collect(&n)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// An image with a layer of 64 MiB, half of which cannot be made smaller, to a
+// registry that has nothing of it.
+func BenchmarkPush(b *testing.B) {
+	depot := containertest.NewDepot(b)
+	depot.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost {
+			r.URL.RawQuery = "" // nothing is taken from another repository
+		}
+		return false
+	}
+	e := newEngine(b, insecureDepot(depot))
+	w, base := workspace(b, e, imported(b, e, containertest.Image{Shell: true}))
+	content := make([]byte, 64<<20)
+	source := rand.New(rand.NewPCG(1, 2))
+	for i := range content[:32<<20] {
+		content[i] = byte(source.Uint32())
+	}
+	must(b, w.Put("/app", daeploy.File{Mode: 0o644}, bytes.NewReader(content)))
+	image, _, err := w.Commit(b.Context(), daeploy.Output{Name: "daeploy.local/benchpush:1", Base: base, Config: base.Config, Created: time.Now()})
+	must(b, err)
+	must(b, w.StoreLayer(b.Context(), image.Ref))
+	b.SetBytes(64 << 20)
+	for i := 0; b.Loop(); i++ {
+		_, err := e.Push(b.Context(), image.Ref, daeploy.ImageRef(fmt.Sprintf("%s/bench%d:1", depot.Host, i)), daeploy.Gzip)
+		must(b, err)
 	}
 }

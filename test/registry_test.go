@@ -3,6 +3,7 @@ package test_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 //	registry referrers REPOSITORY BUILD   prints the list of what lies beside a build's image
 //	registry hold            starts another, by plain HTTP and without a password, as $REGISTRY,
 //	                         that takes images, but never answers to the first blob
+//	registry held            until it has not answered
 func (t *teller) doRegistry(args []string) error {
 	switch args[0] {
 	case "start":
@@ -66,19 +68,26 @@ func (t *teller) doRegistry(args []string) error {
 		return t.showRegistry("/v2/" + args[1] + "/manifests/" + strings.Replace(p.Digest, ":", "-", 1))
 	case "hold":
 		d := containertest.NewDepot(t.TB)
-		var held sync.Once
-		d.Before = func(_ http.ResponseWriter, r *http.Request) (first bool) {
-			if r.Method == http.MethodPut {
-				held.Do(func() {
-					first = true
-					_, _ = io.Copy(io.Discard, r.Body) // so that the end of the connection is noticed
-					<-r.Context().Done()
-				})
+		t.held = &atomic.Bool{}
+		d.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || t.held.Swap(true) {
+				return false
 			}
-			return first
+			// The end of a connection is noticed in its body, or behind all of that.
+			if _, err := io.Copy(io.Discard, r.Body); err == nil {
+				<-r.Context().Done()
+			}
+			return true
 		}
 		t.ts.Setenv("REGISTRY", d.Host)
 		return nil
+	case "held":
+		return within(30*time.Second, func() error {
+			if !t.held.Load() {
+				return errors.New("nothing has been sent to the registry")
+			}
+			return nil
+		})
 	}
 	return fmt.Errorf("registry %s?", args[0])
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -101,6 +102,7 @@ type teller struct {
 	ts   *testscript.TestScript
 	who  string
 	code int
+	held *atomic.Bool // set when the registry that holds has something to hold
 }
 
 // told makes a testscript command of a method. A command that can be expected
@@ -357,7 +359,7 @@ func (t *teller) doWaitout(args []string) error {
 		return err
 	}
 	return within(30*time.Second, func() error {
-		if f := t.background[args[0]]; f == nil || !pattern.MatchString(f.out.String()+f.err.String()) {
+		if f := t.background[args[0]]; f == nil || !pattern.MatchString(f.out.String()) {
 			return fmt.Errorf("%q has not printed %q", args[0], args[1])
 		}
 		return nil
