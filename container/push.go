@@ -118,6 +118,6 @@ func gone(err error) error {
 	}
 	return &daeploy.Error{
 		Kind: daeploy.NotFound, Code: "image_missing", Message: "the image is not on this host any more, or not all of it",
-		Hint: "push the commit again for a new one", Err: err,
+		Hint: "rebuild makes a new one", Err: err,
 	}
 }

@@ -198,7 +198,7 @@ func TestPushFaults(t *testing.T) {
 	must(t, err)
 
 	_, err = e.Push(t.Context(), "daeploy.local/pushfaults:9", name, daeploy.Gzip)
-	told(t, "no image", err, "image_missing", "not on this host any more", "push the commit again")
+	told(t, "no image", err, "image_missing", "not on this host any more", "rebuild makes a new one")
 	if daeploy.KindOf(err) != daeploy.NotFound {
 		t.Errorf("an image that is gone is of kind %d", daeploy.KindOf(err))
 	}

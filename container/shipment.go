@@ -25,7 +25,7 @@ import (
 const (
 	pushLayers   = 2               // at once: compressing one takes a core
 	pushResets   = 10              // times that an upload may begin anew; containerd's client gives up after 5
-	pushPatience = 5 * time.Minute // from the last byte to the answer: it may have to move what it got
+	pushPatience = 2 * time.Minute // from the last byte to the answer: it may have to move what it got
 	pushStall    = time.Minute     // without taking a byte
 )
 

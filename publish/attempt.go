@@ -4,11 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
 	"github.com/daeploy/daeploy"
 )
+
+// work is an attempt, and the worker's one place where a panic is caught. What was
+// to be recorded then is not: the image is due again after the pause.
+func (p *Publisher) work(ctx context.Context, b daeploy.Build) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.Log.Error("publishing panicked", "build", b.ID, "err", r, "stack", string(debug.Stack()))
+			p.announce(b.ID, &daeploy.Error{Kind: daeploy.Internal, Code: "internal_error", Message: "internal error in publishing " + b.ID.String()})
+		}
+	}()
+	p.attempt(ctx, b)
+}
 
 // attempt pushes one image once, and records what came of it.
 func (p *Publisher) attempt(ctx context.Context, b daeploy.Build) {
@@ -74,7 +87,7 @@ func (p *Publisher) push(ctx context.Context, b daeploy.Build) (got outcome, err
 func (p *Publisher) attach(ctx context.Context, b *daeploy.Build, pushed daeploy.Pushed, got *outcome) error {
 	target, name := p.target(b.ID.App), b.Publication.Names[0]
 	if target.SBOM {
-		found, err := p.Images.Inventory(ctx, b.Image)
+		found, err := p.inventory(ctx, b)
 		if err != nil {
 			return err
 		}
@@ -96,6 +109,17 @@ func (p *Publisher) attach(ctx context.Context, b *daeploy.Build, pushed daeploy
 		}
 	}
 	return nil
+}
+
+// inventory tells what is in the image. A fault in reading it is a gap in the
+// document: that is no reason to keep the image out of the registry.
+func (p *Publisher) inventory(ctx context.Context, b *daeploy.Build) (daeploy.Inventory, error) {
+	found, err := p.Images.Inventory(ctx, b.Image)
+	if err != nil && ctx.Err() == nil && daeploy.KindOf(err) == daeploy.Internal {
+		p.Log.Warn("software of an image cannot be listed", "build", b.ID, "err", err)
+		return daeploy.Inventory{Missing: "the image's files cannot be read"}, nil
+	}
+	return found, err
 }
 
 // unattached adds to a refusal that the image itself was taken.

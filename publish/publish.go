@@ -25,7 +25,7 @@ import (
 const (
 	maxWorkers   = 2 // pushes at once, of different apps
 	journalPause = 15 * time.Second
-	pushTime     = time.Hour // of one attempt
+	pushTime     = 6 * time.Hour // of one attempt; one that stands still ends sooner
 
 	firstPause   = 5 * time.Second // after a failed attempt; doubled each time
 	longestPause = 10 * time.Minute
@@ -100,7 +100,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		for _, b := range ready {
 			busy[b.ID.App] = true
 			workers.Go(func() {
-				p.attempt(ctx, b)
+				p.work(ctx, b)
 				select {
 				case ended <- b.ID.App:
 				case <-ctx.Done():

@@ -110,7 +110,8 @@ type depot struct {
 	say    func(ctx context.Context, n int) error // nil = success
 	atOnce map[daeploy.AppName]int
 
-	refuses bool // documents
+	refuses bool  // documents
+	unread  error // of Inventory
 }
 
 func (d *depot) Push(ctx context.Context, image, name daeploy.ImageRef, _ daeploy.Compression) (daeploy.Pushed, error) {
@@ -151,6 +152,9 @@ func (d *depot) Attach(_ context.Context, pushed daeploy.Pushed, name daeploy.Im
 
 // Inventory is of an image with one package.
 func (d *depot) Inventory(context.Context, daeploy.ImageRef) (daeploy.Inventory, error) {
+	if d.unread != nil {
+		return daeploy.Inventory{}, d.unread
+	}
 	return daeploy.Inventory{Packages: []daeploy.Package{{Kind: daeploy.PackagePyPI, Name: "flask", Version: "3.0.0", Path: "/x"}}}, nil
 }
 
@@ -401,11 +405,40 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("made again (-first +second):\n%s", diff)
 		}
 
-		d.refuses = true
+		d.unread = errors.New("input/output error")
 		id = j.add(p, "blog", 2)
+		synctest.Wait()
+		if doc := d.docs["of daeploy.local/blog:2 application/vnd.cyclonedx+json"]; status(t, j, id).Status != daeploy.PublicationPushed || !strings.Contains(string(doc.Content), `"incomplete"`) {
+			t.Errorf("with files that cannot be read: %+v, %s", status(t, j, id), doc.Content)
+		}
+		d.unread = nil
+
+		d.refuses = true
+		id = j.add(p, "blog", 3)
 		pass(time.Hour)
-		if got := status(t, j, id); got.Status != daeploy.PublicationFailed || !strings.Contains(got.Hint, "sbom and provenance in [registry.push]") || len(d.tags) != 2 {
+		if got := status(t, j, id); got.Status != daeploy.PublicationFailed || !strings.Contains(got.Hint, "sbom and provenance in [registry.push]") || d.tags["r.example.org/blog:3"] != "" {
 			t.Errorf("refused: %+v", got)
+		}
+	})
+}
+
+// A panic ends an attempt, and nothing else.
+func TestPanic(t *testing.T) {
+	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
+		d.say = func(_ context.Context, n int) error {
+			if n == 1 {
+				panic("a fault of ours")
+			}
+			return nil
+		}
+		id := j.add(p, "blog", 1)
+		synctest.Wait()
+		if got := status(t, j, id); got.Status != daeploy.PublicationPending || got.Attempts != 1 {
+			t.Errorf("after the panic: %+v", got)
+		}
+		pass(time.Minute)
+		if got := status(t, j, id); got.Status != daeploy.PublicationPushed || got.Attempts != 2 {
+			t.Errorf("later: %+v", got)
 		}
 	})
 }

@@ -359,7 +359,7 @@ func (t *teller) doWaitout(args []string) error {
 		return err
 	}
 	return within(30*time.Second, func() error {
-		if f := t.background[args[0]]; f == nil || !pattern.MatchString(f.out.String()) {
+		if f := t.background[args[0]]; f == nil || !pattern.MatchString(f.out.String()+f.err.String()) {
 			return fmt.Errorf("%q has not printed %q", args[0], args[1])
 		}
 		return nil
