@@ -39,6 +39,7 @@ func TestWords(t *testing.T) {
 		{name: "help", line: "", actor: eve},
 		{name: "help-group", line: "help keys", actor: eve},
 		{name: "help-command", line: "keys add --help", actor: eve},
+		{name: "unknown-command-json", line: "stauts --json --limit 3", actor: admin},
 		{name: "help-unknown", line: "help keys ad", actor: eve},
 
 		{name: "keys-list", line: "keys list", actor: admin},

@@ -61,6 +61,8 @@ func (s *session) answer(ctx context.Context, words []string) error {
 	cmd, rest := find(s.root(), words)
 	if cmd.HasParent() {
 		s.path = path(cmd)
+	} else if len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+		return noCommand(cmd, rest) // before its flags, which no command knows
 	}
 	cmd.SetContext(ctx)
 	cmd.Flags().BoolP("help", "h", false, "")
