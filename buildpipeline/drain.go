@@ -2,6 +2,7 @@ package buildpipeline
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -49,12 +50,15 @@ func (p *Pipeline) Drained(ctx context.Context, progress func(running []daeploy.
 	if err := p.waitReady(ctx); err != nil {
 		return err
 	}
-	for {
+	for told := []daeploy.BuildID(nil); ; {
 		running, changed := p.queue.begun()
 		if len(running) == 0 {
 			return nil
 		}
-		progress(running)
+		if !slices.Equal(told, running) {
+			told = running
+			progress(running)
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():

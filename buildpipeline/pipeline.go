@@ -334,6 +334,20 @@ func (p *Pipeline) Counts() (running, queued int) { return p.queue.count() }
 // does.
 func (p *Pipeline) Oldest() time.Time { return p.queue.oldest() }
 
+// Watch tells how many builds run and wait, and whether the host is draining: at
+// first and after each change, until ctx ends.
+func (p *Pipeline) Watch(ctx context.Context, tell func(running, queued int, draining bool)) {
+	for {
+		running, waiting, held, changed := p.queue.state()
+		tell(running, waiting, held)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Position tells a queued build's place and what it waits for; 0 for a build
 // that does not wait.
 func (p *Pipeline) Position(id daeploy.BuildID) (place int, behind string) {

@@ -19,7 +19,7 @@ type queue struct {
 	waiting []*job // in order of arrival
 	running map[daeploy.AppName]*job
 	held    bool          // no job gets its turn but those that had begun
-	changed chan struct{} // closed, and made anew, when running changes
+	changed chan struct{} // closed, and made anew, when any of this changes
 }
 
 // job is a build that is queued or running in this daemon.
@@ -85,14 +85,15 @@ func (q *queue) remove(j *job) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(w *job) bool { return w == j })
 	if q.running[j.id.App] == j {
 		delete(q.running, j.id.App)
-		close(q.changed)
-		q.changed = make(chan struct{})
 	}
 	q.grant()
 }
 
-// grant gives free slots away and tells those who still wait.
+// grant gives free slots away, and tells those who still wait and those who watch.
+// It comes after each change.
 func (q *queue) grant() {
+	close(q.changed)
+	q.changed = make(chan struct{})
 	q.waiting = slices.DeleteFunc(q.waiting, func(j *job) bool {
 		if len(q.running) >= q.slots || q.running[j.id.App] != nil || q.held && !j.begun {
 			return false
@@ -124,7 +125,7 @@ func (q *queue) isHeld() bool {
 }
 
 // begun lists the builds that run, by app, and gives a channel that is closed
-// when one of them has ended.
+// when something has changed in the queue.
 func (q *queue) begun() (ids []daeploy.BuildID, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,6 +134,14 @@ func (q *queue) begun() (ids []daeploy.BuildID, changed <-chan struct{}) {
 	}
 	slices.SortFunc(ids, func(a, b daeploy.BuildID) int { return strings.Compare(string(a.App), string(b.App)) })
 	return ids, q.changed
+}
+
+// state is what Pipeline.Watch tells, and a channel that is closed when that may
+// be another.
+func (q *queue) state() (running, waiting int, held bool, changed <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.running), len(q.waiting), q.held, q.changed
 }
 
 // place tells how many builds must end before j's turn at the latest, and

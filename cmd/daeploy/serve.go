@@ -145,24 +145,13 @@ func serve(ctx context.Context, words []string, std streams) error {
 		group.Go(func() error { return run(ctx) })
 	}
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
-	group.Go(func() error { return systemd.Watch(ctx, records.Alive, log) })
-	group.Go(func() error { return announce(ctx, log, doors.attrs(c.Socket)) })
+	group.Go(func() error { return systemd.Watch(ctx, alive{records, containers, doors.local.Addr()}.check, log) })
+	group.Go(func() error { return announce(ctx, log, pipeline, doors.attrs(c.Socket)) })
 	err = group.Wait()
 	if stop.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // it was asked to stop while it still began
 	}
 	return err
-}
-
-// announce says that pushes are taken, and at the end of ctx that they are no
-// more.
-func announce(ctx context.Context, log *slog.Logger, doors []any) error {
-	log.Info("ready", doors...)
-	if err := systemd.Ready("ready"); err != nil {
-		log.Warn("systemd could not be told", "err", err)
-	}
-	<-ctx.Done()
-	return systemd.Stopping()
 }
 
 // serveConfig reads the flags and the file: a flag wins over the file, the

@@ -4,6 +4,7 @@ package service_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,6 +40,7 @@ func TestService(t *testing.T) {
 		{"init", (*machine).inits},
 		{"units", (*machine).units},
 		{"push", (*machine).pushes},
+		{"watchdog", (*machine).watchdog},
 		{"restart in the middle of a build", (*machine).restarts},
 		{"upgrade in the middle of a build", (*machine).upgrades},
 		{"pushes while the service restarts again and again", (*machine).storm},
@@ -150,13 +152,46 @@ func (m *machine) units() {
 		m.Errorf("the exposure is %s; at most 3.0 is promised", found[1])
 	}
 	for property, want := range map[string]string{"Type": "notify", "WatchdogUSec": "30s", "StatusText": "ready"} {
-		if got := m.run("systemctl", "show", "--value", "--property="+property, "daeploy.service"); got != want {
+		if got := m.property(property); got != want {
 			m.Errorf("%s is %q; want %q", property, got, want)
 		}
 	}
 	if got := m.run("stat", "-c", "%a %G", "/run/daeploy/daeploy.sock"); got != "660 daeploy" {
 		m.Errorf("the local door is %s; want 660 daeploy", got)
 	}
+}
+
+// property is what systemd knows of the service.
+func (m *machine) property(name string) string {
+	m.Helper()
+	return m.run("systemctl", "show", "--value", "--property="+name, "daeploy.service")
+}
+
+// watchdog (F132): a daemon that hangs is restarted, one without containerd is not.
+func (m *machine) watchdog() {
+	const interval = 6 * time.Second
+	dir := "/etc/systemd/system/daeploy.service.d"
+	m.run("mkdir", "-p", dir)
+	m.run("sh", "-c", "printf '[Service]\nWatchdogSec=6\n' >"+dir+"/watchdog.conf; systemctl daemon-reload; systemctl restart daeploy.service")
+	m.run("systemctl", "stop", "containerd.service")
+	// Nothing is to happen: for that there is nothing to wait for but time.
+	time.Sleep(2 * interval)
+	if got := m.property("NRestarts"); got != "0" {
+		m.Errorf("without containerd the service was restarted %s times", got)
+	}
+	m.run("systemctl", "start", "containerd.service")
+	m.run("kill", "-STOP", m.property("MainPID"))
+	m.await("systemd to restart a daemon that hangs", time.Minute, func() error {
+		if got := m.property("NRestarts"); got == "0" {
+			return errors.New("it has not")
+		}
+		out, err := m.try("daeploy", "status")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	m.run("sh", "-c", "rm -r "+dir+"; systemctl daemon-reload; systemctl restart daeploy.service")
 }
 
 // app makes a repository in the machine, with one page and so many ticks.
@@ -298,6 +333,9 @@ func (m *machine) moved(name string) {
 func (m *machine) restarts() {
 	m.app("steady", 0)
 	push := m.underWay("steady", "steady/1", 25)
+	if got := m.property("StatusText"); got != "ready, 1 building, 0 queued" {
+		m.Errorf("systemctl status shows %q in the middle of a build", got)
+	}
 	began := time.Now()
 	m.run("systemctl", "restart", "daeploy.service")
 	if took := time.Since(began); took > 6*time.Second {
