@@ -347,9 +347,9 @@ func TestWhatIsServed(t *testing.T) {
 // F135: headers of 1 MB, bodies, half requests, readers that do not read, a
 // second protocol.
 func TestRudeReaders(t *testing.T) {
-	const patience = 300 * time.Millisecond
-	addr := start(t, &rooms{}, func(c *metrics.Config) { c.Patience = patience })
-	dial := func(words string) net.Conn {
+	patient := start(t, &rooms{}, nil)
+	hasty := start(t, &rooms{}, func(c *metrics.Config) { c.Patience = 300 * time.Millisecond })
+	dial := func(addr, words string) net.Conn {
 		t.Helper()
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -371,19 +371,19 @@ func TestRudeReaders(t *testing.T) {
 		return strings.TrimSpace(line)
 	}
 	t.Run("headers", func(t *testing.T) {
-		got := status(dial("GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n"))
+		got := status(dial(patient, "GET /metrics HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 1<<20)+"\r\n\r\n"))
 		if !strings.Contains(got, "431") {
 			t.Errorf("1 MB of headers: %q, want 431", got)
 		}
 	})
 	t.Run("h2c", func(t *testing.T) {
-		got := status(dial("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+		got := status(dial(patient, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
 		if strings.Contains(got, "200") || !strings.HasPrefix(got, "HTTP/1.1") {
 			t.Errorf("HTTP/2 without TLS: %q, want a refusal", got)
 		}
 	})
 	t.Run("upgrade", func(t *testing.T) {
-		got := status(dial("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"))
+		got := status(dial(patient, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"))
 		if !strings.Contains(got, "200") {
 			t.Errorf("an upgrade: %q, want an answer by HTTP/1.1", got)
 		}
@@ -394,16 +394,16 @@ func TestRudeReaders(t *testing.T) {
 			t.Error("the connection is still open after 20 s")
 		}
 	}
-	t.Run("half a request", func(t *testing.T) { gone(t, dial("GET /metrics HTTP/1.1\r\nHost: x\r\n")) })
-	t.Run("nothing", func(t *testing.T) { gone(t, dial("")) })
+	t.Run("half a request", func(t *testing.T) { gone(t, dial(hasty, "GET /metrics HTTP/1.1\r\nHost: x\r\n")) })
+	t.Run("nothing", func(t *testing.T) { gone(t, dial(hasty, "")) })
 	t.Run("a body without end", func(t *testing.T) {
-		gone(t, dial("GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"+strings.Repeat("x", 1<<20)))
+		gone(t, dial(hasty, "GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"+strings.Repeat("x", 1<<20)))
 	})
 	t.Run("more than may be", func(t *testing.T) {
 		for range 200 {
-			dial("GET /metrics HTTP/1.1\r\n")
+			dial(hasty, "GET /metrics HTTP/1.1\r\n")
 		}
-		if status, _, _ := ask(t, http.MethodGet, "http://"+addr+"/livez"); status != http.StatusOK {
+		if status, _, _ := ask(t, http.MethodGet, "http://"+hasty+"/livez"); status != http.StatusOK {
 			t.Errorf("behind 200 slow readers: %d", status)
 		}
 	})
