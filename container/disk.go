@@ -29,6 +29,9 @@ func (e *Engine) Disk(ctx context.Context) (Disk, error) {
 	return e.diskOf(dir)
 }
 
+// StateDisk looks at the file system of our own state.
+func (e *Engine) StateDisk() (Disk, error) { return e.diskOf(e.cfg.StateDir) }
+
 // diskOf looks at the file system of a directory.
 func (e *Engine) diskOf(dir string) (Disk, error) {
 	var fs unix.Statfs_t

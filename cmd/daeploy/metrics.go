@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
-	"syscall"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -17,7 +16,6 @@ import (
 
 // numbers are the rooms as those see them who watch the daemon.
 type numbers struct {
-	stateDir   string
 	records    *store.Store
 	front      *gitreceive.Server
 	containers *container.Engine
@@ -66,18 +64,14 @@ func (n numbers) Records() (metrics.Holdings, error) {
 }
 
 // Disks are the state directory's and containerd's, which may be one.
-func (n numbers) Disks(ctx context.Context) ([]metrics.Disk, error) {
-	var disks []metrics.Disk
-	var state syscall.Statfs_t
-	if err := syscall.Statfs(n.stateDir, &state); err != nil {
-		return nil, fmt.Errorf("look at the disk of %s: %w", n.stateDir, err)
+func (n numbers) Disks(ctx context.Context) (disks []metrics.Disk, err error) {
+	state, err := n.containers.StateDisk()
+	if err == nil {
+		disks = append(disks, metrics.Disk{Name: "state", Size: state.Size, Free: state.Free, Reserve: state.Reserve})
 	}
-	disks = append(disks, metrics.Disk{
-		Name: "state", Size: int64(state.Blocks) * state.Bsize, Free: int64(state.Bavail) * state.Bsize,
-	})
-	disk, err := n.containers.Disk(ctx)
-	if err != nil {
-		return disks, fmt.Errorf("look at containerd's disk: %w", err)
+	images, other := n.containers.Disk(ctx)
+	if other == nil {
+		disks = append(disks, metrics.Disk{Name: "containerd", Size: images.Size, Free: images.Free, Reserve: images.Reserve})
 	}
-	return append(disks, metrics.Disk{Name: "containerd", Size: disk.Size, Free: disk.Free, Reserve: disk.Reserve}), nil
+	return disks, errors.Join(err, other)
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/control"
 	"github.com/daeploy/daeploy/gitreceive"
-	"github.com/daeploy/daeploy/publish"
 	"github.com/daeploy/daeploy/store"
 	"github.com/daeploy/daeploy/systemd"
 )
@@ -80,11 +79,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	env, appEnv := c.environment()
-	target, appTargets := c.targets()
-	publisher, err := publish.New(publish.Config{
-		Journal: records, Registry: containers, Images: containers, Log: log, Version: version, Host: c.publicURL(doors.ssh),
-		Target: target, Apps: appTargets,
-	})
+	publisher, err := c.publisher(records, containers, doors, log)
 	if err != nil {
 		return err
 	}
@@ -95,8 +90,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
 		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
 		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
-		CloneURL:   c.cloneURL(doors.ssh),
-		Submodules: c.submodules(repositories), Keep: keep, AppKeep: appKeep,
+		CloneURL: c.cloneURL(doors.ssh), Submodules: c.submodules(repositories), Keep: keep, AppKeep: appKeep,
 		Settings: records, Publisher: publisher, NoNetwork: c.Network.Mode == networkNone,
 	})
 	if err != nil {
@@ -113,13 +107,13 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err := backups.sweep(); err != nil {
 		return err
 	}
-	apps := apps{records, repositories, containers, pipeline}
 	hooks, err := c.webhooks(records, owner, log)
 	if err != nil {
 		return err
 	}
 	commands, err := control.New(control.Config{
-		Keys: records, Events: trail, Apps: apps, History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Settings: settings{records, containers}, Webhooks: hooks,
+		Keys: records, Events: trail, Apps: apps{records, repositories, containers, pipeline}, Settings: settings{records, containers},
+		History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Webhooks: hooks,
 		Host:     host{c, started, doors.ssh.Addr().String(), c.publicURL(doors.ssh), hostKey.Fingerprint(), containers, records, pipeline, backups},
 		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
 	})
@@ -133,8 +127,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
-
-	watched, err := numbers{c.StateDir, records, front, containers, pipeline, hooks}.metrics(doors, log)
+	watched, err := numbers{records, front, containers, pipeline, hooks}.metrics(doors, log)
 	if err != nil {
 		return err
 	}
