@@ -74,25 +74,17 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	defer doors.close()
-	scriptsURLs, err := buildpipeline.ParseURLPrefixes(c.ScriptsURLs)
-	if err != nil {
-		return err
-	}
-	env, appEnv := c.environment()
 	publisher, err := c.publisher(records, containers, doors, log)
 	if err != nil {
 		return err
 	}
-	keep, appKeep := c.keep()
-	pipeline, err := buildpipeline.New(buildpipeline.Config{
-		Source: repositories, Journal: journal{records}, Engine: engine{containers}, Rights: rights{records, authorities}, Log: log, Version: version,
-		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
-		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, PullPolicy: c.PullPolicy,
-		AllowedUIDs: c.AllowedUIDs.UIDRanges, ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, room.Network}, Proxies: buildpipeline.Proxies(c.Proxy),
-		AllowBuilder: c.AllowBuilderOption, CABundle: c.CABundle, Env: env, AppEnv: appEnv, PublicURL: c.publicURL(doors.ssh),
-		CloneURL: c.cloneURL(doors.ssh), Submodules: c.submodules(repositories), Keep: keep, AppKeep: appKeep,
-		Settings: records, Publisher: publisher, NoNetwork: c.Network.Mode == networkNone,
-	})
+	building, err := c.building(doors, repositories, room.Network)
+	if err != nil {
+		return err
+	}
+	building.Source, building.Journal, building.Engine, building.Log = repositories, journal{records}, engine{containers}, log
+	building.Rights, building.Settings, building.Publisher = rights{records, authorities}, records, publisher
+	pipeline, err := buildpipeline.New(building)
 	if err != nil {
 		return err
 	}
