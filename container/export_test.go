@@ -38,3 +38,10 @@ func AppendLayer(config []byte) ([]byte, error) {
 
 // Compress writes what a layer becomes for a registry.
 var Compress = compress
+
+// What Checkup makes of versions and modes.
+var (
+	JudgeContainerd = judgeContainerd
+	JudgeRunc       = judgeRunc
+	CheckupRoot     = checkupRoot
+)

@@ -32,6 +32,7 @@ type Config struct {
 	Publisher Publisher
 	Runner    Runner
 	Host      Host
+	Doctor    Doctor
 	Webhooks  Webhooks
 
 	// ParseKey reads the text of one OpenSSH public key; ID, Type and Public of
@@ -54,7 +55,7 @@ type Tree struct {
 // New checks the configuration and touches nothing.
 func New(c Config) (*Tree, error) {
 	if c.Keys == nil || c.Events == nil || c.Apps == nil || c.Settings == nil || c.History == nil || c.Builds == nil || c.Images == nil || c.Publisher == nil ||
-		c.Runner == nil || c.Host == nil || c.Webhooks == nil || c.ParseKey == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
+		c.Runner == nil || c.Host == nil || c.Doctor == nil || c.Webhooks == nil || c.ParseKey == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
 		return nil, errors.New("control: the configuration is not complete")
 	}
 	if c.Now == nil {

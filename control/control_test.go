@@ -221,6 +221,8 @@ func TestWords(t *testing.T) {
 
 		{name: "status", line: "status", actor: admin},
 		{name: "status-json", line: "status --json", actor: admin},
+		{name: "doctor", line: "doctor", actor: admin},
+		{name: "doctor-json", line: "doctor --json", actor: admin},
 		{name: "drain", line: "drain", actor: admin},
 		{name: "drain-no-wait", line: "drain --no-wait", actor: admin},
 		{name: "drain-json", line: "drain --json", actor: admin},

@@ -44,7 +44,10 @@ func (s *session) help(cmd *cobra.Command) {
 		fmt.Fprintf(w, "\n%s\n", cmd.Long)
 	}
 	if cmd.HasSubCommands() {
-		fmt.Fprintf(w, "\nAlone it is the same as %s list.\n\nCommands:\n", path(cmd))
+		if list, _ := find(cmd, []string{"list"}); list != cmd {
+			fmt.Fprintf(w, "\nAlone it is the same as %s list.\n", path(cmd))
+		}
+		fmt.Fprint(w, "\nCommands:\n")
 		listCommands(s, cmd)
 		return
 	}

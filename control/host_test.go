@@ -35,13 +35,15 @@ type host struct {
 	images []daeploy.Image
 	events []daeploy.Event // oldest first
 	status control.Status
-	exit   int                // of what RunImage and RunUsage run
-	usage  int                // bytes that RunUsage prints more
-	spec   *daeploy.RunSpec   // of the last RunImage
-	pulled []daeploy.Progress // what Pull reports
-	follow chan struct{}      // a follower waits for its end
-	broken error              // what every method answers, if set
-	asked  []string
+	exit   int // of what RunImage and RunUsage run
+
+	findings []daeploy.Finding
+	usage    int                // bytes that RunUsage prints more
+	spec     *daeploy.RunSpec   // of the last RunImage
+	pulled   []daeploy.Progress // what Pull reports
+	follow   chan struct{}      // a follower waits for its end
+	broken   error              // what every method answers, if set
+	asked    []string
 }
 
 func (h *host) ask(method, subject string) error {
@@ -389,6 +391,11 @@ func (h *host) Status(context.Context) (control.Status, error) {
 	return h.status, h.ask("Status", "")
 }
 
+func (h *host) Checkup(context.Context) []daeploy.Finding {
+	_ = h.ask("Checkup", "")
+	return h.findings
+}
+
 func (h *host) Drain(context.Context) (bool, error) {
 	begun := h.status.Draining == nil
 	h.status.Draining = &now
@@ -522,6 +529,9 @@ func newHost() *host {
 			},
 			{Sequence: 9, Time: ago(time.Second), Kind: daeploy.EventVariableSet, App: "blog", By: "anna", Key: "SHA256:AAA", Remote: "192.0.2.7:4711", Name: "LOG_LEVEL"},
 		},
+		findings: []daeploy.Finding{
+			daeploy.Fine("git", "2.39"), daeploy.Doubt("state directory", "/var/lib/daeploy has mode 0777\x1b[2J", "chmod 0700 /var/lib/daeploy"),
+		},
 		status: control.Status{
 			Version: "0.1.0", Uptime: 7384, Containerd: "ok", SSH: "0.0.0.0:2222",
 			URL: "ssh://daeploy@deploy.example.org:2222", HostKey: "SHA256:" + strings.Repeat("H", 43), Running: 1, Queued: 1, Free: 12 << 30,
@@ -548,7 +558,7 @@ func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	tree, err := control.New(control.Config{
-		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Publisher: h, Runner: h, Host: h, Webhooks: h,
+		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Publisher: h, Runner: h, Host: h, Doctor: h, Webhooks: h,
 		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
 		Log: logger,
 	})

@@ -1,9 +1,12 @@
 package control
 
 import (
+	"context"
 	"flag"
 
 	"github.com/spf13/cobra"
+
+	"github.com/daeploy/daeploy"
 )
 
 // BuildersBuild are the flags of builders build, for the program and for what
@@ -57,4 +60,19 @@ func (s *session) serve() *cobra.Command {
 		cmd.Flags().String(f.Name, "", f.Usage)
 	}
 	return s.onHost(admins, cmd)
+}
+
+func (s *session) configuration() *cobra.Command {
+	check := &cobra.Command{
+		Use: "check [FILE]", Short: "say of a configuration what serve would",
+		Long: "Without FILE it is /etc/daeploy/daeploy.toml. A fault is told with line and\n" +
+			"column, and the exit status is 78. Nothing is opened or changed.",
+		Example: "daeploy config check /etc/daeploy/daeploy.toml",
+	}
+	check.Flags().Bool("json", false, "print JSON: an object with file")
+	g := &cobra.Command{Use: "config", Short: "the daemon's configuration", Args: noCommand}
+	g.AddCommand(s.onHost(admins, check))
+	return s.declare(admins, g, func(context.Context, daeploy.BuildID, []string) error {
+		return usageError("config check says whether it is right", "config: a command is missing")
+	})
 }

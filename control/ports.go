@@ -147,3 +147,10 @@ type Host interface {
 	// with look it only says what that would be. What is in use stays.
 	Collect(ctx context.Context, look bool) (daeploy.Collected, error)
 }
+
+// Doctor looks at the host.
+type Doctor interface {
+	// Checkup looks at all it knows of, in an order that is always the same. The
+	// end of ctx cuts it short.
+	Checkup(ctx context.Context) []daeploy.Finding
+}

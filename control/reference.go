@@ -59,6 +59,7 @@ func objects() []object {
 		{"status", Status{}},
 		{"gc", gcJSON{}},
 		{"freed", freedJSON{}},
+		{"finding", findingJSON{}},
 		{"version", versionJSON{}},
 		{"error", errorBody{}},
 	}

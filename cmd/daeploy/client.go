@@ -41,6 +41,15 @@ func client(ctx context.Context, words []string, std streams) int {
 	if words[0] == "init" {
 		return fail(std.err, initHost(ctx, socket, words[1:], std))
 	}
+	if words[0] == "config" {
+		if len(words) > 1 && words[1] == "check" {
+			return fail(std.err, checkConfig(words[2:], std))
+		}
+		return localTree(ctx, words, std) // which knows what else may be meant
+	}
+	if words[0] == "doctor" {
+		return askDoctor(ctx, socket, words, std)
+	}
 	if words[0] == "restore" {
 		return fail(std.err, restore(ctx, words[1:], std))
 	}

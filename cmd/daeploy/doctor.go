@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container"
+	"github.com/daeploy/daeploy/control"
+	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/store"
+)
+
+// checkupTime bounds a look at the whole host.
+const checkupTime = time.Minute
+
+// doctor looks at the host from inside the daemon.
+type doctor struct {
+	config       config
+	records      *store.Store
+	repositories *gitreceive.Repositories
+	containers   *container.Engine
+}
+
+// Checkup asks every room, and looks at what belongs to none.
+func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkupTime)
+	defer cancel()
+	all := append([]daeploy.Finding{daeploy.Fine("configuration", source(d.config.file)), checkupService()}, checkupHost(ctx, &d.config)...)
+	scratch, err := os.MkdirTemp(d.config.StateDir, scratchPattern)
+	if err != nil {
+		all = append(all, daeploy.Fault("database", err))
+	} else {
+		defer os.RemoveAll(scratch) // what stays, the next backup or start removes
+		all = append(all, d.records.Checkup(ctx, scratch)...)
+	}
+	all = append(all, d.repositories.Checkup(ctx))
+	all = append(all, d.containers.Checkup(ctx)...)
+	return append(all, d.checkupLeftovers(ctx))
+}
+
+// checkupLeftovers looks for what builds have in containerd that are over, or
+// that no record knows.
+func (d doctor) checkupLeftovers(ctx context.Context) daeploy.Finding {
+	const check = "leftovers"
+	ids, err := d.containers.Leftovers(ctx)
+	if err != nil {
+		return daeploy.Fault(check, err)
+	}
+	unfinished, err := d.records.Unfinished()
+	if err != nil {
+		return daeploy.Fault(check, err)
+	}
+	claimed := map[daeploy.BuildID]bool{}
+	for _, b := range unfinished {
+		claimed[b.ID] = true
+	}
+	var names []string
+	for _, id := range ids {
+		if !claimed[id] {
+			names = append(names, id.String())
+		}
+	}
+	if len(names) > 0 {
+		return daeploy.Doubt(check, "containerd holds things of builds that are over: "+strings.Join(names, " "), "systemctl restart daeploy, which removes them")
+	}
+	return daeploy.Fine(check, "containerd holds nothing that no build claims")
+}
+
+// checkupHost looks at what needs no daemon.
+func checkupHost(ctx context.Context, c *config) []daeploy.Finding {
+	return []daeploy.Finding{
+		store.CheckupDir(c.StateDir), checkupDisk(c.StateDir), checkupClock(), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir),
+	}
+}
+
+// checkupDisk looks at bytes and inodes: builds stop at a reserve of 5 %, at
+// least 1 GiB.
+func checkupDisk(dir string) daeploy.Finding {
+	const check = "disk"
+	var on unix.Statfs_t
+	err := unix.Statfs(dir, &on)
+	for errors.Is(err, unix.ENOENT) && dir != "/" { // where it will be made
+		dir = filepath.Dir(dir)
+		err = unix.Statfs(dir, &on)
+	}
+	if err != nil {
+		return daeploy.Fault(check, fmt.Errorf("look at %s: %w", dir, err))
+	}
+	free, size := int64(on.Bavail)*on.Bsize, int64(on.Blocks)*on.Bsize
+	reserve := max(size/20, 1<<30)
+	const mend = "daeploy gc --dry-run says what could go; or make the disk larger"
+	text := fmt.Sprintf("%d MiB of %d are free for %s", free>>20, size>>20, dir)
+	switch {
+	case free < reserve:
+		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: text + fmt.Sprintf(", and builds keep %d free", reserve>>20), Hint: mend}
+	case on.Files > 0 && on.Ffree < on.Files/100:
+		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: fmt.Sprintf("%d of %d inodes are free for %s", on.Ffree, on.Files, dir), Hint: mend}
+	case free < 2*reserve:
+		return daeploy.Doubt(check, text, mend)
+	}
+	return daeploy.Fine(check, text)
+}
+
+// checkupClock looks at the year, and whether the kernel believes that somebody
+// keeps its clock right.
+func checkupClock() daeploy.Finding {
+	var clock unix.Timex
+	state, err := unix.Adjtimex(&clock)
+	return judgeClock(time.Now(), state, err)
+}
+
+func judgeClock(now time.Time, state int, err error) daeploy.Finding {
+	const check = "clock"
+	switch {
+	case now.Year() < 2024 || now.Year() > 2100:
+		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: "it is " + now.Format(time.RFC3339) + " here, which cannot be", Hint: "timedatectl set-ntp true"}
+	case err == nil && state == unix.TIME_ERROR:
+		return daeploy.Doubt(check, "nobody keeps it right", "apt-get install systemd-timesyncd, then: timedatectl set-ntp true")
+	}
+	return daeploy.Fine(check, now.UTC().Format(time.RFC3339))
+}
+
+// checkupService tells whether the daemon has the walls of its unit.
+func checkupService() daeploy.Finding {
+	const check = "service"
+	status, err := os.ReadFile("/proc/self/status")
+	switch {
+	case err != nil:
+		return daeploy.Fault(check, err)
+	case os.Getenv("NOTIFY_SOCKET") == "":
+		return daeploy.Doubt(check, "not started by systemd: nobody restarts it, and its unit's walls are not there", "systemctl enable --now daeploy")
+	case !strings.Contains(string(status), "NoNewPrivs:\t1"):
+		return daeploy.Doubt(check, "the unit is not the hardened one", "install the unit of this version: docs/install.md, step 4")
+	}
+	return daeploy.Fine(check, "systemd keeps it, behind the unit's walls")
+}
+
+// source says where a configuration is from.
+func source(file string) string {
+	if file == "" {
+		return "none; all is as by default"
+	}
+	return file
+}
+
+// away looks at the host while there is no daemon to ask.
+type away struct {
+	err error // why there is none
+}
+
+// Checkup does what can be done from outside.
+func (a away) Checkup(ctx context.Context) []daeploy.Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkupTime)
+	defer cancel()
+	all := []daeploy.Finding{daeploy.Fault("daemon", a.err)}
+	all[0].Message = daeploy.Public(a.err, "daemon").Message
+	c := defaultConfig()
+	err := c.load(defaultConfigFile)
+	if err == nil {
+		err = c.check()
+	}
+	if err != nil {
+		return append(all, daeploy.Fault("configuration", err))
+	}
+	all = append(append(all, daeploy.Fine("configuration", source(c.file))), checkupHost(ctx, &c)...)
+	self, err := os.Executable()
+	if err != nil {
+		return append(all, daeploy.Fault("program", err))
+	}
+	engine, err := container.New(c.container(self, "doctor", slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return append(all, daeploy.Fault("containerd", err))
+	}
+	defer engine.Close()
+	return append(all, engine.Checkup(ctx)...)
+}
+
+// askDoctor asks the daemon, or looks from outside if it is away.
+func askDoctor(ctx context.Context, socket string, words []string, std streams) int {
+	code, err := ask(ctx, socket, words, nil, std)
+	if daeploy.KindOf(err) == daeploy.Unavailable {
+		return control.OfflineDoctor(ctx, away{err}, words, std.out, std.err)
+	}
+	return max(code, fail(std.err, err))
+}

@@ -1,0 +1,45 @@
+package network
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/daeploy/daeploy"
+)
+
+// Checkup looks for what the hook will need: plugins, programs, and a name
+// server in one of the files.
+func (c Config) Checkup(check string, resolvConf ...string) daeploy.Finding {
+	fail := func(message, hint string) daeploy.Finding {
+		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: message, Hint: hint}
+	}
+	for _, plugin := range []string{"bridge", "host-local"} {
+		if !c.hasPlugin(plugin) {
+			return fail("the CNI plugin "+plugin+" is in none of "+strings.Join(c.PluginDirs, ", "), "apt-get install containernetworking-plugins")
+		}
+	}
+	for _, program := range []string{"iptables", "ip6tables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fail(program+" is not installed", "apt-get install iptables")
+		}
+	}
+	resolver, err := ReadResolver(resolvConf...)
+	if err != nil {
+		return daeploy.Fault(check, err)
+	}
+	if len(resolver.Nameservers) == 0 {
+		return daeploy.Doubt(check, "builds have no name server: none is an IPv4 address beyond this host's loopback", "name one in "+resolvConf[0])
+	}
+	return daeploy.Fine(check, "bridge "+c.Bridge+", "+c.Subnet)
+}
+
+func (c Config) hasPlugin(name string) bool {
+	for _, dir := range c.PluginDirs {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,62 @@
+package control
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daeploy/daeploy"
+)
+
+// findingJSON is what a look at one part of the host has come to.
+type findingJSON struct {
+	Check   string               `json:"check" doc:"what was looked at"`
+	State   daeploy.FindingState `json:"state" doc:"ok, warn or fail"`
+	Message string               `json:"message" doc:"what was seen"`
+	Hint    string               `json:"hint" doc:"what mends it, or \"\""`
+}
+
+func (s *session) doctor() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "look for what is wrong with this host", Args: words(0, 0),
+		Long: "Looks at programs, kernel, disk, clock, directories, database and containerd,\n" +
+			"and says what mends what is wrong. The exit status is 1 if something fails;\n" +
+			"warnings leave it 0. On the host it also works while the daemon is away.",
+		Example: "daeploy doctor\nssh -p 2222 daeploy@HOST doctor --json",
+	}
+	return s.declare(admins, s.answers(cmd, "array of finding"), func(ctx context.Context, _ daeploy.BuildID, _ []string) error {
+		list := []findingJSON{}
+		for _, f := range s.Doctor.Checkup(ctx) {
+			list = append(list, findingJSON(f))
+			if f.State == daeploy.FindingFail {
+				s.exit = 1
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if s.json {
+			return s.printJSON(list)
+		}
+		wide := 0
+		for _, f := range list {
+			wide = max(wide, len(f.Check))
+		}
+		for _, f := range list {
+			s.print("%-4s  %-*s  %s", f.State, wide, f.Check, f.Message)
+			if f.Hint != "" {
+				s.print("%*shint: %s", wide+8, "", f.Hint)
+			}
+		}
+		return nil
+	})
+}
+
+// OfflineDoctor answers doctor without a daemon behind it.
+func OfflineDoctor(ctx context.Context, d Doctor, words []string, out, errs io.Writer) int {
+	tree := &Tree{config: Config{Doctor: d, Now: time.Now, Log: slog.New(slog.DiscardHandler)}}
+	return tree.Run(ctx, Call{Actor: daeploy.Actor{Name: "operator", Admin: true, Remote: "local"}, Words: words, Stdout: out, Stderr: errs})
+}
