@@ -108,12 +108,12 @@ func BenchmarkOutput(b *testing.B) {
 // registry that has nothing of it.
 func BenchmarkPush(b *testing.B) {
 	depot := containertest.NewDepot(b)
-	depot.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+	depot.Before(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPost {
 			r.URL.RawQuery = "" // nothing is taken from another repository
 		}
 		return false
-	}
+	})
 	e := newEngine(b, insecureDepot(depot))
 	w, base := workspace(b, e, imported(b, e, containertest.Image{Shell: true}))
 	content := make([]byte, 64<<20)

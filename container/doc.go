@@ -12,6 +12,10 @@
 //	container  blog-17           with the task; the exit status is kept as its label
 //	directory  <state>/run/blog-17/   the output file and the files bound into the container
 //
+// A push to a registry holds the image by a lease of its own, and so does who looks
+// through an image's files, with a view of its snapshot. Layers have labels that
+// say what they are compressed, and blobs where a registry has them.
+//
 // All carry the labels daeploy.io/owner (the daemon's instance id) and
 // daeploy.io/build ("blog/17"). Image labels never become container labels.
 //

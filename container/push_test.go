@@ -3,11 +3,13 @@ package container_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,6 +157,49 @@ func TestPushManifest(t *testing.T) {
 	}
 }
 
+// A registry with a token service: the token is asked for the right to write, and
+// the password is for that service alone.
+func TestPushToken(t *testing.T) {
+	depot := containertest.NewDepot(t)
+	var scopes atomic.Value
+	depot.Before(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.URL.Path == "/token":
+			user, password, _ := r.BasicAuth()
+			if r.FormValue("password") != "secret" && (user != "u" || password != "secret") {
+				t.Errorf("the token service is asked without the password")
+			}
+			scopes.Store(fmt.Sprint(r.Form["scope"]))
+			fmt.Fprint(w, `{"access_token": "short", "token": "short"}`)
+			return true
+		case r.Header.Get("Authorization") != "Bearer short":
+			if strings.HasPrefix(r.Header.Get("Authorization"), "Basic") {
+				t.Error("the registry itself is shown the password")
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+depot.Host+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return false
+	})
+	secret := filepath.Join(t.TempDir(), "password")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	e := newEngine(t, insecureDepot(depot), func(c *container.Config) {
+		c.Registries.Hosts = map[string]registry.Host{depot.Host: {User: "u", PasswordFile: secret}}
+	})
+	image := built(t, e, imported(t, e, containertest.Image{Shell: true}), "token")
+	name := daeploy.ImageRef(depot.Host + "/team/token:1")
+	pushed, err := e.Push(t.Context(), image.Ref, name, daeploy.Gzip)
+	must(t, err)
+	must(t, e.NamePushed(t.Context(), pushed, name))
+	if got := depot.Digest("team/token", "1"); got != pushed.Digest {
+		t.Errorf("the tag points to %q, want %s", got, pushed.Digest)
+	}
+	if got, _ := scopes.Load().(string); !strings.Contains(got, "repository:team/token:pull,push") {
+		t.Errorf("the token is asked for %s", got)
+	}
+}
+
 // What a registry says decides whether another try is worth its time.
 func TestPushFaults(t *testing.T) {
 	status := func(code int, methods ...string) func(http.ResponseWriter, *http.Request) bool {
@@ -185,7 +230,7 @@ func TestPushFaults(t *testing.T) {
 		"cut in the PUT": {cut, daeploy.Unavailable, "publish_unreachable", "could not be pushed"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			depot.Before = test.before
+			depot.Before(test.before)
 			_, err := e.Push(t.Context(), image.Ref, name, daeploy.Gzip)
 			told(t, what, err, test.code, test.message, depot.Host)
 			if daeploy.KindOf(err) != test.kind {
@@ -193,7 +238,7 @@ func TestPushFaults(t *testing.T) {
 			}
 		})
 	}
-	depot.Before = nil
+	depot.Before(nil)
 	_, err := e.Push(t.Context(), image.Ref, name, daeploy.Gzip)
 	must(t, err)
 
@@ -220,14 +265,14 @@ func TestPushCanceled(t *testing.T) {
 	e := newEngine(t, insecureDepot(depot))
 	image := built(t, e, imported(t, e, containertest.Image{Shell: true}), "canceled")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	depot.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+	depot.Before(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPut {
 			cancel(daeploy.ErrShutdown)
 			_, err := io.Copy(io.Discard, r.Body)
 			return err != nil
 		}
 		return false
-	}
+	})
 	if _, err := e.Push(ctx, image.Ref, daeploy.ImageRef(depot.Host+"/team/blog:1"), daeploy.Gzip); err == nil || !strings.Contains(err.Error(), daeploy.ErrShutdown.Error()) {
 		t.Errorf("Push = %v, want the cause of its ctx", err)
 	}

@@ -115,12 +115,12 @@ func TestAttachByAPI(t *testing.T) {
 	must(t, json.NewDecoder(answer.Body).Decode(&list))
 	checkReferrers(t, pushed, list, want, func(_, digest string) []byte { return depot.Blob("team/attach", digest) })
 
-	depot.Before = func(w http.ResponseWriter, r *http.Request) bool {
+	depot.Before(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet {
 			w.WriteHeader(http.StatusBadGateway)
 		}
 		return r.Method == http.MethodGet
-	}
+	})
 	_, err = e.Attach(t.Context(), pushed, name, documents[0])
 	told(t, "in trouble", err, "publish_unreachable", "answers 502 Bad Gateway", depot.Host)
 }

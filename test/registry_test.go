@@ -69,7 +69,7 @@ func (t *teller) doRegistry(args []string) error {
 	case "hold":
 		d := containertest.NewDepot(t.TB)
 		t.held = &atomic.Bool{}
-		d.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		d.Before(func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodPut || t.held.Swap(true) {
 				return false
 			}
@@ -78,7 +78,7 @@ func (t *teller) doRegistry(args []string) error {
 				<-r.Context().Done()
 			}
 			return true
-		}
+		})
 		t.ts.Setenv("REGISTRY", d.Host)
 		return nil
 	case "held":

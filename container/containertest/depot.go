@@ -20,11 +20,8 @@ type Depot struct {
 	Host      string // "127.0.0.1:4711"
 	Referrers bool   // it has the referrers API, which others do without
 
-	// Before is called for each request; true means that it has answered. It is set
-	// before the first one.
-	Before func(w http.ResponseWriter, r *http.Request) bool
-
 	mu       sync.Mutex
+	before   func(w http.ResponseWriter, r *http.Request) bool
 	blobs    map[string]map[string][]byte // repository → digest → content; manifests too
 	tags     map[string]string            // "team/app:1" → digest
 	types    map[string]string            // digest of a manifest → media type
@@ -39,6 +36,14 @@ func NewDepot(t testing.TB) *Depot {
 	t.Cleanup(server.Close)
 	d.Host = strings.TrimPrefix(server.URL, "http://")
 	return d
+}
+
+// Before lets f see each request from now on; true means that it has answered. Nil
+// takes it away.
+func (d *Depot) Before(f func(w http.ResponseWriter, r *http.Request) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.before = f
 }
 
 // Blob is what a repository has under a digest or tag; nil for nothing.
@@ -75,8 +80,9 @@ func (d *Depot) digest(repository, name string) string {
 func (d *Depot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	d.requests = append(d.requests, r.Method+" "+r.URL.RequestURI())
+	before := d.before
 	d.mu.Unlock()
-	if d.Before != nil && d.Before(w, r) {
+	if before != nil && before(w, r) {
 		return
 	}
 	path := strings.TrimPrefix(r.URL.Path, "/v2/")
