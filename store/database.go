@@ -93,6 +93,9 @@ func openVerified(c Config, path string, mark *sentinel) (db *bolt.DB, now senti
 		if now.Schema == uint64(len(migrations)) {
 			return nil
 		}
+		if err := keepOld(db, path, now.Schema); err != nil {
+			return fmt.Errorf("keep a copy before it is brought to schema %d: %w", len(migrations), err)
+		}
 		err = db.Update(migrate)
 		now.Schema = uint64(len(migrations))
 		return err
@@ -112,6 +115,28 @@ func openVerified(c Config, path string, mark *sentinel) (db *bolt.DB, now senti
 		err = errors.Join(err, db.Close())
 	}
 	return nil, now, err
+}
+
+// keepOld leaves a copy of the database as an older daeploy wrote it, beside it and
+// for good: the way back, if the newer daeploy is not wanted after all.
+func keepOld(db *bolt.DB, path string, schema uint64) error {
+	old := fmt.Sprintf("%s.schema%d", path, schema)
+	tmp := old + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		_, err := tx.WriteTo(f)
+		return err
+	})
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return settle(tmp, old)
 }
 
 // openExisting keeps bbolt from creating the file, or following a link to one.

@@ -4,6 +4,7 @@
 // # On disk
 //
 //	daeploy.db             the records
+//	daeploy.db.schema<n>   what they were before a newer daeploy brought them from schema <n> to its own
 //	daeploy.lock           held while a store is open; its content is the holder's process id
 //	instance.json          the sentinel: id and schema of the database that belongs here
 //	logs/<app>/<n>.log     what build <n> said, as records (see Log)
