@@ -83,7 +83,7 @@ func TestCheckupNetwork(t *testing.T) {
 	write("bridge", "#!")
 	want(daeploy.FindingFail, "plugin host-local")
 	write("host-local", "#!")
-	want(daeploy.FindingWarn, "no name server")
+	want(daeploy.FindingFail, "no name server")
 	write("resolv.conf", "nameserver 192.0.2.1\n")
 	want(daeploy.FindingOK, "10.0.0.0/24")
 	t.Setenv("PATH", dir)

@@ -3,6 +3,7 @@ package control_test
 import (
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -299,24 +300,50 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestReference keeps docs/commands.md in step with the tree.
+// TestReference keeps docs/commands.md and the manual page in step with the
+// tree.
 func TestReference(t *testing.T) {
-	var b strings.Builder
-	if err := control.Reference(&b); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join("..", "docs", "commands.md")
-	if *update {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+	for name, write := range map[string]func(io.Writer) error{"commands.md": control.Reference, "daeploy.1": control.Manual} {
+		var b strings.Builder
+		if err := write(&b); err != nil {
 			t.Fatal(err)
 		}
+		file := filepath.Join("..", "docs", name)
+		if *update {
+			if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), b.String()); diff != "" {
+			t.Errorf("docs/%s is stale; go test ./control -update writes it (-file +tree):\n%s", name, diff)
+		}
 	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("docs/commands.md is stale; go test ./control -update writes it (-file +tree):\n%s", diff)
+}
+
+// TestBadWords gives every command words that nobody types: they are refused as
+// such, in few and harmless words, and are no fault of ours.
+func TestBadWords(t *testing.T) {
+	for name := range control.Declared() {
+		for what, word := range map[string]string{
+			"long": strings.Repeat("x", 64<<10), "binary": "\x00\xff\x1b[2J\n\u202e", "empty": "", "flag": "--" + strings.Repeat("y", 64<<10),
+		} {
+			for _, words := range [][]string{{word}, {"blog", word}, {word, word, word}} {
+				var out, errs strings.Builder
+				code := newTree(t, newHost(), io.Discard).Run(t.Context(), control.Call{
+					Actor: anna, Words: append(strings.Fields(name), words...), Stdin: strings.NewReader(word), Stdout: &out, Stderr: &errs,
+				})
+				if code == 70 || code < 0 || len(out.String()+errs.String()) > 4<<10 {
+					t.Errorf("%s with a %s word: exit %d and %d bytes: %.200s", name, what, code, len(out.String()+errs.String()), errs.String())
+				}
+				if code != 0 {
+					plain(t, errs.String())
+				}
+			}
+		}
 	}
 }
 

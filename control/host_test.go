@@ -210,7 +210,7 @@ func (h *host) SetVariables(app daeploy.AppName, list []daeploy.Variable) error 
 
 func (h *host) UnsetVariables(app daeploy.AppName, names []string) error {
 	if !slices.Equal(names, []string{"LOG_LEVEL"}) {
-		return notFound(fmt.Sprintf("variable %q", names))
+		return notFound(fmt.Sprintf("variable %.80q", names))
 	}
 	return h.ask("UnsetVariables", string(app))
 }
@@ -226,7 +226,7 @@ func (h *host) SetSecret(app daeploy.AppName, name string, value []byte) error {
 
 func (h *host) UnsetSecrets(app daeploy.AppName, names []string) error {
 	if !slices.Equal(names, []string{"token"}) {
-		return notFound(fmt.Sprintf("secret %q", names))
+		return notFound(fmt.Sprintf("secret %.80q", names))
 	}
 	return h.ask("UnsetSecrets", string(app))
 }

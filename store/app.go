@@ -163,7 +163,7 @@ func appIn(tx *bolt.Tx, name daeploy.AppName) (daeploy.App, error) {
 
 // unknown is the answer to a name that is not there.
 func unknown(what, name string, known []string) error {
-	e := daeploy.Errorf(daeploy.NotFound, what+"_not_found", "there is no %s %q", what, name)
+	e := daeploy.Errorf(daeploy.NotFound, what+"_not_found", "there is no %s %.80q", what, name)
 	if near := daeploy.Nearest(name, known); near != "" {
 		e.Hint = fmt.Sprintf("did you mean %s?", near)
 	}
