@@ -199,6 +199,29 @@ func (b *Build) Duration(now time.Time) time.Duration {
 	return b.Ended.Sub(b.Started)
 }
 
+// Place is where a queued build stands.
+type Place struct {
+	Number   int     // from 1; 0 for a build that does not wait
+	Behind   BuildID // the build it waits for; zero if there is none
+	Draining bool    // nothing begins until draining ends
+}
+
+// Reason says what the build waits for, to somebody who may read some apps: others
+// are not named to him (F63). It is "" for a build that does not wait.
+func (p Place) Reason(mayRead func(AppName) bool) string {
+	switch {
+	case p.Number == 0:
+		return ""
+	case p.Draining:
+		return "until draining ends"
+	case p.Behind.App == "":
+		return "next"
+	case !mayRead(p.Behind.App):
+		return "behind another app's build"
+	}
+	return "behind " + p.Behind.String()
+}
+
 // Err is the build's end as an error: nil after success and while it goes on.
 func (b *Build) Err() error {
 	switch b.Status {

@@ -113,9 +113,10 @@ func (a *attempt) wait(ctx context.Context, j *job) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-j.moved:
-			n, reason := a.Position(j.id)
-			line := fmt.Sprintf("> queued     position %d, %s", n, reason)
-			if n == 0 || line == told {
+			place := a.Position(j.id)
+			// The names of other apps are not for everybody who reads this log (F63).
+			line := fmt.Sprintf("> queued     position %d, %s", place.Number, place.Reason(func(app daeploy.AppName) bool { return app == j.id.App }))
+			if place.Number == 0 || line == told {
 				continue
 			}
 			told = line

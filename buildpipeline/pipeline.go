@@ -348,15 +348,8 @@ func (p *Pipeline) Watch(ctx context.Context, tell func(running, queued int, dra
 	}
 }
 
-// Position tells a queued build's place and what it waits for; 0 for a build
-// that does not wait.
-func (p *Pipeline) Position(id daeploy.BuildID) (place int, behind string) {
-	n, b := p.queue.place(id)
-	switch {
-	case n == 0:
-		return 0, ""
-	case p.queue.isHeld():
-		return n, "until draining ends"
-	}
-	return n, "behind " + b.String()
+// Position tells where a queued build stands.
+func (p *Pipeline) Position(id daeploy.BuildID) daeploy.Place {
+	n, behind := p.queue.place(id)
+	return daeploy.Place{Number: n, Behind: behind, Draining: n > 0 && p.queue.isHeld()}
 }

@@ -1,6 +1,7 @@
 package buildpipeline
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -10,16 +11,18 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// queue decides whose turn it is: one running build per app, slots in all,
-// first come, first served; an app whose build runs is passed over (P7). It is
-// safe for several goroutines and does no I/O.
+// queue decides whose turn it is: one running build per app, slots in all. Apps
+// stand in line, not builds: whose build has ended goes to its end, so that no app
+// waits behind another app's second build (P7). Builds of one app have their
+// turns in order of arrival. It is safe for several goroutines and does no I/O.
 type queue struct {
 	mu      sync.Mutex
 	slots   int
 	waiting []*job // in order of arrival
 	running map[daeploy.AppName]*job
-	held    bool          // no job gets its turn but those that had begun
-	changed chan struct{} // closed, and made anew, when any of this changes
+	line    []daeploy.AppName // those with a build that waits and none that runs, each once
+	held    bool              // no job gets its turn but those that had begun
+	changed chan struct{}     // closed, and made anew, when any of this changes
 }
 
 // job is a build that is queued or running in this daemon.
@@ -70,12 +73,12 @@ func newJob(b daeploy.Build, cancel func(error)) *job {
 	}
 }
 
-// add puts a job at the end of the line.
+// add puts a job behind those of its app, and the app in line.
 func (q *queue) add(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = append(q.waiting, j)
-	q.grant()
+	q.grant(j.id.App)
 }
 
 // remove takes a job out, whether it waits or runs.
@@ -86,21 +89,33 @@ func (q *queue) remove(j *job) {
 	if q.running[j.id.App] == j {
 		delete(q.running, j.id.App)
 	}
-	q.grant()
+	q.grant(j.id.App)
 }
 
-// grant gives free slots away, and tells those who still wait and those who watch.
-// It comes after each change.
-func (q *queue) grant() {
+// grant puts the app of which something has changed in line, or takes it out,
+// gives free slots away, and tells those who still wait and those who watch. It
+// comes after each change.
+func (q *queue) grant(changed daeploy.AppName) {
 	close(q.changed)
 	q.changed = make(chan struct{})
-	q.waiting = slices.DeleteFunc(q.waiting, func(j *job) bool {
-		if len(q.running) >= q.slots || q.running[j.id.App] != nil || q.held && !j.begun {
-			return false
+	of := func(app daeploy.AppName) int {
+		return slices.IndexFunc(q.waiting, func(j *job) bool { return j.id.App == app })
+	}
+	inLine := slices.Contains(q.line, changed)
+	switch waits := of(changed) >= 0 && q.running[changed] == nil; {
+	case waits && !inLine:
+		q.line = append(q.line, changed)
+	case !waits && inLine:
+		q.line = slices.DeleteFunc(q.line, func(app daeploy.AppName) bool { return app == changed })
+	}
+	q.line = slices.DeleteFunc(q.line, func(app daeploy.AppName) bool {
+		at := of(app)
+		if j := q.waiting[at]; len(q.running) < q.slots && (!q.held || j.begun) {
+			q.waiting, q.running[app] = slices.Delete(q.waiting, at, at+1), j
+			close(j.turn)
+			return true
 		}
-		q.running[j.id.App] = j
-		close(j.turn)
-		return true
+		return false
 	})
 	for _, j := range q.waiting {
 		select {
@@ -115,7 +130,7 @@ func (q *queue) hold(held bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held = held
-	q.grant()
+	q.grant("")
 }
 
 func (q *queue) isHeld() bool {
@@ -144,31 +159,51 @@ func (q *queue) state() (running, waiting int, held bool, changed <-chan struct{
 	return len(q.running), len(q.waiting), q.held, q.changed
 }
 
-// place tells how many builds must end before j's turn at the latest, and
-// which one it waits for first; ahead 0 means that it runs or is not here.
-func (q *queue) place(id daeploy.BuildID) (ahead int, behind daeploy.BuildID) {
+// order lists those who wait as they would have their turns if there were one
+// slot, and the builds that run were to end now. q.mu is held.
+func (q *queue) order() []*job {
+	of := map[daeploy.AppName][]*job{}
+	for _, j := range q.waiting {
+		of[j.id.App] = append(of[j.id.App], j)
+	}
+	line := slices.Concat(q.line, slices.Sorted(maps.Keys(q.running)))
+	var all []*job
+	for ; len(line) > 0; line = line[1:] {
+		app := line[0]
+		if len(of[app]) == 0 {
+			continue
+		}
+		all = append(all, of[app][0])
+		of[app] = of[app][1:]
+		line = append(line, app)
+	}
+	return all
+}
+
+// place tells the job's place among those who wait, from 1, and which build it
+// waits for: the one before it of its app, or else the one that has its turn
+// before it. Place 0 means that it runs or is not here.
+func (q *queue) place(id daeploy.BuildID) (place int, behind daeploy.BuildID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	at := slices.IndexFunc(q.waiting, func(j *job) bool { return j.id == id })
+	order := q.order()
+	at := slices.IndexFunc(order, func(j *job) bool { return j.id == id })
 	if at < 0 {
-		return 0, daeploy.BuildID{}
+		return 0, behind
 	}
-	if j := q.running[id.App]; j != nil {
-		ahead, behind = 1, j.id
-		for _, w := range q.waiting[:at] {
-			if w.id.App == id.App {
-				ahead, behind = ahead+1, w.id
-			}
+	for _, before := range slices.Backward(order[:at]) {
+		if before.id.App == id.App {
+			return at + 1, before.id
 		}
-		return ahead, behind
+	}
+	if own := q.running[id.App]; own != nil {
+		return at + 1, own.id
 	}
 	if at > 0 {
-		return at + 1, q.waiting[at-1].id
+		return at + 1, order[at-1].id
 	}
-	for _, j := range q.running {
-		if behind.App == "" || j.id.App < behind.App {
-			behind = j.id
-		}
+	for _, app := range slices.Sorted(maps.Keys(q.running)) {
+		return 1, q.running[app].id
 	}
 	return 1, behind
 }

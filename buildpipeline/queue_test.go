@@ -1,6 +1,7 @@
 package buildpipeline_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -25,12 +26,12 @@ func TestQueueOrder(t *testing.T) {
 	if !blog1() || blog2() || !shop1() || wiki1() {
 		t.Fatal("want blog/1 and shop/1 to run: blog/2 has its app before it, wiki/1 no slot")
 	}
-	if n, behind := q.Place(build("blog", 2)); n != 1 || behind != build("blog", 1) {
-		t.Errorf("blog/2 is at %d behind %s, want 1 behind blog/1", n, behind)
+	if n, behind := q.Place(build("blog", 2)); n != 2 || behind != build("blog", 1) {
+		t.Errorf("blog/2 is at %d behind %s, want 2 behind blog/1", n, behind)
 	}
 	endShop1()
 	if !wiki1() || blog2() {
-		t.Fatal("want wiki/1 to run: blog/2 came first, but its app is busy")
+		t.Fatal("want wiki/1 to run: blog/2 has its app before it")
 	}
 	endBlog1()
 	if !blog2() {
@@ -111,5 +112,79 @@ func TestQueueLeave(t *testing.T) {
 	endFirst()
 	if !third() {
 		t.Error("blog/3 does not run although nobody is before it")
+	}
+}
+
+// TestQueueIsFair: P7, F27. One app that pushes ten times at once keeps no other
+// waiting for longer than for one of its builds, however few slots there are.
+func TestQueueIsFair(t *testing.T) {
+	for slots := 1; slots <= 3; slots++ {
+		q := buildpipeline.NewQueue(slots)
+		type waiting struct {
+			id    daeploy.BuildID
+			turn  func() bool
+			leave func()
+		}
+		var all []*waiting
+		add := func(app string, n uint64) {
+			w := &waiting{id: build(app, n)}
+			w.turn, w.leave = q.Add(w.id)
+			all = append(all, w)
+		}
+		for n := range uint64(10) {
+			add("busy", n+1)
+		}
+		others := []string{"blog", "shop", "wiki"}
+		for _, app := range others {
+			add(app, 1)
+			add(app, 2)
+		}
+		var order []string
+		for len(all) > 0 {
+			place := map[int]bool{}
+			for _, w := range all {
+				n, behind := q.Place(w.id)
+				if w.turn() != (n == 0) || n > 0 && (place[n] || behind == daeploy.BuildID{} || behind == w.id) {
+					t.Fatalf("%d slots: %s has place %d behind %s, and its turn: %v", slots, w.id, n, behind, w.turn())
+				}
+				place[n] = n > 0
+			}
+			at := slices.IndexFunc(all, func(w *waiting) bool { return w.turn() })
+			order = append(order, all[at].id.String())
+			all[at].leave()
+			all = slices.Delete(all, at, at+1)
+		}
+		if slots > 1 {
+			continue // who ends first is up to the builds
+		}
+		want := []string{
+			"busy/1", "blog/1", "shop/1", "wiki/1", "busy/2", "blog/2", "shop/2", "wiki/2",
+			"busy/3", "busy/4", "busy/5", "busy/6", "busy/7", "busy/8", "busy/9", "busy/10",
+		}
+		if diff := cmp.Diff(want, order); diff != "" {
+			t.Errorf("turns with one slot (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// TestQueueLeaveOfALine: an app whose only build is canceled is in line no more,
+// and comes in again at the end.
+func TestQueueLeaveOfALine(t *testing.T) {
+	q := buildpipeline.NewQueue(1)
+	_, endBlog := q.Add(build("blog", 1))
+	_, cancelShop := q.Add(build("shop", 1))
+	wiki, endWiki := q.Add(build("wiki", 1))
+	cancelShop()
+	if n, behind := q.Place(build("wiki", 1)); n != 1 || behind != build("blog", 1) {
+		t.Errorf("wiki/1 is at %d behind %s, want 1 behind blog/1", n, behind)
+	}
+	shop, _ := q.Add(build("shop", 2))
+	endBlog()
+	if !wiki() || shop() {
+		t.Fatal("want wiki/1 to run: shop has lost its place")
+	}
+	endWiki()
+	if !shop() {
+		t.Error("shop/2 does not run although nobody is before it")
 	}
 }

@@ -40,7 +40,7 @@ func (s *session) builds() *cobra.Command {
 		t := s.table(1, "BUILD", "STATUS", "COMMIT", "BRANCH", "BY", "BUILDER", "TIME", "AGE")
 		for i, b := range list {
 			t.row(b.ID.String(), string(b.Status), b.Commit.Short(), clip(b.Branch, 12), clip(b.By, 10),
-				clip(shortRef(b.Builder), 12), took(builds[i].Duration(s.Now())), s.since(b.Queued))
+				clip(shortRef(b.Builder), 12), timeOf(&b, &builds[i], s.Now()), s.since(b.Queued))
 		}
 		t.end()
 		return nil
@@ -149,18 +149,25 @@ func headline(b *daeploy.Build) string {
 	return line
 }
 
+// timeOf is a build's place in the queue, or how long it has run.
+func timeOf(j *buildJSON, b *daeploy.Build, now time.Time) string {
+	if j.Position > 0 {
+		return fmt.Sprintf("place %d", j.Position)
+	}
+	return took(b.Duration(now))
+}
+
+// place is where a build that waits stands, such as "place 2, behind shop/4"; ""
+// for one that does not wait.
 func (s *session) place(b *daeploy.Build) string {
 	if b.Status != daeploy.StatusQueued {
 		return ""
 	}
-	n, reason := s.Builds.Position(b.ID)
-	switch {
-	case n == 0:
+	p := s.Builds.Position(b.ID)
+	if p.Number == 0 {
 		return ""
-	case reason == "":
-		return fmt.Sprintf("place %d", n)
 	}
-	return fmt.Sprintf("place %d, %s", n, reason)
+	return fmt.Sprintf("place %d, %s", p.Number, p.Reason(s.actor.MayRead))
 }
 
 // took is a time span, or "" if it has not begun.

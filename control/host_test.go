@@ -330,9 +330,9 @@ func (h *host) Publish(_ context.Context, id daeploy.BuildID) (daeploy.Build, er
 	return b, nil
 }
 
-func (h *host) Position(id daeploy.BuildID) (int, string) {
+func (h *host) Position(id daeploy.BuildID) daeploy.Place {
 	_ = h.ask("Position", string(id.App))
-	return 2, "behind shop/4"
+	return daeploy.Place{Number: 2, Behind: daeploy.BuildID{App: "shop", Number: 4}}
 }
 
 func (h *host) Images(_ context.Context, prefix string) (list []daeploy.Image, err error) {

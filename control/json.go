@@ -39,6 +39,8 @@ type buildJSON struct {
 	ImageDigest   string           `json:"image_digest" doc:"its digest"`
 	Incremental   bool             `json:"incremental" doc:"save-artifacts of the previous image was run, and what it gave was used"`
 	Clean         string           `json:"clean" doc:"why not, or \"\""`
+	Position      int              `json:"position" doc:"place in the queue, from 1; 0 for a build that does not wait"`
+	WaitsFor      string           `json:"waits_for" doc:"APP/N of the build that it waits for, or \"undrain\" while nothing begins; \"\" if it waits for none, or for an app's that you may not read"`
 	Queued        *time.Time       `json:"queued" doc:"when the push was accepted"`
 	Started       *time.Time       `json:"started" doc:"when the build left the queue, or null"`
 	Ended         *time.Time       `json:"ended" doc:"when it was over, or null"`
@@ -228,7 +230,23 @@ type errorBody struct {
 	Hint    string `json:"hint" doc:"the next action, or \"\""`
 }
 
-func (s *session) buildJSON(b *daeploy.Build) buildJSON { return newBuildJSON(b, s.Now()) }
+// buildJSON adds where a build that waits stands. Another app's build has no name
+// for a key that may not read that app (F63).
+func (s *session) buildJSON(b *daeploy.Build) buildJSON {
+	j := newBuildJSON(b, s.Now())
+	if b.Status != daeploy.StatusQueued {
+		return j
+	}
+	p := s.Builds.Position(b.ID)
+	j.Position = p.Number
+	switch {
+	case p.Draining:
+		j.WaitsFor = "undrain"
+	case p.Behind.App != "" && s.actor.MayRead(p.Behind.App):
+		j.WaitsFor = p.Behind.String()
+	}
+	return j
+}
 
 func newBuildJSON(b *daeploy.Build, now time.Time) buildJSON {
 	steps := make([]stepJSON, len(b.Steps))

@@ -92,9 +92,8 @@ type Builds interface {
 	// Rebuild builds the commit of a build that is over again, and returns when the
 	// new build is durable; Number 0 is the newest. clean is for it alone.
 	Rebuild(ctx context.Context, by daeploy.Actor, id daeploy.BuildID, clean bool) (daeploy.Build, error)
-	// Position is the place of a queued build, from 1, and in a few words what it
-	// waits for, such as "behind blog/17"; 0 for a build that does not wait.
-	Position(id daeploy.BuildID) (place int, reason string)
+	// Position tells where a queued build stands.
+	Position(id daeploy.BuildID) daeploy.Place
 }
 
 // Publisher takes images on to a registry.

@@ -97,7 +97,6 @@ secrets_dir = %q
 containerd = %q
 namespace = %q
 default_builder = %q
-max_builds = 2
 %s
 [network]
 bridge = "story%d"
@@ -123,6 +122,9 @@ func (s *story) serve(more string) error {
 	top, tables := more, ""
 	if first := strings.Index("\n"+more, "\n["); first >= 0 {
 		top, tables = more[:first], strings.TrimPrefix(more[first:], "[network]\n") // which goes on with ours
+	}
+	if !strings.Contains(top, "max_builds") {
+		top += "\nmax_builds = 2"
 	}
 	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.secrets, s.containerd.Address, s.namespace(), s.defaultBuilder, s.caLine()+"\n"+top, s.number, s.number, tables)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
