@@ -42,6 +42,7 @@ import (
 //	clone APP DIR, lsremote APP
 //	ssh [>FILE] WORD... [&NAME&]  run a command of the daemon; code N is what it ended with
 //	waitout NAME PATTERN    until such a command has printed it
+//	quick SECONDS WORD...   the same, within that time
 //	waitlog BUILD PATTERN   until the build's log has it
 //	status BUILD STATUS, reason BUILD CODE [EXIT], latest APP N
 //	remoteref APP BRANCH N|HEAD|none     where the branch is: at build N's commit, at the app's HEAD
@@ -82,7 +83,7 @@ func TestScript(t *testing.T) {
 			"as": told((*teller).doAs), "app": told((*teller).doApp), "write": told((*teller).doWrite), "commit": told((*teller).doCommit),
 			"git": told((*teller).doGit), "push": told((*teller).doPush), "await": told((*teller).doAwait),
 			"interrupt": told((*teller).doInterrupt), "clone": told((*teller).doClone), "lsremote": told((*teller).doLsremote),
-			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "waitlog": told((*teller).doWaitlog), "waitout": told((*teller).doWaitout),
+			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "quick": told((*teller).doQuick), "waitlog": told((*teller).doWaitlog), "waitout": told((*teller).doWaitout),
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "imageconfig": told((*teller).doImageconfig),
@@ -344,6 +345,24 @@ func (t *teller) doSSH(args []string) error {
 		return t.exec("sh", slices.Concat([]string{"-c", `exec ssh "$@" >"$0"`, t.path(file)}, words)...)
 	}
 	return t.exec("ssh", words...)
+}
+
+// doQuick allows three times the time that is promised: other tests use the CPU too.
+func (t *teller) doQuick(args []string) error {
+	seconds, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	began, most := time.Now(), 3*time.Duration(seconds)*time.Second
+	if err := t.doSSH(args[1:]); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	t.ts.Logf("[%s took %.2fs]", strings.Join(args[1:], " "), took.Seconds())
+	if took > most {
+		return fmt.Errorf("%s took %s, more than %s", strings.Join(args[1:], " "), took, most)
+	}
+	return nil
 }
 
 func (t *teller) doCode(args []string) error {
