@@ -28,7 +28,8 @@ func ParseAppName(s string) (AppName, error) {
 // App is a repository with its settings.
 type App struct {
 	Name    AppName   `json:"name"`
-	Branch  string    `json:"branch"` // deploy branch without refs/heads/; "" until a first branch was pushed
+	Branch  string    `json:"branch"`          // deploy branch without refs/heads/; "" until a first branch was pushed
+	Fixed   bool      `json:"fixed,omitempty"` // Branch was set by hand: it wins over .daeploy (S166)
 	Created time.Time `json:"created"`
 	Builds  uint64    `json:"builds"` // the highest build number given out
 }

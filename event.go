@@ -23,6 +23,7 @@ const (
 	EventKeyAdded      EventKind = "key.added"
 	EventKeyRemoved    EventKind = "key.removed"
 	EventAppCreated    EventKind = "app.created"
+	EventAppChanged    EventKind = "app.changed" // Name is the branch that builds, or "" if sources may say
 	EventAppDeleted    EventKind = "app.deleted"
 	EventVariableSet   EventKind = "variable.set"
 	EventVariableUnset EventKind = "variable.unset"
@@ -63,7 +64,7 @@ func EventKinds() []EventKind {
 	return []EventKind{
 		EventLoginRefused, EventLoginEnded,
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
-		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppDeleted,
+		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppChanged, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
 		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventDrainBegun, EventDrainEnded, EventGarbageCollected, EventCancelAsked,
 		EventImagePublished, EventPublishFailed, EventPublishAsked,

@@ -30,6 +30,7 @@ func (p *Pipeline) Receive(ctx context.Context, push daeploy.Push, log io.Writer
 		tell(log, err)
 		return all(answers, err)
 	}
+	tellOverruled(plan, log)
 	if push.Atomic {
 		return all(answers, p.atomically(ctx, push, plan, log))
 	}
@@ -73,9 +74,10 @@ func tell(w io.Writer, err error) {
 
 // course is what becomes of one command of a push.
 type course struct {
-	builds  bool
-	branch  string // the branch that builds
-	refused error
+	builds    bool
+	branch    string // the branch that builds
+	overruled string // the one that .daeploy names, where the operator has fixed another (S166)
+	refused   error
 }
 
 // plan decides the course of each command, before anything is done.
@@ -105,13 +107,27 @@ func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error
 				Hint: "push another commit to it instead",
 			}
 		case c.New != "":
-			if own := p.ownBranch(ctx, push.App, c.Target); own != "" {
+			switch own := p.ownBranch(ctx, push.App, c.Target); {
+			case own == "" || own == app.Branch:
+			case app.Fixed:
+				plan[i].overruled = own
+			default:
 				plan[i].branch = own
 			}
 			plan[i].builds = push.Options.Build || c.Ref == "refs/heads/"+plan[i].branch
 		}
 	}
 	return plan, nil
+}
+
+// tellOverruled says once that a branch of .daeploy is not the one that builds.
+func tellOverruled(plan []course, log io.Writer) {
+	for _, c := range plan {
+		if c.overruled != "" {
+			fmt.Fprintln(log, notice("branch %q of .daeploy has no effect: %s was set for this app", shorten(c.overruled, 20), shorten(c.branch, 20)))
+			return
+		}
+	}
 }
 
 // firstBranch is the deploy branch of an app that has none: main if it is

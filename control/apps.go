@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -11,7 +12,7 @@ import (
 
 func (s *session) apps() *cobra.Command {
 	return s.group("apps", "repositories and what was made from them",
-		s.appsList(), s.appsCreate(), s.appsShow(), s.appsDelete())
+		s.appsList(), s.appsCreate(), s.appsShow(), s.appsSet(), s.appsDelete())
 }
 
 func (s *session) appsList() *cobra.Command {
@@ -100,16 +101,55 @@ func (s *session) appsShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		branch := a.Branch
+		if a.Fixed {
+			branch += " (set here, whatever .daeploy says)"
+		}
 		last := "none yet"
 		if b := full.Last; b != nil {
 			last = fmt.Sprintf("%s %s, %s ago", b.ID, b.Status, s.since(b.Queued))
 		}
 		s.fields(
 			[2]string{"app", string(a.Name)},
-			[2]string{"branch", a.Branch},
+			[2]string{"branch", branch},
 			[2]string{"created", s.moment(full.Created)},
 			[2]string{"last build", last},
 		)
+		return nil
+	})
+}
+
+func (s *session) appsSet() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set NAME --branch BRANCH", Short: "set the branch that builds", Args: words(1, 1),
+		Long: "Pushes to BRANCH build from now on, whatever .daeploy says. With \"\" .daeploy may\n" +
+			"name one again.",
+		Example: "daeploy apps set blog --branch production\ndaeploy apps set blog --branch \"\"",
+	}
+	branch := cmd.Flags().String("branch", "", "`BRANCH` that builds")
+	return s.declare(ofApp, s.answers(cmd, "app"), func(_ context.Context, id daeploy.BuildID, _ []string) (err error) {
+		if !cmd.Flags().Changed("branch") {
+			return usageError(usageLine(cmd), "apps set: nothing is to be set")
+		}
+		name := *branch
+		if name != "" {
+			if name, err = s.ParseBranch(name); err != nil {
+				return err
+			}
+		}
+		a, err := s.Apps.FixBranch(id.App, name)
+		if err != nil {
+			return err
+		}
+		s.tell(daeploy.Event{Kind: daeploy.EventAppChanged, App: a.Name, Name: name})
+		switch {
+		case s.json:
+			return s.printApp(a)
+		case !a.Fixed:
+			s.print("%s builds the branch that .daeploy names, or %s", a.Name, cmp.Or(a.Branch, "the first that is pushed"))
+		default:
+			s.print("%s builds %s", a.Name, a.Branch)
+		}
 		return nil
 	})
 }
@@ -156,7 +196,7 @@ func (s *session) printApp(a daeploy.App) error {
 
 // appJSON adds the newest build to an app.
 func (s *session) appJSON(a daeploy.App) (appJSON, error) {
-	j := appJSON{Name: a.Name, Branch: a.Branch, Created: stamp(a.Created), Builds: a.Builds}
+	j := appJSON{Name: a.Name, Branch: a.Branch, Fixed: a.Fixed, Created: stamp(a.Created), Builds: a.Builds}
 	b, err := s.History.Build(daeploy.BuildID{App: a.Name})
 	switch {
 	case err == nil:

@@ -40,6 +40,10 @@ type Config struct {
 	// repeats a private key (F65).
 	ParseKey func(text []byte) (daeploy.Key, error)
 
+	// ParseBranch reads the name of a branch, with or without refs/heads/. What it
+	// refuses is an Error for people.
+	ParseBranch func(text string) (string, error)
+
 	Schema  []byte           // JSON Schema of .daeploy
 	Version string           // of the daemon, "0.1.0"
 	Now     func() time.Time // nil = time.Now
@@ -55,7 +59,7 @@ type Tree struct {
 // New checks the configuration and touches nothing.
 func New(c Config) (*Tree, error) {
 	if c.Keys == nil || c.Events == nil || c.Apps == nil || c.Settings == nil || c.History == nil || c.Builds == nil || c.Images == nil || c.Publisher == nil ||
-		c.Runner == nil || c.Host == nil || c.Doctor == nil || c.Webhooks == nil || c.ParseKey == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
+		c.Runner == nil || c.Host == nil || c.Doctor == nil || c.Webhooks == nil || c.ParseKey == nil || c.ParseBranch == nil || c.Log == nil || len(c.Schema) == 0 || c.Version == "" {
 		return nil, errors.New("control: the configuration is not complete")
 	}
 	if c.Now == nil {

@@ -194,6 +194,17 @@ func (h *host) CreateApp(_ context.Context, name daeploy.AppName) (daeploy.App, 
 	return h.apps[len(h.apps)-1], nil
 }
 
+func (h *host) FixBranch(name daeploy.AppName, branch string) (daeploy.App, error) {
+	if err := h.ask("FixBranch", string(name)); err != nil {
+		return daeploy.App{}, err
+	}
+	a, err := h.App(name)
+	if a.Fixed = branch != ""; a.Fixed {
+		a.Branch = branch
+	}
+	return a, err
+}
+
 func (h *host) DeleteApp(_ context.Context, name daeploy.AppName) error {
 	h.apps = slices.DeleteFunc(h.apps, func(a daeploy.App) bool { return a.Name == name })
 	return h.ask("DeleteApp", string(name))
@@ -434,6 +445,13 @@ func (h *host) Collect(_ context.Context, look bool) (daeploy.Collected, error) 
 	}, h.ask("Collect", fmt.Sprint(look))
 }
 
+func parseBranch(text string) (string, error) {
+	if strings.Contains(text, "..") || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", daeploy.Errorf(daeploy.Invalid, "ref_invalid", "%q is no branch", text)
+	}
+	return strings.TrimPrefix(text, "refs/heads/"), nil
+}
+
 func digest(letter string) string { return fmt.Sprintf("sha256:%x", strings.Repeat(letter, 32)) }
 
 // newHost is a daemon with two apps, builds in every state, and a few keys.
@@ -559,7 +577,7 @@ func newTree(t testing.TB, h *host, log io.Writer) *control.Tree {
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	tree, err := control.New(control.Config{
 		Keys: h, Events: trail{h, logger}, Apps: h, Settings: h, History: h, Builds: h, Images: h, Publisher: h, Runner: h, Host: h, Doctor: h, Webhooks: h,
-		ParseKey: parseKey, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
+		ParseKey: parseKey, ParseBranch: parseBranch, Schema: []byte("{}\n"), Version: "0.1.0", Now: func() time.Time { return now },
 		Log: logger,
 	})
 	if err != nil {

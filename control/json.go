@@ -77,6 +77,7 @@ type stepJSON struct {
 type appJSON struct {
 	Name    daeploy.AppName `json:"name" doc:"the app"`
 	Branch  string          `json:"branch" doc:"the deploy branch; \"\" before the first push of a branch"`
+	Fixed   bool            `json:"branch_fixed" doc:"apps set has set it: it wins over .daeploy"`
 	Created *time.Time      `json:"created" doc:"when it was made"`
 	Builds  uint64          `json:"builds" doc:"the highest build number given out"`
 	Last    *buildJSON      `json:"last" doc:"the newest build, or null"`

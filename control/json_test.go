@@ -21,7 +21,7 @@ const buildFields = "id app number status reason message hint exit_code commit s
 // TestFields holds every object to its promised fields.
 func TestFields(t *testing.T) {
 	const (
-		app   = "name branch created builds last"
+		app   = "name branch branch_fixed created builds last"
 		key   = "id name type public admin apps read added"
 		image = "image digest size created build latest"
 
@@ -46,6 +46,7 @@ func TestFields(t *testing.T) {
 		{"apps --json", app, true},
 		{"apps show blog --json", app, false},
 		{"apps create new --json", app, false},
+		{"apps set blog --branch production --json", app, false},
 		{"apps delete blog --yes --json", app, false},
 		{"keys --json", key, true},
 		{"keys list --json", key, true},

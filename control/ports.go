@@ -50,6 +50,9 @@ type Apps interface {
 	// CreateApp makes record and repository, or nothing. One that exists is
 	// returned as it is.
 	CreateApp(ctx context.Context, name daeploy.AppName) (daeploy.App, error)
+	// FixBranch sets the deploy branch, whatever a source says; "" lets sources say
+	// again.
+	FixBranch(name daeploy.AppName, branch string) (daeploy.App, error)
 	// DeleteApp removes the repository, builds, logs and images. If it is cut
 	// off, another call finishes it.
 	DeleteApp(ctx context.Context, name daeploy.AppName) error

@@ -25,6 +25,7 @@ var rightRows = map[string]struct {
 	"apps list":       {"read", "apps list", 0},
 	"apps create":     {"app", "apps create blog", 0},
 	"apps show":       {"read", "apps show blog", 0},
+	"apps set":        {"app", "apps set blog --branch main", 0},
 	"apps delete":     {"app", "apps delete blog --yes", 0},
 	"env":             {"read", "env blog", 0},
 	"env list":        {"read", "env list blog", 0},
@@ -151,7 +152,7 @@ func trespass(h *host, actor daeploy.Actor) string {
 			if !actor.MayRead(daeploy.AppName(subject)) {
 				return a
 			}
-		case "CreateApp", "DeleteApp", "Cancel", "Publish", "Rebuild", "RunImage",
+		case "CreateApp", "FixBranch", "DeleteApp", "Cancel", "Publish", "Rebuild", "RunImage",
 			"SetVariables", "UnsetVariables", "Secrets", "SetSecret", "UnsetSecrets":
 			if !actor.May(daeploy.AppName(subject)) {
 				return a

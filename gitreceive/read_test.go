@@ -336,3 +336,18 @@ func BenchmarkCheckout(bench *testing.B) {
 		}))
 	}
 }
+
+func TestParseBranch(t *testing.T) {
+	for text, want := range map[string]string{
+		"main": "main", "refs/heads/main": "main", "release/1.0": "release/1.0", "heads/x": "heads/x",
+		"": "", "a..b": "", "-x": "", "x.lock": "", "a b": "", "a\x1b[2J": "", "a//b": "", "refs/heads/": "", strings.Repeat("x", 300): "", "@{": "", "x/": "",
+	} {
+		got, err := gitreceive.ParseBranch(text)
+		if got != want || (err != nil) != (want == "") {
+			t.Errorf("ParseBranch(%q) = %q, %v; want %q", text, got, err, want)
+		}
+		if e := daeploy.Public(err, ""); err != nil && (e.Code != "ref_invalid" || strings.ContainsRune(e.Message, '\x1b')) {
+			t.Errorf("ParseBranch(%q): %s: %q", text, e.Code, e.Message)
+		}
+	}
+}

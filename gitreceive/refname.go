@@ -29,6 +29,21 @@ func checkRef(ref string, most int) error {
 	}
 }
 
+// ParseBranch reads the name of a branch, with or without refs/heads/, and gives
+// it without.
+func ParseBranch(text string) (string, error) {
+	const prefix = "refs/heads/"
+	name := strings.TrimPrefix(text, prefix)
+	if err := checkRef(prefix+name, Limits{}.orDefaults().RefLen); err != nil {
+		e := daeploy.Public(err, "")
+		return "", &daeploy.Error{
+			Kind: daeploy.Invalid, Code: e.Code, Message: fmt.Sprintf("%q is no branch: the name %s", plain(text, 100), strings.TrimPrefix(e.Message, "this ref name ")),
+			Hint: "name a branch as in main or release/1.0",
+		}
+	}
+	return name, nil
+}
+
 // unsound says what is wrong with a name, or "".
 func unsound(ref string) string {
 	for i := range len(ref) {

@@ -80,6 +80,26 @@ func (s *Store) SetBranch(name daeploy.AppName, branch string) (app daeploy.App,
 	return app, err
 }
 
+// FixBranch sets the deploy branch for good, whatever a source says; "" lets sources
+// say again, and keeps the branch that is set.
+func (s *Store) FixBranch(name daeploy.AppName, branch string) (app daeploy.App, err error) {
+	err = s.update(func(tx *bolt.Tx) error {
+		if app, err = appIn(tx, name); err != nil {
+			return err
+		}
+		before := app
+		app.Fixed = branch != ""
+		if app.Fixed {
+			app.Branch = branch
+		}
+		if app == before {
+			return errUnchanged
+		}
+		return put(tx.Bucket(bucketApps), []byte(name), app)
+	})
+	return app, err
+}
+
 // DeleteApp removes an app, its builds, logs, variables and secrets, for good. Only its
 // highest build number is kept, so that a later app of that name can't be
 // taken for it. While a build is queued or running it fails.

@@ -118,3 +118,26 @@ func TestCrashWhileDeleting(t *testing.T) {
 		t.Errorf("logs that nobody has deleted are gone: %v", err)
 	}
 }
+
+// TestFixBranch: S166. What is set by hand outlives a restart, and no push sets it
+// anew; "" gives it free.
+func TestFixBranch(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := s.FixBranch("blog", "main")
+	wantError(t, err, daeploy.NotFound)
+	_, err = s.CreateApp("blog")
+	must(t, err)
+	_, err = s.FixBranch("blog", "production")
+	must(t, err)
+	must(t, s.Close())
+	s = open(t, dir)
+	if app, err := s.SetBranch("blog", "main"); err != nil || app.Branch != "production" || !app.Fixed {
+		t.Errorf("the app after another branch was pushed: %+v, %v", app, err)
+	}
+	for range 2 {
+		if app, err := s.FixBranch("blog", ""); err != nil || app.Branch != "production" || app.Fixed {
+			t.Errorf("the app that is free again: %+v, %v", app, err)
+		}
+	}
+}

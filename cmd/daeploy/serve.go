@@ -108,7 +108,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Webhooks: hooks,
 		Host:     host{c, started, doors.ssh.Addr().String(), c.publicURL(doors.ssh), hostKey.Fingerprint(), containers, records, pipeline, backups},
 		Doctor:   doctor{c, records, repositories, containers},
-		ParseKey: gitreceive.ParseKey, Schema: schema, Version: versionText(), Log: log,
+		ParseKey: gitreceive.ParseKey, ParseBranch: gitreceive.ParseBranch, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {
 		return err
