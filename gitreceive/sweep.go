@@ -81,11 +81,34 @@ func (r *Repositories) sweepDir(app daeploy.AppName, dir string) error {
 		}
 		return nil
 	})
-	for _, path := range stale {
+	torn, tornErr := tornPacks(filepath.Join(dir, "objects", "pack"))
+	err = errors.Join(err, tornErr)
+	for _, path := range append(stale, torn...) {
 		err = errors.Join(err, os.RemoveAll(path))
 		r.log.Info("swept", "app", app, "ref", strings.TrimPrefix(path, dir+"/"))
 	}
 	return err
+}
+
+// tornPacks are the files of packs that lack their index or their pack: git was
+// cut off while it brought one in, or while it removed one, and reads it no more.
+// go-git reads no object at all beside one.
+func tornPacks(dir string) (torn []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	has := map[string]bool{}
+	for _, e := range entries {
+		has[e.Name()] = true
+	}
+	for _, e := range entries {
+		base, _, _ := strings.Cut(e.Name(), ".")
+		if whole := has[base+".pack"] && has[base+".idx"]; strings.HasPrefix(base, "pack-") && !whole {
+			torn = append(torn, filepath.Join(dir, e.Name()))
+		}
+	}
+	return torn, nil
 }
 
 // isStale tells a file of an unfinished operation by where it is and its name.

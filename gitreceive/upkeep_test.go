@@ -137,6 +137,31 @@ func TestMaintainCutOff(t *testing.T) {
 	}
 }
 
+// F42: git was cut off between two files of a pack. Nobody reads what is left of
+// it, and it is in nobody's way.
+func TestSweepTornPacks(t *testing.T) {
+	for _, ext := range []string{".idx", ".pack"} {
+		b := newBare(t)
+		main, _, _ := b.history(3)
+		whole, err := filepath.Glob(filepath.Join(b.dir, "objects", "pack", "*.pack"))
+		must(t, err)
+		torn := filepath.Join(b.dir, "objects", "pack", "pack-"+strings.Repeat("7", 40))
+		for _, kind := range []string{".idx", ".pack", ".rev"} {
+			text, err := os.ReadFile(whole[0])
+			must(t, err, os.WriteFile(torn+kind, text, 0o600))
+		}
+		must(t, os.Remove(torn+ext))
+		_, err = b.repos.Sweep(t.Context())
+		must(t, err)
+		if left, err := filepath.Glob(torn + ".*"); err != nil || len(left) > 0 {
+			t.Errorf("without its %s: %q is left (%v)", ext, left, err)
+		}
+		if _, err := b.repos.Commit(t.Context(), "blog", main); err != nil || b.packs() != len(whole) {
+			t.Errorf("without its %s: commit %v, %d packs of %d", ext, err, b.packs(), len(whole))
+		}
+	}
+}
+
 // wantTidy looks for files of an unfinished operation.
 func (b *bare) wantTidy() {
 	b.t.Helper()
