@@ -39,7 +39,7 @@ test-systemd: deps ## the packages on a Debian under its own systemd, from insta
 
 .PHONY: unit
 unit: ## run the tests that need neither root nor containerd
-	$(GO) test -race . ./buildpipeline ./control ./gitreceive ./metrics ./publish ./store ./systemd ./webhook
+	$(GO) test -race . ./backup ./buildpipeline ./control ./gitreceive ./metrics ./publish ./store ./systemd ./webhook
 
 .PHONY: bench
 bench: deps build ## time a push of a small and of a large tree, part by part
