@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -236,6 +237,7 @@ func BenchmarkBuilds(b *testing.B) {
 	for name, filter := range map[string]daeploy.BuildFilter{
 		"newest":      {Limit: 50},
 		"app":         {Apps: []daeploy.AppName{apps[7]}, Limit: 50},
+		"quiet-app":   {Apps: []daeploy.AppName{apps[9_999]}, Limit: 20}, // one build, the oldest of all but 100,000
 		"rare-status": {Statuses: []daeploy.Status{daeploy.StatusInterrupted}, Limit: 50},
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -264,8 +266,10 @@ func BenchmarkOpen(b *testing.B) {
 				must(b, s.Fill(manyBuilds(5_000, apps...), daeploy.StatusSucceeded))
 			}
 			must(b, s.Close())
+			// As the daemon does, but for the child in which it verifies.
+			verify := func(_ context.Context, path string) error { return store.Verify(path) }
 			for b.Loop() {
-				s, err := store.Open(b.Context(), store.Config{Dir: dir})
+				s, err := store.Open(b.Context(), store.Config{Dir: dir, Verify: verify})
 				must(b, err)
 				must(b, s.Close())
 			}
