@@ -99,6 +99,9 @@ func (p *Pipeline) collectApp(ctx context.Context, app daeploy.AppName, how coll
 // the pins that would go. No push or rebuild finds its place meanwhile: it might
 // be of a commit that is about to go.
 func (p *Pipeline) drop(ctx context.Context, f *daeploy.Freed, how collecting) (pins []string, err error) {
+	if !how.all && !p.keep(f.App).bounds() {
+		return nil, nil // without limits the past is long, and need not be read
+	}
 	leave, err := p.alone(ctx, f.App)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,12 @@ func DefaultKeep() Keep {
 	return Keep{Builds: 50, LogBytes: 256 << 20, Images: 5, CacheAge: 30 * 24 * time.Hour}
 }
 
+// bounds tells whether any build or image can be beyond the limits.
+func (k Keep) bounds() bool {
+	k.CacheAge = 0
+	return k != Keep{}
+}
+
 // keep are the limits of one app.
 func (p *Pipeline) keep(app daeploy.AppName) Keep {
 	if k, ok := p.AppKeep[app]; ok {
