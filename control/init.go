@@ -26,10 +26,10 @@ func (i *Init) Declare(flags *flag.FlagSet) {
 func (s *session) init() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init [FLAG]...", Short: "bring this host from installed to ready",
-		Long: "Starts the service, shows the host key, lets the first admin in, makes a builder\n" +
-			"and builds an app as a test. Without --key it asks whether a key of your\n" +
-			"authorized_keys is to be the admin's. It can be repeated: what is done already\n" +
-			"is left as it is.",
+		Long: "Starts the service, looks for what is wrong with the host, shows the host key,\n" +
+			"lets the first admin in, makes a builder and builds an app as a test, which is\n" +
+			"removed again. Without --key it asks whether a key of your authorized_keys is to\n" +
+			"be the admin's. It can be repeated: what is done already is left as it is.",
 		Example: "sudo daeploy init\nsudo daeploy init --key anna.pub --name anna --builder \"\"",
 	}
 	flags := flag.NewFlagSet("", flag.ContinueOnError)

@@ -69,6 +69,7 @@ func (c *connection) close() {
 	c.mu.Unlock()
 	c.Conn.Close()
 	c.left()
+	c.server.forgo(c)
 	c.settled()
 	c.cancel(ErrGone)
 }

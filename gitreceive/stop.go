@@ -105,6 +105,14 @@ func (s *Server) begin(c *connection) bool {
 	return true
 }
 
+// forgo says that a connection that is closed has no first session to come: from
+// now on it does not hold up a stop, and must not begin to.
+func (s *Server) forgo(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.begun = true
+}
+
 // add registers a connection; false means that the server has stopped.
 func (s *Server) add(c *connection) bool {
 	s.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -52,7 +53,7 @@ func initHost(ctx context.Context, socket string, words []string, std streams) e
 		name string
 		do   func(context.Context) (string, error)
 	}{
-		{"service", s.service}, {"host key", s.hostKey}, {"admin key", s.adminKey}, {"builder", s.builder}, {"test build", s.testBuild},
+		{"service", s.service}, {"host", s.host}, {"host key", s.hostKey}, {"admin key", s.adminKey}, {"builder", s.builder}, {"test build", s.testBuild},
 	} {
 		said, err := step.do(ctx)
 		if err != nil {
@@ -72,7 +73,7 @@ func (s *setup) query(ctx context.Context, v any, input string, words ...string)
 	if err != nil {
 		return err
 	}
-	if code != 0 {
+	if code != 0 && said.Len() > 0 { // doctor has an answer also when it is 1
 		var refused struct {
 			Error struct{ Code, Message, Hint string }
 		}
@@ -119,6 +120,27 @@ func (s *setup) service(ctx context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprintf("%s, version %s, ssh on %s", how, s.status.Version, s.status.SSH), nil
+}
+
+// host is what doctor says of this one.
+func (s *setup) host(ctx context.Context) (string, error) {
+	var findings []daeploy.Finding
+	if err := s.query(ctx, &findings, "", "doctor"); err != nil {
+		return "", err
+	}
+	warnings := 0
+	for _, f := range findings {
+		switch f.State {
+		case daeploy.FindingFail:
+			return "", &daeploy.Error{Kind: daeploy.Failure, Code: "host_unfit", Message: f.Check + ": " + f.Message, Hint: f.Hint}
+		case daeploy.FindingWarn:
+			warnings++
+		}
+	}
+	if warnings > 0 {
+		return fmt.Sprintf("fit, with %d warnings; see them:  daeploy doctor", warnings), nil
+	}
+	return "fit", nil
 }
 
 func (s *setup) hostKey(context.Context) (string, error) { return s.status.HostKey, nil }
@@ -176,15 +198,14 @@ func (s *setup) keyText() (string, error) {
 		return "", none
 	}
 	in := bufio.NewReader(s.std.in)
-	for _, line := range candidates {
-		fields := strings.Fields(line)
-		fmt.Fprintf(s.std.err, "Make an admin of the key %s %s? [y/N] ", fields[0], strings.Join(fields[2:], " "))
+	for _, c := range candidates {
+		fmt.Fprintf(s.std.err, "Make an admin of the key %s %+q? [y/N] ", c.id, c.comment)
 		answer, err := in.ReadString('\n')
 		if err != nil {
 			return "", none
 		}
 		if word := strings.ToLower(strings.TrimSpace(answer)); word == "y" || word == "yes" {
-			return line, nil
+			return c.line, nil
 		}
 	}
 	return "", none
@@ -203,19 +224,26 @@ func invoker() *user.User {
 	return &user.User{Username: "admin", HomeDir: "/root"}
 }
 
+// candidate is a key that may become the admin's.
+type candidate struct {
+	line, comment string
+	id            daeploy.KeyID
+}
+
 // authorized lists the keys that may log in to the host as a user, and that
 // daeploy would take.
-func authorized(home string) (lines []string) {
+func authorized(home string) (found []candidate) {
 	text, err := os.ReadFile(filepath.Join(home, ".ssh", "authorized_keys"))
 	if err != nil {
 		return nil // no file, no keys
 	}
 	for line := range strings.Lines(string(text)) {
-		if _, err := gitreceive.ParseKey([]byte(line)); err == nil {
-			lines = append(lines, strings.TrimSpace(line))
+		if key, err := gitreceive.ParseKey([]byte(line)); err == nil {
+			_, comment, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), key.Type+" "), " ")
+			found = append(found, candidate{line, comment, key.ID})
 		}
 	}
-	return lines
+	return found
 }
 
 // builder brings a builder in, unless there is one.
@@ -327,12 +355,15 @@ func (s *setup) pushTest(ctx context.Context, dir, builder string) (out string, 
 	if err := s.query(ctx, nil, string(public), "keys", "add", testApp, "--app", testApp); err != nil {
 		return err.Error(), err
 	}
-	_, port, _ := cutLast(s.status.SSH, ":")
+	door, err := reachable(s.status.SSH)
+	if err != nil {
+		return "", err
+	}
 	for _, words := range [][]string{
 		{"git", "init", "-q", "-b", "main"},
 		{"git", "add", "-A"},
 		{"git", "-c", "user.name=daeploy init", "-c", "user.email=init@localhost", "commit", "-q", "-m", "Test this host"},
-		{"git", "push", fmt.Sprintf("ssh://daeploy@127.0.0.1:%s/%s", port, testApp), "main"},
+		{"git", "push", fmt.Sprintf("ssh://daeploy@%s/%s", door, testApp), "main"},
 	} {
 		if err := run(words...); err != nil {
 			return out, err
@@ -341,11 +372,14 @@ func (s *setup) pushTest(ctx context.Context, dir, builder string) (out string, 
 	return out, nil
 }
 
-// cutLast is strings.Cut at the last sep.
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
+// reachable is an address of this host at which the SSH door answers.
+func reachable(listening string) (string, error) {
+	host, port, err := net.SplitHostPort(listening)
+	if err != nil {
+		return "", fmt.Errorf("the address of the SSH door: %w", err)
 	}
-	return s[:i], s[i+len(sep):], true
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
 }

@@ -120,11 +120,12 @@ func (m *machine) inits() {
 	}
 	m.run("daeploy", "builders", "import", "/share/builder.tar")
 	out = m.run("daeploy", "init", "--key", "/root/.ssh/id_ed25519.pub", "--name", "anna")
-	for _, want := range []string{"is running", "SHA256:", "anna is an admin already", "daeploy.local/builders/shell:1", "test build  succeeded in"} {
+	for _, want := range []string{"is running", "host        fit", "SHA256:", "anna is an admin already", "daeploy.local/builders/shell:1", "test build  succeeded in"} {
 		if !strings.Contains(out, want) {
 			m.Errorf("init, repeated, does not say %q:\n%s", want, out)
 		}
 	}
+	m.Logf("daeploy doctor:\n%s", m.run("daeploy", "doctor"))
 	if apps := m.run("daeploy", "apps", "--json"); apps != "[]" {
 		m.Errorf("the test build leaves %s", apps)
 	}
