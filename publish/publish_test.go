@@ -405,7 +405,7 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("made again (-first +second):\n%s", diff)
 		}
 
-		d.unread = errors.New("input/output error")
+		d.unread = fmt.Errorf("read the image's files: %w", context.DeadlineExceeded) // of the reading, not of the attempt
 		id = j.add(p, "blog", 2)
 		synctest.Wait()
 		if doc := d.docs["of daeploy.local/blog:2 application/vnd.cyclonedx+json"]; status(t, j, id).Status != daeploy.PublicationPushed || !strings.Contains(string(doc.Content), `"incomplete"`) {

@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/daeploy/daeploy"
@@ -25,29 +27,53 @@ import (
 const (
 	maxEntries  = 1_000_000 // files and directories looked at
 	maxPackages = 20_000
-	maxList     = 32 << 20  // bytes of a package manager's list
+	maxBytes    = 256 << 20 // of all files: one may have a thousand names
+	maxList     = 16 << 20  // bytes of a package manager's list
 	maxHead     = 256 << 10 // bytes of a file about one package
 	maxWord     = 512       // bytes of a name, version or license
+	maxTime     = 3 * time.Minute
+)
+
+// What ends a reading early: the inventory has a gap then.
+var (
+	errLate = errors.New("looking through the image takes too long")
+	errFull = errors.New("there is more in the image than is read")
 )
 
 // reading is one inventory in the making.
 type reading struct {
 	tree    *rootfs.Tree
+	stop    context.CancelCauseFunc    // of the walk
 	found   map[daeploy.Package]string // without its path → path
+	left    int                        // of maxBytes
 	missing string
 }
 
-// Read looks through the tree. An error means that the file system could not be
-// read, or that ctx has ended.
+// Read looks through the tree, for a few minutes at most. An error means that the
+// file system could not be read, or that ctx has ended.
 func Read(ctx context.Context, tree *rootfs.Tree) (daeploy.Inventory, error) {
-	r := &reading{tree: tree, found: map[daeploy.Package]string{}}
-	r.list("/var/lib/dpkg/status", parseDpkg)
+	return read(ctx, tree, maxTime)
+}
+
+func read(ctx context.Context, tree *rootfs.Tree, most time.Duration) (daeploy.Inventory, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errLate)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r := &reading{tree: tree, stop: stop, found: map[daeploy.Package]string{}, left: maxBytes}
+	r.list("/var/lib/dpkg/status", maxList, parseDpkg)
 	for _, name := range []string{"/lib/apk/db/installed", "/usr/lib/apk/db/installed"} {
-		r.list(name, parseApk)
+		r.list(name, maxList, parseApk)
 	}
 	err := tree.Walk(ctx, maxEntries, r.visit)
-	if errors.Is(err, rootfs.ErrTooMany) {
+	switch {
+	case errors.Is(err, rootfs.ErrTooMany):
 		r.miss("there are more than %d files", maxEntries)
+		err = nil
+	case errors.Is(err, errLate):
+		r.miss("it takes longer than %s to look through", most)
+		err = nil
+	case errors.Is(err, errFull): // noted where it was full
 		err = nil
 	}
 	if err != nil {
@@ -85,7 +111,7 @@ func (r *reading) visit(name string, info daeploy.FileInfo) (enter bool) {
 	case base == "package.json" && isModule(path.Clean(dir)):
 		r.one(name, parseNPM)
 	case path.Clean(dir) == "/var/lib/dpkg/status.d" && !strings.HasSuffix(base, ".md5sums"): // of images without dpkg
-		r.list(name, parseDpkg)
+		r.list(name, maxHead, parseDpkg)
 	}
 	return false
 }
@@ -100,50 +126,66 @@ func isModule(dir string) bool {
 }
 
 // list reads a file that speaks of many packages. One that is not there is fine.
-func (r *reading) list(name string, parse func([]byte) []daeploy.Package) {
-	text, err := r.tree.ReadFile(name, maxList)
+func (r *reading) list(name string, most int64, parse func([]byte) iter.Seq[daeploy.Package]) {
+	if r.left <= 0 {
+		return
+	}
+	text, err := r.tree.ReadFile(name, most)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	if err != nil {
-		r.miss("%s cannot be read", name)
-		return
-	}
-	for _, p := range parse(text) {
-		r.add(p, name)
+	r.take(name, text, err)
+	for p := range parse(text) {
+		if !r.add(p, name) {
+			return
+		}
 	}
 }
 
 // one reads the head of a file that speaks of one package.
 func (r *reading) one(name string, parse func([]byte) (daeploy.Package, bool)) {
-	text, err := r.tree.ReadHead(name, maxHead)
-	if err != nil {
-		r.miss("%s cannot be read", name)
+	if r.left <= 0 {
 		return
 	}
+	text, err := r.tree.ReadHead(name, maxHead)
+	r.take(name, text, err)
 	if p, ok := parse(text); ok {
 		r.add(p, name)
 	}
 }
 
-func (r *reading) add(p daeploy.Package, name string) {
+// take counts what was read, or notes that it could not be.
+func (r *reading) take(name string, text []byte, err error) {
+	if err != nil {
+		r.miss("%s cannot be read", name)
+	}
+	if r.left -= len(text); r.left <= 0 {
+		r.miss("the files about packages have more than %d MiB", maxBytes>>20)
+		r.stop(errFull)
+	}
+}
+
+// add takes a package in, and tells whether there is room for more.
+func (r *reading) add(p daeploy.Package, name string) (more bool) {
 	for _, word := range []*string{&p.Name, &p.Version, &p.Arch, &p.Source, &p.License} {
 		if *word = strings.TrimSpace(*word); len(*word) > maxWord || strings.ContainsFunc(*word, func(c rune) bool { return !unicode.IsPrint(c) }) {
 			r.miss("%s has words that are no names", printable(name))
-			return
+			return true
 		}
 	}
 	if p.Name == "" || p.Version == "" {
-		return
+		return true
 	}
 	if _, known := r.found[p]; known {
-		return
+		return true
 	}
 	if len(r.found) >= maxPackages {
 		r.miss("there are more than %d packages", maxPackages)
-		return
+		r.stop(errFull)
+		return false
 	}
 	r.found[p] = name
+	return true
 }
 
 // miss notes the first thing that could not be read.

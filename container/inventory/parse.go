@@ -2,45 +2,48 @@ package inventory
 
 import (
 	"encoding/json"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/daeploy/daeploy"
 )
 
 // parseDpkg reads dpkg's status file: paragraphs of fields.
-func parseDpkg(text []byte) (list []daeploy.Package) {
-	for paragraph := range strings.SplitSeq(string(text), "\n\n") {
-		f := fields(paragraph)
-		if status, ok := f["Status"]; ok && !strings.HasSuffix(status, " installed") {
-			continue // removed, and its configuration left
-		}
-		source, _, _ := strings.Cut(f["Source"], " ") // "name (version)", if that differs
-		if source == f["Package"] {
-			source = ""
-		}
-		if f["Package"] != "" {
-			list = append(list, daeploy.Package{
-				Kind: daeploy.PackageDeb, Name: f["Package"], Version: f["Version"], Arch: f["Architecture"], Source: source,
-			})
+func parseDpkg(text []byte) iter.Seq[daeploy.Package] {
+	return func(yield func(daeploy.Package) bool) {
+		for paragraph := range strings.SplitSeq(string(text), "\n\n") {
+			f := fields(paragraph, "Package", "Version", "Architecture", "Source", "Status")
+			if status, ok := f["Status"]; ok && !strings.HasSuffix(status, " installed") {
+				continue // removed, and its configuration left
+			}
+			source, _, _ := strings.Cut(f["Source"], " ") // "name (version)", if that differs
+			if source == f["Package"] {
+				source = ""
+			}
+			p := daeploy.Package{Kind: daeploy.PackageDeb, Name: f["Package"], Version: f["Version"], Arch: f["Architecture"], Source: source}
+			if p.Name != "" && !yield(p) {
+				return
+			}
 		}
 	}
-	return list
 }
 
-// fields reads lines "Name: value" up to an empty one. Of a field that comes twice
-// the first counts, continued lines are left out.
-func fields(text string) map[string]string {
-	f := map[string]string{}
+// fields reads the wanted ones of lines "Name: value" up to an empty line. Of a
+// field that comes twice the first counts, continued lines are left out.
+func fields(text string, want ...string) map[string]string {
+	f, begun := map[string]string{}, false
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
-		if line == "" && len(f) > 0 {
+		if line == "" && begun {
 			break
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
 			continue
 		}
-		if _, twice := f[name]; !twice {
+		begun = true
+		if _, twice := f[name]; !twice && slices.Contains(want, name) {
 			f[name] = strings.TrimSpace(value)
 		}
 	}
@@ -48,25 +51,25 @@ func fields(text string) map[string]string {
 }
 
 // parseApk reads Alpine's list: paragraphs of lines "P:name".
-func parseApk(text []byte) (list []daeploy.Package) {
-	for paragraph := range strings.SplitSeq(string(text), "\n\n") {
-		f := fields(paragraph)
-		origin := f["o"]
-		if origin == f["P"] {
-			origin = ""
-		}
-		if f["P"] != "" {
-			list = append(list, daeploy.Package{
-				Kind: daeploy.PackageApk, Name: f["P"], Version: f["V"], Arch: f["A"], License: f["L"], Source: origin,
-			})
+func parseApk(text []byte) iter.Seq[daeploy.Package] {
+	return func(yield func(daeploy.Package) bool) {
+		for paragraph := range strings.SplitSeq(string(text), "\n\n") {
+			f := fields(paragraph, "P", "V", "A", "L", "o")
+			origin := f["o"]
+			if origin == f["P"] {
+				origin = ""
+			}
+			p := daeploy.Package{Kind: daeploy.PackageApk, Name: f["P"], Version: f["V"], Arch: f["A"], License: f["L"], Source: origin}
+			if p.Name != "" && !yield(p) {
+				return
+			}
 		}
 	}
-	return list
 }
 
 // parsePython reads the METADATA of a wheel, or an egg's PKG-INFO.
 func parsePython(text []byte) (daeploy.Package, bool) {
-	f := fields(string(text))
+	f := fields(string(text), "Name", "Version", "License", "License-Expression")
 	license := f["License-Expression"]
 	if license == "" && len(f["License"]) <= maxWord { // some put the whole text there
 		license = f["License"]
