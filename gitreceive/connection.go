@@ -32,13 +32,15 @@ type connection struct {
 
 	mu       sync.Mutex
 	open     int           // sessions
-	holder   daeploy.Actor // of the key of the sessions; zero before the first and at the local door
+	holder   daeploy.Actor // as the first session began: what the rights of now are held to; zero at the local door
 	method   string        // of the last refused login attempt
 	why      string        // the last certificate of a trusted CA was refused
 	began    time.Time
 	asked    int // requests and channels that are refused
 	watching bool
 	stopping error // the cause that ended all sessions
+
+	lost sync.Once // says that the rights have changed
 }
 
 func newConnection(d *door, raw net.Conn, proven, left func()) *connection {
@@ -102,7 +104,7 @@ func (c *connection) knows(_ ssh.Context, key ssh.PublicKey) (known bool) {
 		_, err := c.server.config.Authorities.verify(cert, c.address(), c.remote())
 		if err != nil && !errors.Is(err, errNotCertified) {
 			c.mu.Lock()
-			c.why = err.Error()
+			c.why = plain(err.Error(), 300)
 			c.mu.Unlock()
 		}
 		return err == nil
@@ -145,7 +147,7 @@ func accepted(key gossh.PublicKey) bool {
 func (c *connection) attempt(method string, err error) {
 	if err != nil && method != "none" {
 		c.mu.Lock()
-		c.method = method
+		c.method = plain(method, 20)
 		c.mu.Unlock()
 	}
 }
@@ -158,27 +160,41 @@ func (c *connection) refused(err error) {
 	c.mu.Unlock()
 	if method != "" {
 		c.server.config.Events.Tell(daeploy.Event{
-			Kind: daeploy.EventLoginRefused, Remote: c.remote(), Name: plain(method, 20), Message: plain(why, 300),
+			Kind: daeploy.EventLoginRefused, Remote: c.remote(), Name: method, Message: plain(why, 300),
 		})
 	}
 }
 
-// actor is who holds the proven key, with the rights of this moment.
+// actor is who begins a session with the proven key. Who has other rights now
+// than at the first session is let go with all sessions: a key that was removed
+// and added again must not keep what it has begun (F50).
 func (c *connection) actor(key ssh.PublicKey) (daeploy.Actor, bool) {
+	actor, ok := c.current(key)
+	if !ok || c.operator != nil {
+		return actor, ok
+	}
+	c.mu.Lock()
+	if c.holder.Key == "" {
+		c.holder = actor
+	}
+	holder := c.holder
+	c.mu.Unlock()
+	if !sameRights(holder, actor) {
+		c.lose(holder, rightsChanged)
+		return daeploy.Actor{}, false
+	}
+	return actor, true
+}
+
+// current is who holds the proven key, with the rights of this moment.
+func (c *connection) current(key ssh.PublicKey) (daeploy.Actor, bool) {
 	if c.operator != nil {
 		return *c.operator, true
 	}
 	if key == nil {
 		return daeploy.Actor{}, false
 	}
-	actor, ok := c.holds(key)
-	if !ok {
-		return daeploy.Actor{}, false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.holder = actor
-	return actor, true
+	return c.holds(key)
 }
 
 // holds makes the actor of a key or certificate that is proven.
@@ -254,13 +270,26 @@ func (c *connection) watch(conn *gossh.ServerConn) {
 			continue
 		}
 		if why := c.changed(holder); why != "" {
-			e := holder.Event(daeploy.EventLoginEnded)
-			e.Message = why + "; its connection is closed"
-			c.server.config.Events.Tell(e)
-			c.close()
+			c.lose(holder, why)
 			return
 		}
 	}
+}
+
+// lose closes the connection of a key whose rights have changed.
+func (c *connection) lose(holder daeploy.Actor, why string) {
+	c.lost.Do(func() {
+		e := holder.Event(daeploy.EventLoginEnded)
+		e.Message = why + "; its connection is closed"
+		c.server.config.Events.Tell(e)
+		c.close()
+	})
+}
+
+const rightsChanged = "the rights of the key have changed"
+
+func sameRights(a, b daeploy.Actor) bool {
+	return a.Admin == b.Admin && slices.Equal(a.Apps, b.Apps) && slices.Equal(a.Read, b.Read)
 }
 
 // changed says how the rights of a key have changed since its session began, or
@@ -276,8 +305,8 @@ func (c *connection) changed(holder daeploy.Actor) string {
 	switch {
 	case !ok:
 		return "the key was removed"
-	case now.Admin != holder.Admin, !slices.Equal(now.Apps, holder.Apps), !slices.Equal(now.Read, holder.Read):
-		return "the rights of the key have changed"
+	case !sameRights(daeploy.ActorOf(now, holder.Remote), holder):
+		return rightsChanged
 	}
 	return ""
 }

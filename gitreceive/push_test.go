@@ -282,6 +282,52 @@ func TestPushKeyRemoved(t *testing.T) {
 	h.wantNoApp("shop")
 }
 
+// F50: a key that is removed, and added again with fewer rights before anybody
+// looks, neither begins anything on its old connection nor keeps what it began.
+func TestKeyAddedAgain(t *testing.T) {
+	h := start(t)
+	bob := h.person("bob", &daeploy.Key{Apps: []daeploy.AppName{"blog", "shop"}})
+	running, ended := make(chan struct{}), make(chan error, 1)
+	h.cmds.set(func(ctx context.Context, e gitreceive.Exec) int {
+		if e.Words[0] == "logs" {
+			close(running)
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+		}
+		return 0
+	})
+	c := bob.dial()
+	defer c.Close()
+	following, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := following.Start("logs -f blog"); err != nil {
+		t.Fatal(err)
+	}
+	<-running
+	h.keys.remove(bob.id)
+	h.keys.set(daeploy.Key{ID: bob.id, Name: "bob", Apps: []daeploy.AppName{"shop"}})
+	if s, err := c.NewSession(); err == nil {
+		if err := s.Run("builds"); err == nil {
+			t.Error("the old connection serves a session with the new rights")
+		}
+	}
+	select {
+	case cause := <-ended:
+		if !errors.Is(cause, gitreceive.ErrGone) {
+			t.Errorf("the session with the old rights ended with %v; want ErrGone", cause)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the session with the old rights goes on")
+	}
+	wantEnd(t, c.Wait)
+	if n := strings.Count(h.audit.String(), "msg=login.ended user=bob"); n != 1 {
+		t.Errorf("%d events login.ended; want 1:\n%s", n, h.audit)
+	}
+	wantCode(t, bob.ssh("builds"), 0)
+}
+
 // F5: pushers who leave while the pack comes.
 func TestPushBroken(t *testing.T) {
 	h := start(t, withLimits(gitreceive.Limits{Silence: 300 * time.Millisecond}))

@@ -122,7 +122,7 @@ func (s *session) run(ctx context.Context, client ssh.Session) int {
 	}
 	t := &transfer{
 		server: s.conn.server, actor: actor, app: line.app, protocol: protocol,
-		in: client, out: stdout, err: stderr, arrived: s.arrived, current: func() (daeploy.Actor, bool) { return s.conn.actor(client.PublicKey()) },
+		in: client, out: stdout, err: stderr, arrived: s.arrived, current: func() (daeploy.Actor, bool) { return s.conn.current(client.PublicKey()) },
 	}
 	if line.git == receivePack {
 		err = t.receive(ctx)
