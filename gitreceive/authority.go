@@ -87,6 +87,11 @@ func (a *Authorities) verify(cert *gossh.Certificate, from netip.Addr, remote st
 	if !a.trusts(facts.CA) {
 		return daeploy.Actor{}, errNotCertified
 	}
+	// Before the signature is proven, nothing of it is repeated: anybody can write
+	// a certificate that names a CA.
+	if !signed(cert) {
+		return daeploy.Actor{}, errForged
+	}
 	if err := a.check(cert, from); err != nil {
 		return daeploy.Actor{}, fmt.Errorf("certificate %q, %s: %w", plain(cert.KeyId, 64), facts, err)
 	}
@@ -97,7 +102,20 @@ func (a *Authorities) verify(cert *gossh.Certificate, from netip.Addr, remote st
 	return actor, nil
 }
 
-var errNotCertified = errors.New("no user certificate of a trusted CA")
+var (
+	errNotCertified = errors.New("no user certificate of a trusted CA")
+	errForged       = errors.New("a certificate names a trusted CA, but its signature does not verify")
+)
+
+// signed tells whether the CA that a certificate names has signed it. The
+// library asks this last, and not alone.
+func signed(cert *gossh.Certificate) bool {
+	body := *cert
+	body.Signature = nil
+	text := body.Marshal()
+	text = text[:len(text)-4] // the length of no signature
+	return cert.SignatureKey.Verify(text, cert.Signature) == nil
+}
 
 func factsOf(cert *gossh.Certificate) *daeploy.Certificate {
 	c := &daeploy.Certificate{

@@ -177,6 +177,7 @@ func TestCertificateRefused(t *testing.T) {
 		"serial revoked": {func(c *gossh.Certificate) { c.Serial = 150 }, "serial 150 revoked"},
 		"one serial":     {func(c *gossh.Certificate) { c.Serial = 16 }, "serial 16 revoked"},
 		"key id revoked": {func(c *gossh.Certificate) { c.KeyId = "lost laptop" }, "revoked"},
+		"id with blanks": {func(c *gossh.Certificate) { c.KeyId = " lost laptop\t\n" }, "revoked"},
 		"elsewhere":      {func(c *gossh.Certificate) { c.CriticalOptions["source-address"] = "192.0.2.7,2001:db8::/32" }, "it may not be used from 127.0.0.1"},
 		"no address":     {func(c *gossh.Certificate) { c.CriticalOptions["source-address"] = "127.0.0.1,localhost" }, `source-address has "localhost"`},
 		"empty address":  {func(c *gossh.Certificate) { c.CriticalOptions["source-address"] = "" }, "source-address has"},
@@ -216,15 +217,16 @@ func TestCertificateRefused(t *testing.T) {
 	}
 	for why, change := range map[string]func(*gossh.Certificate){
 		"more than 256 principals": func(c *gossh.Certificate) { c.ValidPrincipals = make([]string, 257) },
-		"signature does not verify": func(c *gossh.Certificate) {
+		"its signature does not verify": func(c *gossh.Certificate) {
+			c.KeyId, c.Serial = "anna@office", 4711
 			if err := c.SignCert(rand.Reader, other.signer); err != nil {
 				t.Error(err)
 			}
 			c.SignatureKey = authority.signer.PublicKey()
 		},
 	} {
-		if _, err := gitreceive.VerifyCertificate(a, authority.certificate(thief.signer.PublicKey(), change)); err == nil || !strings.Contains(err.Error(), why) {
-			t.Errorf("want %q, got %v", why, err)
+		if _, err := gitreceive.VerifyCertificate(a, authority.certificate(thief.signer.PublicKey(), change)); err == nil || !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "4711") {
+			t.Errorf("want %q, and nothing that nobody signed; got %v", why, err)
 		}
 	}
 	// Who keeps to the rules still gets in, and a certificate is no key to be added.
@@ -236,6 +238,33 @@ func TestCertificateRefused(t *testing.T) {
 	}
 	if _, err := gitreceive.ParseKey(text); daeploy.KindOf(err) != daeploy.Invalid {
 		t.Errorf("keys add takes a certificate: %v", err)
+	}
+}
+
+// A stranger who knows a CA's public key can write what he likes beside it. None of
+// that is in the audit trail, which also counts all his attempts as one.
+func TestForgedCertificate(t *testing.T) {
+	authority := newCA(t)
+	h := start(t, authority.option)
+	mallory := newSigner(t)
+	for i := range 3 {
+		cert := authority.certificate(mallory.PublicKey(), func(c *gossh.Certificate) {
+			c.KeyId, c.Serial, c.ValidBefore = fmt.Sprintf("anna@office%d", i), 4711+uint64(i), 1
+			c.SignatureKey, c.Signature = authority.signer.PublicKey(), &gossh.Signature{Format: gossh.KeyAlgoED25519, Blob: make([]byte, 64)}
+		})
+		signer, err := gossh.NewCertSigner(cert, mallory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := h.dialAs(gossh.PublicKeys(signer)); err == nil {
+			c.Close()
+			t.Fatal("a forged certificate lets in")
+		}
+	}
+	const line = `name=publickey message="a certificate names a trusted CA, but its signature does not verify"`
+	h.eventually("three refusals", func() bool { return strings.Count(h.audit.String(), line) == 3 })
+	if text := h.audit.String(); strings.Contains(text, "anna") || strings.Contains(text, "serial") {
+		t.Errorf("the audit trail repeats what nobody signed:\n%s", text)
 	}
 }
 

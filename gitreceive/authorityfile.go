@@ -115,7 +115,7 @@ type revocations struct {
 }
 
 func (r revocations) has(key daeploy.KeyID, c *daeploy.Certificate) bool {
-	if r.keys[key] || r.keys[c.CA] || r.ids[plain(c.ID, 255)] {
+	if r.keys[key] || r.keys[c.CA] || r.ids[revokedID(c.ID)] {
 		return true
 	}
 	for _, s := range r.serials {
@@ -125,6 +125,10 @@ func (r revocations) has(key daeploy.KeyID, c *daeploy.Certificate) bool {
 	}
 	return false
 }
+
+// revokedID is a key id as it is compared: a line of the file cannot have blanks
+// at its ends, the id of a certificate can.
+func revokedID(id string) string { return strings.TrimSpace(plain(strings.TrimSpace(id), 255)) }
 
 // parseRevocations reads what ssh-keygen -k reads to make a revocation list:
 // "serial: 7", "serial: 7-12", "id: anna@laptop", "key: ssh-ed25519 AAAA...",
@@ -147,7 +151,7 @@ func (r *revocations) add(line string) error {
 		if rest == "" {
 			return errors.New("id: is followed by no key id")
 		}
-		r.ids[plain(rest, 255)] = true
+		r.ids[revokedID(rest)] = true
 		return nil
 	case "hash":
 		if len(rest) != len("SHA256:")+43 || !strings.HasPrefix(rest, "SHA256:") {
