@@ -95,6 +95,7 @@ type Pipeline struct {
 	collects chan struct{} // has a place for the one who looks for what is beyond the limits
 	doors    sync.Map      // app → chan struct{} of one: a push finding its place
 	draining sync.Mutex    // held over a transaction: Drain and Undrain are one after the other
+	crowded  sync.Map      // apps that Crowded has a look at coming
 	tended   sync.Map      // builds of which a worker of this daemon removes what is left
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // tidyEvery is how often all apps are looked at; besides, an app is whenever one
-// of its builds has ended.
+// of its builds has ended, and when its repository takes no push any more.
 const tidyEvery = time.Hour
 
 // clearTime bounds one try to remove what dropped builds have left.
@@ -37,6 +37,24 @@ func (p *Pipeline) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// Crowded looks at an app soon whose repository takes no push any more. It does
+// not wait for that, and one look at a time is enough for all who ask.
+func (p *Pipeline) Crowded(app daeploy.AppName) {
+	if _, asked := p.crowded.LoadOrStore(app, true); asked {
+		return
+	}
+	look := func() {
+		defer p.crowded.Delete(app)
+		ctx, cancel := p.untilStopped(context.Background())
+		defer cancel()
+		p.tidyApp(ctx, app)
+	}
+	select {
+	case p.work <- look:
+	case <-p.stopped: // the next daemon begins with a look at all
 	}
 }
 

@@ -56,3 +56,6 @@ func Listed(raw string, hosts ...string) bool {
 	r, why := parseRemote(raw)
 	return why == "" && r.listed(hosts)
 }
+
+// SetMost sets the cap of one repository, as a Server does.
+func (r *Repositories) SetMost(bytes int64) { r.most.Store(bytes) }

@@ -71,6 +71,8 @@ type pipeline struct {
 	pushes []daeploy.Push
 	ready  error
 	before func(ctx context.Context, p daeploy.Push, log io.Writer) error
+
+	crowded func(app daeploy.AppName)
 }
 
 func (b *pipeline) set(change func(*pipeline)) {
@@ -115,6 +117,15 @@ func (b *pipeline) Receive(ctx context.Context, p daeploy.Push, log io.Writer) [
 		errs[i] = b.repos.MoveRefs(context.WithoutCancel(ctx), p.App, c.RefUpdate)
 	}
 	return errs
+}
+
+func (b *pipeline) Crowded(app daeploy.AppName) {
+	b.mu.Lock()
+	crowded := b.crowded
+	b.mu.Unlock()
+	if crowded != nil {
+		crowded(app)
+	}
 }
 
 func (b *pipeline) seen() []daeploy.Push {

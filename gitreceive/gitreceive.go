@@ -46,7 +46,7 @@ type Apps interface {
 	CreateApp(name daeploy.AppName) (daeploy.App, error)
 }
 
-// Pushes decides about pushes. Both methods are called by many goroutines.
+// Pushes decides about pushes. All methods are called by many goroutines.
 type Pushes interface {
 	// Ready is asked before git is started for a push; its error refuses the
 	// push before anything is stored (F104).
@@ -58,6 +58,10 @@ type Pushes interface {
 	// the ref. When ctx ends, with cause ErrGone or daeploy.ErrShutdown, it
 	// returns soon; what it began may go on without the pusher (F6).
 	Receive(ctx context.Context, p daeploy.Push, log io.Writer) []error
+
+	// Crowded tells that a push was refused because the app's repository is above
+	// its cap, and nobody is in it now: it wants upkeep. It returns at once.
+	Crowded(app daeploy.AppName)
 }
 
 // Commands runs everything that is not git. Exec returns the exit status; ctx
@@ -124,6 +128,7 @@ func New(c Config) (*Server, error) {
 		return nil, daeploy.Errorf(daeploy.Config, "config_invalid", "gitreceive.Config is not complete")
 	}
 	limits := c.Limits.orDefaults()
+	c.Repositories.most.Store(limits.RepositoryBytes)
 	return &Server{
 		config:    c,
 		limits:    limits,

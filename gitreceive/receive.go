@@ -45,10 +45,16 @@ func (t *transfer) receive(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	crowded := false
+	defer func() {
+		if crowded {
+			t.server.config.Pushes.Crowded(t.app)
+		}
+	}()
 	// Swept and, if the push brought nothing, removed by the last to leave.
 	defer t.tidy(ctx)
 	defer leave()
-	if err := t.hasRoom(); err != nil {
+	if crowded, err = t.hasRoom(); err != nil {
 		return err
 	}
 	talk, err = t.push(ctx, free)
@@ -56,19 +62,19 @@ func (t *transfer) receive(ctx context.Context) (err error) {
 }
 
 // hasRoom refuses a push to a repository above its cap (F41).
-func (t *transfer) hasRoom() error {
+func (t *transfer) hasRoom() (crowded bool, err error) {
 	size, err := t.server.config.Repositories.size(t.app)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if most := t.server.limits.RepositoryBytes; size > most {
-		return &daeploy.Error{
+		return true, &daeploy.Error{
 			Kind: daeploy.Failure, Code: "repository_limit",
 			Message: fmt.Sprintf("the repository of %s has %d MiB; the limit is %d", t.app, size>>20, most>>20),
-			Hint:    "ask the operator of this host to run gc, or for a higher limit",
+			Hint:    "push again in a few minutes: what no ref needs is being removed; if that is too little, ask the operator of this host for a higher limit",
 		}
 	}
-	return nil
+	return false, nil
 }
 
 func (t *transfer) tidy(ctx context.Context) {

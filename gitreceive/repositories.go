@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/daeploy/daeploy"
 )
@@ -24,6 +25,9 @@ type Repositories struct {
 	mu    sync.Mutex
 	gates map[daeploy.AppName]*gate
 	moves map[daeploy.AppName]uint64 // how often MoveRefs was called
+	kept  map[daeploy.AppName]kept   // what the last upkeep of this daemon left
+
+	most atomic.Int64 // cap of one repository in bytes, which the Server sets; 0 before
 
 	moving sync.RWMutex // held by MoveRefs; a Copy holds it alone for its moment
 }
@@ -46,7 +50,7 @@ func OpenRepositories(ctx context.Context, dir, git string, log *slog.Logger) (*
 			Hint: "mkdir -p " + dir, Err: err,
 		}
 	}
-	return &Repositories{dir: dir, git: g, log: log, gates: map[daeploy.AppName]*gate{}, moves: map[daeploy.AppName]uint64{}}, nil
+	return &Repositories{dir: dir, git: g, log: log, gates: map[daeploy.AppName]*gate{}, moves: map[daeploy.AppName]uint64{}, kept: map[daeploy.AppName]kept{}}, nil
 }
 
 // path is where an app's repository is, whether it is there or not.
@@ -143,6 +147,7 @@ func (r *Repositories) removeDir(app daeploy.AppName, dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
+	r.forget(app)
 	if err = errors.Join(err, syncDir(r.dir), os.RemoveAll(trash)); err != nil {
 		return fmt.Errorf("delete the repository of %s: %w", app, err)
 	}

@@ -27,7 +27,7 @@ const (
 // Maintain makes one pack of all that refs reach, pins included, and removes the
 // other objects: those of refused pushes and of pins that were let go. It tells
 // how many bytes that gave back. Unless always is set, it does nothing to a
-// repository in which little has piled up.
+// repository in which little has piled up, and which is not about to pass its cap.
 //
 // It needs the repository for itself: while a push, fetch or reader is there, and
 // as soon as one comes, it ends with an error of kind TryAgain, and nobody waits
@@ -35,8 +35,14 @@ const (
 // files it removes, or after a crash Sweep does (F41, F42).
 func (r *Repositories) Maintain(ctx context.Context, app daeploy.AppName, always bool) (freed int64, err error) {
 	dir, err := r.existing(app)
-	if err != nil || !always && !untidy(dir) {
+	if err != nil {
 		return 0, err
+	}
+	moves := r.movesOf(app) // before: what is let go of during it may stay
+	if !always {
+		if wanted, err := r.untidy(app, dir, moves); err != nil || !wanted {
+			return 0, err
+		}
 	}
 	inside, leave, ok := r.gate(app).keep(ctx)
 	if !ok {
@@ -59,6 +65,9 @@ func (r *Repositories) Maintain(ctx context.Context, app daeploy.AppName, always
 		return 0, fmt.Errorf("maintain the repository of %s: %w", app, err)
 	}
 	after, err := sizeOf(dir)
+	if err == nil {
+		r.keep(app, kept{bytes: after, moves: moves})
+	}
 	r.log.Info("repository maintained", "app", app, "before", before, "after", after, "dur", time.Since(began).Round(time.Millisecond))
 	return max(0, before-after), err
 }
@@ -147,12 +156,48 @@ func (r *Repositories) Unreachable(ctx context.Context, app daeploy.AppName, wit
 	return max(0, all-used), nil
 }
 
-// untidy tells whether a repository has piled up enough to be repacked.
-func untidy(dir string) bool {
+// kept is a repository as an upkeep has left it: the next one would find nothing
+// to remove unless something has come, or a ref has moved.
+type kept struct {
+	bytes int64
+	moves uint64
+}
+
+func (r *Repositories) keep(app daeploy.AppName, k kept) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept[app] = k
+}
+
+// forget is for a repository that is gone: the next of its name is another.
+func (r *Repositories) forget(app daeploy.AppName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.kept, app)
+}
+
+// untidy tells whether a repository is worth to be repacked: enough has piled up,
+// or it comes near its cap, which a few large pushes that were refused are enough
+// for (F41). What is large because its refs are is not repacked each time anew.
+func (r *Repositories) untidy(app daeploy.AppName, dir string, moves uint64) (bool, error) {
 	packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
 	if err != nil || len(packs) >= manyPacks {
-		return true
+		return true, err
 	}
 	loose, err := filepath.Glob(filepath.Join(dir, "objects", "[0-9a-f][0-9a-f]", "*"))
-	return err != nil || len(loose) >= manyLoose
+	if err != nil || len(loose) >= manyLoose {
+		return true, err
+	}
+	most := r.most.Load()
+	size, err := sizeOf(dir)
+	if err != nil || most == 0 || size <= most/2 {
+		return false, err
+	}
+	r.mu.Lock()
+	last := r.kept[app]
+	r.mu.Unlock()
+	if size > most { // no push comes in: whatever can go is wanted
+		return size != last.bytes || moves != last.moves, nil
+	}
+	return size-last.bytes >= most/8, nil
 }

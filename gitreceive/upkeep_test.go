@@ -2,6 +2,7 @@ package gitreceive_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -262,4 +263,94 @@ func TestMaintainWaitsForNobody(t *testing.T) {
 	must(t, err)
 	_, err = b.repos.Maintain(t.Context(), "blog", true)
 	must(t, err)
+}
+
+// F41: a few large pushes that were refused fill a repository up to its cap. The
+// push that finds it so wakes the upkeep, and the next one comes in.
+func TestUpkeepAtTheCap(t *testing.T) {
+	const most = 256 << 10
+	h := start(t, withLimits(gitreceive.Limits{RepositoryBytes: most}))
+	w := h.admin().work("blog")
+	w.git("push", "-q", "daeploy", "main")
+	refuse := func(refused error) {
+		h.hooks.set(func(b *pipeline) {
+			b.before = func(context.Context, daeploy.Push, io.Writer) error { return refused }
+		})
+	}
+	large := func() {
+		text := make([]byte, 48<<10)
+		_, err := rand.Read(text)
+		must(t, err, os.WriteFile(filepath.Join(w.dir, "large"), text, 0o600))
+		w.commit("large")
+	}
+	refuse(errors.New("no"))
+	woken := make(chan daeploy.AppName, 1)
+	h.hooks.set(func(b *pipeline) { b.crowded = func(app daeploy.AppName) { woken <- app } })
+	for i, full := 0, false; !full; i++ {
+		large()
+		r := w.try("push", "daeploy", "HEAD:other")
+		full = strings.Contains(r.all(), "the limit is 0") // MiB
+		if i > 10 {
+			t.Fatalf("the cap never came:\n%s", r.all())
+		}
+		w.git("reset", "-q", "--hard", "HEAD~1")
+	}
+	select {
+	case app := <-woken:
+		if freed, err := h.repos.Maintain(t.Context(), app, false); err != nil || freed < most/2 {
+			t.Errorf("the upkeep that was woken freed %d bytes of more than %d (%v)", freed, most, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody was told that the repository has no room")
+	}
+	refuse(nil)
+	w.commit("second")
+	w.git("push", "-q", "daeploy", "main")
+}
+
+// TestUpkeepNearTheCap: a repository that comes near its cap is repacked before it
+// gets there, and one that is large by what its refs reach not each time anew.
+func TestUpkeepNearTheCap(t *testing.T) {
+	b := newBare(t)
+	_, pinned, _ := b.history(3)
+	ctx := t.Context()
+	size := func() (n int64) {
+		must(t, filepath.WalkDir(filepath.Join(b.dir, "objects"), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				info, err := d.Info()
+				n += info.Size()
+				return err
+			}
+			return err
+		}))
+		return n
+	}
+	upkeep := func(what string, wanted bool) {
+		t.Helper()
+		before := b.packs()
+		_, err := b.repos.Maintain(ctx, "blog", false)
+		must(t, err)
+		if done := b.packs() < before; done != wanted {
+			t.Errorf("%s: repacked is %t; want %t", what, done, wanted)
+		}
+	}
+	b.repos.SetMost(4 * size())
+	upkeep("a quarter of the cap", false)
+	b.repos.SetMost(size() + 1)
+	upkeep("nearly the cap", true)
+
+	// Above the cap by what refs reach: nothing is tried again until a ref moves.
+	b.repos.SetMost(size() - 1)
+	for _, freed := range []bool{false, true} {
+		if freed {
+			must(t, b.repos.DeleteRefs(ctx, "blog", daeploy.PinPrefix+"1"))
+		}
+		n, err := b.repos.Maintain(ctx, "blog", false)
+		if err != nil || n > 0 != freed {
+			t.Errorf("above the cap, a ref gone %t: freed %d, %v", freed, n, err)
+		}
+	}
+	if _, err := b.repos.Commit(ctx, "blog", pinned); daeploy.KindOf(err) != daeploy.NotFound {
+		t.Errorf("the commit that nothing reaches any more: %v; want NotFound", err)
+	}
 }
