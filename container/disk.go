@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -54,9 +55,10 @@ func (e *Engine) Room() error {
 		}
 		return &daeploy.Error{
 			Kind: daeploy.TryAgain, Code: "disk_reserve",
-			Message: fmt.Sprintf("the disk of %s (%s) has %s free, and %s are kept free: no build begins",
-				d.whose, d.dir, size(disk.Free), size(disk.Reserve)),
+			Message: fmt.Sprintf("the disk of %s has %s free, and %s are kept free: no build begins",
+				d.whose, size(disk.Free), size(disk.Reserve)),
 			Hint: "push again later; the operator sees what could go with:  gc --dry-run",
+			Err:  errors.New("the disk is that of " + d.dir),
 		}
 	}
 	return nil

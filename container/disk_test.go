@@ -56,12 +56,13 @@ func TestRoom(t *testing.T) {
 	small, vast := mounted(t, "64m"), mounted(t, "1000000g")
 	for name, test := range map[string]struct {
 		change func(*container.Config)
+		dir    string   // for the operator only
 		want   []string // words of the message; nil = there is room
 	}{
-		"enough":             {func(c *container.Config) { c.Reserve = 1 << 20 }, nil},
-		"a small state disk": {func(c *container.Config) { c.StateDir, c.Reserve = small, 0 }, []string{"the state directory", small, "64 MiB free", "1 GiB are kept free"}},
-		"containerd's disk":  {func(c *container.Config) { c.StateDir, c.Reserve = vast, 500_000<<30 }, []string{"the disk of containerd (/", "500000 GiB are kept free"}},
-		"not known yet":      {func(c *container.Config) { c.StateDir, c.Reserve = "/nowhere", 1<<62 }, nil},
+		"enough":             {func(c *container.Config) { c.Reserve = 1 << 20 }, "", nil},
+		"a small state disk": {func(c *container.Config) { c.StateDir, c.Reserve = small, 0 }, small, []string{"the state directory has 64 MiB free", "1 GiB are kept free"}},
+		"containerd's disk":  {func(c *container.Config) { c.StateDir, c.Reserve = vast, 500_000<<30 }, "/", []string{"the disk of containerd has ", "500000 GiB are kept free"}},
+		"not known yet":      {func(c *container.Config) { c.StateDir, c.Reserve = "/nowhere", 1<<62 }, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, test.change)
@@ -79,8 +80,12 @@ func TestRoom(t *testing.T) {
 			if e := daeploy.Public(err, ""); e.Kind != daeploy.TryAgain || e.Code != "disk_reserve" || !strings.Contains(e.Hint, "gc --dry-run") {
 				t.Errorf("Room is %v, %q, hint %q", e.Kind, e.Code, e.Hint)
 			}
+			message := daeploy.Public(err, "").Message
+			if strings.Contains(message, "/") || !strings.Contains(err.Error(), test.dir) {
+				t.Errorf("Room says %q, and %v to the operator", message, err)
+			}
 			for _, words := range test.want {
-				if !strings.Contains(err.Error(), words) {
+				if !strings.Contains(message, words) {
 					t.Errorf("Room says %q, without %q", err, words)
 				}
 			}

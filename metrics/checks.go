@@ -12,7 +12,7 @@ import (
 )
 
 // Check is one thing that must be so. Do ends soon after its ctx; of its error
-// the words for people are shown.
+// the code is shown, since its words may be for a pusher, who has proved who he is.
 type Check struct {
 	Name string
 	Do   func(ctx context.Context) error
@@ -78,13 +78,13 @@ func (c *check) ask(ctx context.Context) error {
 	}
 }
 
-// answer writes one line per check: 200 if all hold, else 503.
+// answer writes one line per check, ok or a code: 200 if all hold, else 503.
 func (all checks) answer(w http.ResponseWriter, r *http.Request) {
 	status, text := http.StatusOK, new(strings.Builder)
 	for i, err := range all.ask(r.Context()) {
 		words := "ok"
 		if err != nil {
-			status, words = http.StatusServiceUnavailable, err.Message
+			status, words = http.StatusServiceUnavailable, err.Code
 		}
 		fmt.Fprintf(text, "%s: %s\n", all[i].Name, words)
 	}
