@@ -24,6 +24,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -61,11 +62,11 @@ type Manifest struct {
 func Write(ctx context.Context, w io.Writer, m Manifest, files []daeploy.StateFile, config string) error {
 	all := make([]daeploy.StateFile, 0, len(files)+1)
 	if config != "" {
-		info, err := os.Stat(config)
+		file, err := configuration(config)
 		if err != nil {
 			return fmt.Errorf("read the configuration: %w", err)
 		}
-		all = append(all, daeploy.StateFile{Name: configName, Path: config, Size: info.Size()})
+		all = append(all, file)
 	}
 	for _, f := range files {
 		f.Name = stateDir + f.Name
@@ -97,6 +98,20 @@ func Write(ctx context.Context, w io.Writer, m Manifest, files []daeploy.StateFi
 	}
 	sums := a.sums.Bytes()
 	return errors.Join(a.add(sumsName, int64(len(sums)), bytes.NewReader(sums)), a.tar.Close(), zip.Close())
+}
+
+// configuration finds the file behind a path. It is the operator's own, and may be
+// a link; nothing below the state directory is.
+func configuration(name string) (daeploy.StateFile, error) {
+	file, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return daeploy.StateFile{}, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return daeploy.StateFile{}, err
+	}
+	return daeploy.StateFile{Name: configName, Path: file, Size: info.Size()}, nil
 }
 
 type writer struct {

@@ -173,6 +173,20 @@ func TestFilesThatGo(t *testing.T) {
 	}
 }
 
+// The operator's own configuration may be a link, to one below /etc for all hosts.
+func TestConfigurationIsLink(t *testing.T) {
+	files, config, _ := state(t)
+	link := filepath.Join(t.TempDir(), "daeploy.toml")
+	must(t, os.Symlink(config, link))
+	var b bytes.Buffer
+	must(t, backup.Write(t.Context(), &b, made, files, link))
+	a, _, err := restore(t.Context(), t, &b)
+	must(t, err)
+	if string(a.Config) != "max_builds = 3\n" {
+		t.Errorf("configuration %q", a.Config)
+	}
+}
+
 // TestEnds: both ways end with their ctx.
 func TestEnds(t *testing.T) {
 	text, _ := archive(t)
@@ -215,6 +229,9 @@ func TestStrangers(t *testing.T) {
 		"other format":       forge(t, `{"format":2}`),
 		"no manifest":        forge(t, `not one`),
 		"below zero":         forge(t, `{"format":1,"files":-1}`),
+		"escape in version":  forge(t, `{"format":1,"version":"1\u001b[2J"}`),
+		"endless version":    forge(t, `{"format":1,"version":"`+strings.Repeat("1", 1000)+`"}`),
+		"newline in id":      forge(t, `{"format":1,"instance":"a\nb"}`),
 		"no sums":            forge(t, roomy, tar.Header{Name: "state/a", Size: 1}),
 		"wrong sums":         forge(t, roomy, tar.Header{Name: "state/a", Size: 1}, tar.Header{Name: "SHA256SUMS", Size: 156}),
 		"up":                 forge(t, roomy, tar.Header{Name: "state/../../a", Size: 1}),

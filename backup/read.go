@@ -24,6 +24,7 @@ const (
 	maxManifest = 1 << 20
 	maxConfig   = 1 << 20
 	maxName     = 1 << 10
+	maxWord     = 128 // bytes of a version or an id
 )
 
 // Reader reads an archive from front to end, once. It trusts nothing in it.
@@ -62,10 +63,15 @@ func Read(r io.Reader) (*Reader, error) {
 	switch {
 	case m.Format != format:
 		return nil, invalid(nil, "its format %d is not known; this daeploy reads %d", m.Format, format)
-	case m.Files < 0 || m.Bytes < 0:
+	case m.Files < 0 || m.Bytes < 0, !plain(m.Version), !plain(m.Instance):
 		return nil, invalid(nil, "its manifest cannot be right")
 	}
 	return a, nil
+}
+
+// plain tells whether a word of the manifest can be shown to people.
+func plain(word string) bool {
+	return len(word) <= maxWord && !strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // Extract writes the files of the state into dir, readable for their owner
