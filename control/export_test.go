@@ -15,8 +15,7 @@ func Declared() map[string]string {
 
 // The ways to show what comes from outside.
 var (
-	Clean = clean
-	Age   = age
-	Span  = span
-	Size  = size
+	Age  = age
+	Span = span
+	Size = size
 )

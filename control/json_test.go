@@ -192,10 +192,10 @@ func FuzzClean(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		got := control.Clean(s)
 		if control.Clean(got) != got || !utf8.ValidString(got) || strings.ContainsAny(got, "\t\r\n\x1b\x7f\u009b\u202e") {
-			t.Errorf("clean(%q) = %q", s, got)
+			t.Errorf("Clean(%q) = %q", s, got)
 		}
 		if utf8.RuneCountInString(got) != utf8.RuneCountInString(s) {
-			t.Errorf("clean(%q) = %q: a character was lost or doubled", s, got)
+			t.Errorf("Clean(%q) = %q: a character was lost or doubled", s, got)
 		}
 	})
 }

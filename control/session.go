@@ -147,12 +147,12 @@ func (s *session) tell(e daeploy.Event) {
 
 // print writes a line of data for people.
 func (s *session) print(format string, args ...any) {
-	fmt.Fprintln(s.out, clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(s.out, Clean(fmt.Sprintf(format, args...)))
 }
 
 // chat writes a line that is not data.
 func (s *session) chat(format string, args ...any) {
-	fmt.Fprintln(s.err, clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(s.err, Clean(fmt.Sprintf(format, args...)))
 }
 
 // faultWriter remembers that its writer failed, so that the many prints of a

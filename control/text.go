@@ -19,9 +19,9 @@ func unsafe(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// clean makes one harmless line of a string from outside. Blanks stay; of what
+// Clean makes one harmless line of a string from outside. Blanks stay; of what
 // cannot be shown each character becomes a question mark.
-func clean(s string) string {
+func Clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\t' || r == '\n' || r == '\r':
@@ -116,7 +116,7 @@ func (s *session) table(painted int, head ...string) *table {
 
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		c = clean(c)
+		c = Clean(c)
 		if c == "" {
 			c = "-"
 		}
@@ -150,7 +150,7 @@ func (s *session) fields(pairs ...[2]string) {
 	w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
 	for _, p := range pairs {
 		if p[1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", p[0], clean(p[1]))
+			fmt.Fprintf(w, "%s\t%s\n", p[0], Clean(p[1]))
 		}
 	}
 	w.Flush()

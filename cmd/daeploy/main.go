@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/control"
 )
 
 // defaultSocket is the daemon's local door.
@@ -61,18 +62,21 @@ func run(ctx context.Context, words []string, std streams) int {
 	return fail(std.err, err)
 }
 
-// fail prints an error and gives its exit code; 0 for nil.
+// fail prints an error and gives its exit code; 0 for nil. What is in it may be
+// from anywhere, and the terminal root's.
 func fail(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
 	e := daeploy.Public(err, "daeploy")
-	fmt.Fprintln(w, "error:", strings.TrimSpace(e.Message))
+	fmt.Fprintln(w, "error:", control.Clean(strings.TrimSpace(e.Message)))
 	if e.Kind == daeploy.Internal && e.Err != nil {
-		fmt.Fprintln(w, e.Err) // at one's own host there is nobody to hide it from
+		for line := range strings.Lines(e.Err.Error()) { // at one's own host there is nobody to hide it from
+			fmt.Fprintln(w, control.Clean(strings.TrimSuffix(line, "\n")))
+		}
 	}
 	if e.Hint != "" {
-		fmt.Fprintln(w, "hint:", e.Hint)
+		fmt.Fprintln(w, "hint:", control.Clean(e.Hint))
 	}
 	return daeploy.ExitCode(e)
 }
