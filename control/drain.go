@@ -27,7 +27,9 @@ func (s *session) drain() *cobra.Command {
 		if begun {
 			s.tell(daeploy.Event{Kind: daeploy.EventDrainBegun})
 		}
-		s.chat("draining: no build begins and no push comes in, until: undrain")
+		if !s.json {
+			s.chat("draining: no build begins and no push comes in, until: undrain")
+		}
 		if !*noWait {
 			if err := s.Host.Drained(ctx, s.stillRuns); err != nil {
 				return err
@@ -38,6 +40,9 @@ func (s *session) drain() *cobra.Command {
 }
 
 func (s *session) stillRuns(running []daeploy.BuildID) {
+	if s.json {
+		return
+	}
 	names := make([]string, len(running))
 	for i, id := range running {
 		names[i] = id.String()
