@@ -116,6 +116,8 @@ type EventFilter struct {
 	Kinds []EventKind // none = all
 	After uint64      // only those with a higher Sequence
 	Limit int         // 0 = all
+
+	Since map[AppName]time.Time // of an app only those of this time and later
 }
 
 // Wants tells whether an event of this kind and app is wanted.
@@ -123,6 +125,10 @@ func (f EventFilter) Wants(kind EventKind, app AppName) bool {
 	return (f.Apps == nil || app != "" && slices.Contains(f.Apps, app)) &&
 		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, kind))
 }
+
+// TooOld tells whether an event is from before the time since when those of its
+// app are wanted.
+func (f EventFilter) TooOld(e Event) bool { return e.Time.Before(f.Since[e.App]) }
 
 // Cause is the event with this actor as who is behind it.
 func (a Actor) Cause(e Event) Event {

@@ -25,6 +25,11 @@ type Variable struct {
 	Set     time.Time `json:"set"`
 }
 
+// Same tells whether a build finds no difference between the two.
+func (v Variable) Same(o Variable) bool {
+	return v.Name == o.Name && v.Value == o.Value && v.Persist == o.Persist
+}
+
 // Secret is a file that an app's builds see below /run/secrets (S74). Its
 // content is with the store alone.
 type Secret struct {

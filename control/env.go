@@ -64,11 +64,17 @@ func (s *session) envSet() *cobra.Command {
 			}
 			list = append(list, v)
 		}
+		before, err := s.Settings.Variables(id.App)
+		if err != nil {
+			return err
+		}
 		if err := s.Settings.SetVariables(id.App, list); err != nil {
 			return err
 		}
 		for _, v := range list {
-			s.tell(daeploy.Event{Kind: daeploy.EventVariableSet, App: id.App, Name: v.Name})
+			if !slices.ContainsFunc(before, v.Same) {
+				s.tell(daeploy.Event{Kind: daeploy.EventVariableSet, App: id.App, Name: v.Name})
+			}
 		}
 		if s.json {
 			return s.printJSON(newVariables(list))

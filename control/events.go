@@ -23,7 +23,7 @@ func (s *session) events() *cobra.Command {
 	}
 	const limit = 50
 	kinds := cmd.Flags().StringSlice("kind", nil, "only events of this `KIND`; may be repeated")
-	most := cmd.Flags().Int("limit", limit, "at most the newest `N` events, 0 = all")
+	most := cmd.Flags().Int("limit", limit, "at most the newest `N` events, up to 1000; 0 = all")
 	follow := cmd.Flags().BoolP("follow", "f", false, "go on with what happens from now on")
 	s.answers(cmd, "array of event; with -f an object per line")
 	return s.declare(readsApp, cmd, func(ctx context.Context, id daeploy.BuildID, _ []string) error {
@@ -31,30 +31,66 @@ func (s *session) events() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		list, next, err := s.Events.Events(f)
-		if err != nil {
-			return err
-		}
 		if s.json && !*follow {
-			return s.printJSON(newEvents(list))
+			return s.eventArray(ctx, f)
 		}
-		s.printEvents(list)
-		for f.Limit = 0; *follow && s.out.fault == nil; {
+		next, err := s.pastEvents(ctx, f, s.printEvents)
+		for f.Limit = 0; err == nil && *follow && s.out.fault == nil; {
+			var list []daeploy.Event
 			f.After = next
-			if list, next, err = s.Events.NextEvents(ctx, f); err != nil {
-				return err
-			}
+			list, next, err = s.Events.NextEvents(ctx, f)
 			s.printEvents(list)
 		}
-		return nil
+		return err
 	})
 }
 
-// eventFilter never lets a key that is not admin see more than its own apps.
+// maxEvents is how many events are read at once: a command must not hold all.
+const maxEvents = 1000
+
+// pastEvents gives do what there is, oldest first, a part at a time, and returns
+// the place behind.
+func (s *session) pastEvents(ctx context.Context, f daeploy.EventFilter, do func([]daeploy.Event)) (next uint64, err error) {
+	if f.Limit > 0 {
+		list, next, err := s.Events.Events(f)
+		do(list)
+		return next, err
+	}
+	_, end, err := s.Events.Events(daeploy.EventFilter{Limit: 1})
+	for err == nil && f.After < end && s.out.fault == nil {
+		var list []daeploy.Event
+		list, f.After, err = s.Events.NextEvents(ctx, f)
+		do(list)
+	}
+	return f.After, err
+}
+
+// eventArray prints events as printJSON prints an array, but in parts.
+func (s *session) eventArray(ctx context.Context, f daeploy.EventFilter) error {
+	before, end := "[\n  ", "[]\n"
+	_, err := s.pastEvents(ctx, f, func(list []daeploy.Event) {
+		for _, e := range list {
+			fmt.Fprintf(s.out, "%s%s", before, indentedJSON(newEventJSON(e), "  "))
+			before, end = ",\n  ", "\n]\n"
+		}
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(s.out, end)
+	return nil
+}
+
+// eventFilter never lets a key that is not admin see more than its own apps, and
+// of them nothing that was before: an app of the same name may have been somebody
+// else's.
 func (s *session) eventFilter(app daeploy.AppName, kinds []string, limit int) (daeploy.EventFilter, error) {
 	f := daeploy.EventFilter{Limit: limit}
 	if limit < 0 {
 		return f, usageError("0 lists all", "--limit cannot be below 0")
+	}
+	if limit > maxEvents {
+		return f, usageError("0 lists all", "--limit cannot be above %d", maxEvents)
 	}
 	known := kindWords()
 	for _, word := range kinds {
@@ -75,6 +111,20 @@ func (s *session) eventFilter(app daeploy.AppName, kinds []string, limit int) (d
 		f.Apps = []daeploy.AppName{app}
 	case !s.actor.Admin:
 		f.Apps = s.actor.Readable()
+	}
+	if s.actor.Admin {
+		return f, nil
+	}
+	f.Since = map[daeploy.AppName]time.Time{}
+	for _, app := range f.Apps {
+		a, err := s.Apps.App(app)
+		switch {
+		case daeploy.KindOf(err) == daeploy.NotFound:
+			a.Created = s.Now()
+		case err != nil:
+			return f, err
+		}
+		f.Since[app] = a.Created
 	}
 	return f, nil
 }
@@ -144,14 +194,6 @@ func wrap(words []string, width int) string {
 		column += len(w)
 	}
 	return b.String()
-}
-
-func newEvents(list []daeploy.Event) []eventJSON {
-	out := make([]eventJSON, len(list))
-	for i, e := range list {
-		out[i] = newEventJSON(e)
-	}
-	return out
 }
 
 func newEventJSON(e daeploy.Event) eventJSON {

@@ -110,6 +110,45 @@ func TestFollowEvents(t *testing.T) {
 	}
 }
 
+// TestEventsOfAnEarlierApp: what was told of an app before it was made is about
+// another one of its name, which only an admin may know.
+func TestEventsOfAnEarlierApp(t *testing.T) {
+	h := newHost()
+	h.apps[0].Created = now.Add(-time.Minute)
+	for _, line := range []string{"events", "events blog", "events --limit 0", "events blog --json", "events --limit 0 --json"} {
+		for actor, want := range map[*daeploy.Actor]bool{&anna: false, &rita: false, &admin: true} {
+			got := run(t, h, control.Call{Actor: *actor}, line)
+			if got.code != 0 || !strings.Contains(got.out, "LOG_LEVEL") || strings.Contains(got.out, "assemble failed") != want {
+				t.Errorf("%s as %s: exit %d, %q; the earlier app's push shown: want %v", line, actor.Name, got.code, got.out, want)
+			}
+		}
+	}
+}
+
+// TestToldOnce: what changes nothing is no event, so that nobody can drive out
+// others' by asking for it again and again.
+func TestToldOnce(t *testing.T) {
+	for line, want := range map[string]string{
+		"env set blog no_proxy=localhost A=1": `msg="variable set" user=anna remote=192.0.2.7:4711 app=blog name=A`,
+		"env set blog no_proxy=localhost":     "",
+		"env set blog no_proxy=":              "msg=\"variable set\"",
+		"env unset blog NONE":                 "",
+		"secrets unset blog NONE":             "",
+		"publish blog/17":                     "msg=\"publish asked\"",
+		"publish blog/16":                     "",
+		"publish shop/3":                      "",
+	} {
+		actor := anna
+		if strings.Contains(line, "shop") {
+			actor = admin
+		}
+		got := run(t, newHost(), control.Call{Actor: actor}, line)
+		if strings.Count(got.log, "level=INFO") != min(len(want), 1) || !strings.Contains(got.log, want) {
+			t.Errorf("%s tells %q, want %q once, if anything", line, got.log, want)
+		}
+	}
+}
+
 type goneWriter struct{}
 
 func (goneWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

@@ -104,7 +104,7 @@ func (t trail) Tell(e daeploy.Event) {
 
 func (h *host) Events(f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error) {
 	for _, e := range h.events {
-		if f.Wants(e.Kind, e.App) {
+		if f.Wants(e.Kind, e.App) && !f.TooOld(e) {
 			list = append(list, e)
 		}
 		next = e.Sequence
@@ -119,8 +119,17 @@ func (h *host) Events(f daeploy.EventFilter) (list []daeploy.Event, next uint64,
 	return list, next, h.ask("Events", subject)
 }
 
-// NextEvents gives one that happens when h.follow is closed, and then no more.
-func (h *host) NextEvents(ctx context.Context, f daeploy.EventFilter) ([]daeploy.Event, uint64, error) {
+// NextEvents gives those that there are one by one, then one that happens when
+// h.follow is closed, and then no more.
+func (h *host) NextEvents(ctx context.Context, f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error) {
+	for _, e := range h.events {
+		if e.Sequence > f.After {
+			if f.Wants(e.Kind, e.App) && !f.TooOld(e) {
+				list = append(list, e)
+			}
+			return list, e.Sequence, h.ask("NextEvents", fmt.Sprint(f.Apps))
+		}
+	}
 	last := h.events[len(h.events)-1]
 	happens := h.follow
 	switch {
@@ -323,6 +332,13 @@ func (h *host) Rebuild(_ context.Context, by daeploy.Actor, id daeploy.BuildID, 
 }
 
 // Publish pushes blog/17, and finds the registry away for all others.
+func (h *host) Names(b *daeploy.Build) []daeploy.ImageRef {
+	if b.ID.App != "blog" {
+		return nil
+	}
+	return []daeploy.ImageRef{"registry.example.org/blog"}
+}
+
 func (h *host) Publish(_ context.Context, id daeploy.BuildID) (daeploy.Build, error) {
 	if err := h.ask("Publish", string(id.App)); err != nil {
 		return daeploy.Build{}, err

@@ -303,6 +303,19 @@ func (s *session) printJSON(v any) error {
 	return err
 }
 
+// indentedJSON is a part of what printJSON would print, below prefix. The value
+// can always be encoded.
+func indentedJSON(v any, prefix string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent(prefix, "  ")
+	if err := enc.Encode(v); err != nil {
+		panic(err)
+	}
+	return escapeUnsafe(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}
+
 // oneLineJSON is for values that always can be encoded.
 func oneLineJSON(v any) []byte {
 	b, err := json.Marshal(v)

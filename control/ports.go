@@ -30,7 +30,8 @@ type Events interface {
 	// all there were.
 	Events(f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error)
 	// NextEvents waits for events behind f.After that match, and gives them with
-	// the After of the next call. The list can be empty. It returns when ctx ends.
+	// the After of the next call. The list can be empty, and is short. It returns
+	// when ctx ends.
 	NextEvents(ctx context.Context, f daeploy.EventFilter) (list []daeploy.Event, next uint64, err error)
 }
 
@@ -101,6 +102,9 @@ type Builds interface {
 
 // Publisher takes images on to a registry.
 type Publisher interface {
+	// Names are what the image of a build is to be called in its registry; none if
+	// it goes to no registry.
+	Names(b *daeploy.Build) []daeploy.ImageRef
 	// Publish pushes the image of a build, once more if need be, and returns when
 	// that has succeeded or failed. If ctx ends, it goes on. An error of kind
 	// Unavailable or TryAgain means that other attempts follow by themselves.

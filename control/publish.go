@@ -25,7 +25,9 @@ func (s *session) publish() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		s.tell(daeploy.Event{Kind: daeploy.EventPublishAsked, App: b.ID.App, Build: b.ID})
+		if b.Status == daeploy.StatusSucceeded && len(s.Publisher.Names(&b)) > 0 {
+			s.tell(daeploy.Event{Kind: daeploy.EventPublishAsked, App: b.ID.App, Build: b.ID})
+		}
 		if b, err = s.Publisher.Publish(ctx, b.ID); err != nil {
 			return triedAgain(err)
 		}

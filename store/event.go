@@ -156,6 +156,8 @@ func appendWanted(list *[]daeploy.Event, f daeploy.EventFilter, key, value []byt
 		return fmt.Errorf("read event %d: %w", number(key), err)
 	}
 	e.Sequence = number(key)
-	*list = append(*list, e)
+	if !f.TooOld(e) {
+		*list = append(*list, e)
+	}
 	return nil
 }

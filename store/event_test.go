@@ -83,6 +83,7 @@ func TestEventsFilter(t *testing.T) {
 		{"after", daeploy.EventFilter{After: 3}, []string{"4 image.run shop/3"}},
 		{"app", daeploy.EventFilter{Apps: []daeploy.AppName{"shop"}}, []string{"3 push shop", "4 image.run shop/3"}},
 		{"kind of app", daeploy.EventFilter{Apps: []daeploy.AppName{"shop", "new"}, Kinds: []daeploy.EventKind{daeploy.EventPush}}, []string{"3 push shop"}},
+		{"since", daeploy.EventFilter{Apps: []daeploy.AppName{"blog", "shop"}, Since: map[daeploy.AppName]time.Time{"shop": time.Now().Add(time.Hour)}}, []string{"2 push blog"}},
 		{"no app", daeploy.EventFilter{Apps: []daeploy.AppName{}}, nil},
 		{"the app without a name", daeploy.EventFilter{Apps: []daeploy.AppName{""}}, nil},
 	} {
