@@ -13,11 +13,13 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// How many events are kept: of all the newest, and of refusals, which a
-// stranger can cause, a part, so that they cannot drive out the others.
+// How many events are kept. Those of the host, who changed a key and the like,
+// are counted apart: whoever has a right to some app can make as many events of
+// it as he likes. Refusals, which a stranger can cause, are a part of the others.
 const (
-	maxEvents   = 100_000
-	maxRefusals = 20_000
+	maxEvents     = 100_000
+	maxHostEvents = 20_000 // besides
+	maxRefusals   = 20_000
 
 	maxEventText = 1 << 10 // bytes of a name or message
 )
@@ -25,7 +27,7 @@ const (
 // appendEvent writes an event in the transaction that makes it true, and
 // forgets the one that has become too old. Followers wake when it is committed.
 func (s *Store) appendEvent(tx *bolt.Tx, e daeploy.Event) error {
-	events, refusals := tx.Bucket(bucketEvents), tx.Bucket(bucketRefusals)
+	events := tx.Bucket(bucketEvents)
 	sequence, err := events.NextSequence()
 	if err != nil {
 		return err
@@ -41,39 +43,85 @@ func (s *Store) appendEvent(tx *bolt.Tx, e daeploy.Event) error {
 	if err != nil {
 		return fmt.Errorf("write an event: %w", err)
 	}
-	head := fmt.Sprintf("%s %s ", e.Kind, e.App)
-	if err := events.Put(numberKey(sequence), append([]byte(head), body...)); err != nil {
+	head := eventHead(e.Kind, e.App)
+	if err := events.Put(numberKey(sequence), append(head, body...)); err != nil {
 		return err
 	}
-	if sequence > maxEvents {
-		if err := events.Delete(numberKey(sequence - maxEvents)); err != nil {
-			return err
-		}
+	if err := forgetEvent(events, sequence); err != nil {
+		return err
 	}
-	if e.Kind.Refusal() {
-		if err := pruneRefusals(events, refusals, sequence); err != nil {
-			return err
-		}
+	switch {
+	case e.Kind.Refusal():
+		err = count(events, tx.Bucket(bucketRefusals), sequence, maxRefusals)
+	case ofHost(e.Kind, e.App):
+		err = count(events, tx.Bucket(bucketHosted), sequence, maxHostEvents)
 	}
 	tx.OnCommit(func() { s.events.change(func() {}) })
-	return nil
+	return err
 }
 
-// pruneRefusals counts a refusal in, and forgets the oldest if there are too
-// many: refusals are numbered too, so that it is found without a search.
-func pruneRefusals(events, refusals *bolt.Bucket, sequence uint64) error {
-	n, err := refusals.NextSequence()
+// forgetEvent removes the event that is too old when one of this sequence comes,
+// unless it is the host's.
+func forgetEvent(events *bolt.Bucket, sequence uint64) error {
+	if sequence <= maxEvents {
+		return nil
+	}
+	old := numberKey(sequence - maxEvents)
+	if kind, app, _ := cutEvent(events.Get(old)); ofHost(kind, app) {
+		return nil
+	}
+	return events.Delete(old)
+}
+
+// count adds an event to an index of some kind of them, and forgets the oldest if
+// there are too many: they are numbered too, so that it is found without a search.
+func count(events, index *bolt.Bucket, sequence, most uint64) error {
+	n, err := index.NextSequence()
 	if err != nil {
 		return err
 	}
-	if err := refusals.Put(numberKey(n), numberKey(sequence)); err != nil || n <= maxRefusals {
+	if err := index.Put(numberKey(n), numberKey(sequence)); err != nil || n <= most {
 		return err
 	}
-	oldest := numberKey(n - maxRefusals)
-	if err := events.Delete(refusals.Get(oldest)); err != nil {
+	oldest := numberKey(n - most)
+	if err := events.Delete(index.Get(oldest)); err != nil {
 		return err
 	}
-	return refusals.Delete(oldest)
+	return index.Delete(oldest)
+}
+
+// hostEvents is a migration: it counts the events of the host that there are.
+func hostEvents(tx *bolt.Tx) error {
+	if err := createBuckets(tx, bucketHosted); err != nil {
+		return err
+	}
+	index := tx.Bucket(bucketHosted)
+	return tx.Bucket(bucketEvents).ForEach(func(k, v []byte) error {
+		if kind, app, _ := cutEvent(v); !ofHost(kind, app) {
+			return nil
+		}
+		n, err := index.NextSequence()
+		if err != nil {
+			return err
+		}
+		return index.Put(numberKey(n), numberKey(number(k))) // k is gone if the file grows
+	})
+}
+
+// ofHost tells whether an event is of those that are counted apart.
+func ofHost(kind daeploy.EventKind, app daeploy.AppName) bool {
+	return kind != "" && app == "" && !kind.Refusal()
+}
+
+// An event begins with what is asked first of it: "build.failed blog ".
+func eventHead(kind daeploy.EventKind, app daeploy.AppName) []byte {
+	return fmt.Appendf(nil, "%s %s ", kind, app)
+}
+
+func cutEvent(value []byte) (kind daeploy.EventKind, app daeploy.AppName, body []byte) {
+	first, rest, _ := bytes.Cut(value, []byte(" "))
+	second, body, _ := bytes.Cut(rest, []byte(" "))
+	return daeploy.EventKind(first), daeploy.AppName(second), body
 }
 
 // buildEvent is what a build's record says of its new status.
@@ -146,9 +194,8 @@ func (s *Store) NextEvents(ctx context.Context, f daeploy.EventFilter) (list []d
 
 // appendWanted reads an event if it is wanted, which its first words tell.
 func appendWanted(list *[]daeploy.Event, f daeploy.EventFilter, key, value []byte) error {
-	kind, rest, _ := bytes.Cut(value, []byte(" "))
-	app, body, _ := bytes.Cut(rest, []byte(" "))
-	if !f.Wants(daeploy.EventKind(kind), daeploy.AppName(app)) {
+	kind, app, body := cutEvent(value)
+	if !f.Wants(kind, app) {
 		return nil
 	}
 	var e daeploy.Event

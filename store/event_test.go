@@ -247,13 +247,68 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	must(t, s.Close())
 
+	// However much is told of an app, the host's own are there.
 	edit(func(tx *bolt.Tx) error { return tx.Bucket([]byte("events")).SetSequence(100_000) })
 	s = open(t, dir)
-	s.Tell(daeploy.Event{Kind: daeploy.EventKeyRemoved, Name: "anna"})
-	want = []string{"3 login.refused second", "20002 login.refused last", "100001 key.removed anna"}
-	if diff := cmp.Diff(want, events(t, s, daeploy.EventFilter{})); diff != "" {
-		t.Errorf("after 100,001 events (-want +got):\n%s", diff)
+	for _, name := range []string{"one", "two", "three"} {
+		s.Tell(daeploy.Event{Kind: daeploy.EventVariableSet, App: "blog", Name: name})
 	}
+	want = []string{"1 key.added anna", "20002 login.refused last", "100001 variable.set blogone", "100002 variable.set blogtwo", "100003 variable.set blogthree"}
+	if diff := cmp.Diff(want, events(t, s, daeploy.EventFilter{})); diff != "" {
+		t.Errorf("after 100,003 events (-want +got):\n%s", diff)
+	}
+	must(t, s.Close())
+
+	// As if 19,998 more had been the host's.
+	edit(func(tx *bolt.Tx) error {
+		hosted := tx.Bucket([]byte("hosted"))
+		if diff := cmp.Diff(number(1), hosted.Get(number(1))); diff != "" {
+			t.Errorf("the first of the host (-want +got):\n%s", diff)
+		}
+		for n := uint64(2); n < 20_000; n++ {
+			if err := hosted.Put(number(n), number(200_000+n)); err != nil {
+				return err
+			}
+		}
+		return errors.Join(hosted.SetSequence(19_999), tx.Bucket([]byte("events")).SetSequence(300_000))
+	})
+	s = open(t, dir)
+	s.Tell(daeploy.Event{Kind: daeploy.EventKeyAdded, Name: "bert"})
+	s.Tell(daeploy.Event{Kind: daeploy.EventKeyRemoved, Name: "bert"})
+	want = append(want[1:], "300001 key.added bert", "300002 key.removed bert")
+	if diff := cmp.Diff(want, events(t, s, daeploy.EventFilter{})); diff != "" {
+		t.Errorf("after 20,001 events of the host (-want +got):\n%s", diff)
+	}
+}
+
+// An upgrade counts the host's events that there are.
+func TestHostEventsAreCounted(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	s.Tell(daeploy.Event{Kind: daeploy.EventKeyAdded})
+	s.Tell(daeploy.Event{Kind: daeploy.EventPush, App: "blog"})
+	s.Tell(daeploy.Event{Kind: daeploy.EventLoginRefused})
+	s.Tell(daeploy.Event{Kind: daeploy.EventDrainBegun})
+	must(t, s.Close())
+	db, err := bolt.Open(filepath.Join(dir, "daeploy.db"), 0o600, nil)
+	must(t, err)
+	defer db.Close()
+	must(t, db.Update(func(tx *bolt.Tx) error {
+		read := func() (list []uint64) {
+			must(t, tx.Bucket([]byte("hosted")).ForEach(func(_, v []byte) error {
+				list = append(list, binary.BigEndian.Uint64(v))
+				return nil
+			}))
+			return list
+		}
+		before := read()
+		must(t, tx.DeleteBucket([]byte("hosted")))
+		must(t, store.HostEvents(tx))
+		if diff := cmp.Diff([][]uint64{{1, 4}, {1, 4}}, [][]uint64{before, read()}); diff != "" {
+			t.Errorf("the host's, before and after (-want +got):\n%s", diff)
+		}
+		return nil
+	}))
 }
 
 // What is longer than any honest name is cut off.

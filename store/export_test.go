@@ -16,6 +16,9 @@ const (
 	MaxPayload = maxPayload
 )
 
+// HostEvents is the migration that counts the events of the host.
+var HostEvents = hostEvents
+
 // Clean is the cleaner on output that came in these pieces.
 func Clean(pieces ...[]byte) []byte {
 	var c cleaner

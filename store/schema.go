@@ -22,6 +22,7 @@ var (
 	bucketLent       = []byte("lent")
 	bucketEvents     = []byte("events")
 	bucketRefusals   = []byte("refusals")
+	bucketHosted     = []byte("hosted")
 	bucketWebhooks   = []byte("webhooks")
 	bucketDropped    = []byte("dropped")
 
@@ -44,6 +45,7 @@ var migrations = []func(*bolt.Tx) error{
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketUnpublished) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketWebhooks) },
 	func(tx *bolt.Tx) error { return createBuckets(tx, bucketDropped) },
+	hostEvents,
 }
 
 // Schema is the newest that this program knows. It opens every older one.

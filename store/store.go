@@ -45,12 +45,14 @@
 //	  <sequence>        "build.failed blog " and JSON daeploy.Event: the newest of the audit trail
 //	refusals
 //	  <number>          sequence of an event: those that strangers can cause, oldest first
+//	hosted
+//	  <number>          sequence of an event: those of no app that are no refusals, oldest first
 //	webhooks
 //	  <hash of its URL> JSON daeploy.WebhookState: how far a receiver of events has come
 //	dropped
 //	  <app>/<number>    "build", "image": gone from the records; what is left of it outside is to be removed (see Drop)
 //
-// history, unfinished, unpublished and refusals are indexes; they change in the
+// history, unfinished, unpublished, refusals and hosted are indexes; they change in the
 // transaction that changes what they point to. The events of a build's life are
 // written in the transaction that changes its record: who follows events misses
 // none and sees none twice. Each change is on the disk when the method returns.
