@@ -109,6 +109,7 @@ type Server struct {
 	hooks     string
 	receives  *slots
 	fetches   *slots
+	execs     *slots
 	admission *admission
 
 	mu       sync.Mutex
@@ -135,6 +136,7 @@ func New(c Config) (*Server, error) {
 		hooks:     filepath.Join(c.StateDir, "hooks"),
 		receives:  newSlots(limits.Receives, limits.ReceivesPerKey),
 		fetches:   newSlots(limits.Receives, limits.ReceivesPerKey),
+		execs:     newSlots(limits.Execs, limits.ExecsPerKey),
 		admission: newAdmission(limits),
 		open:      map[*door]bool{},
 		refusals:  map[string]uint64{},

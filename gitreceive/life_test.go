@@ -88,6 +88,44 @@ func TestConnectionLimits(t *testing.T) {
 	})
 }
 
+// F46: a key runs some commands at once, and all keys together some more; the
+// operator of the host can always end them.
+func TestCommandSlots(t *testing.T) {
+	h := start(t, withLimits(gitreceive.Limits{Execs: 3, ExecsPerKey: 2}))
+	anna, bob, eve := h.admin(), h.person("bob", &daeploy.Key{Admin: true}), h.person("eve", &daeploy.Key{Admin: true})
+	here := make(chan struct{})
+	h.cmds.set(func(ctx context.Context, e gitreceive.Exec) int {
+		if e.Words[0] == "logs" {
+			here <- struct{}{}
+			<-ctx.Done()
+		}
+		return 0
+	})
+	follow := func(p *person) (leave func()) {
+		c := p.dial()
+		s, err := c.NewSession()
+		must(t, err)
+		must(t, s.Start("logs -f"))
+		<-here
+		return func() { c.Close() }
+	}
+	leave := follow(anna)
+	defer follow(anna)()
+	r := anna.ssh("builds")
+	wantCode(t, r, 75)
+	want(t, "the third command's words", r.err, "error: too many commands run at once", "hint: end one")
+	wantCode(t, bob.ssh("builds"), 0)
+	defer follow(bob)()
+	wantCode(t, eve.ssh("builds"), 75)
+	local := h.dialLocal()
+	defer local.Close()
+	if text, code := output(t, local, "builds"); code != 0 {
+		t.Errorf("the operator: exit %d\n%s", code, text)
+	}
+	leave()
+	h.eventually("a command runs when one has ended", func() bool { return anna.ssh("builds").code == 0 })
+}
+
 func (h *host) raw() net.Conn {
 	h.t.Helper()
 	c, err := net.Dial("tcp", h.addr)
@@ -264,6 +302,19 @@ func TestShutdownReceives(t *testing.T) {
 	want(t, "the push", (<-pushed).all(), "remote: daeploy has 1 of blog", "[remote rejected] main -> main")
 }
 
+func (h *host) dialLocal() *gossh.Client {
+	h.t.Helper()
+	raw, err := net.Dial("unix", h.local)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	conn, chans, reqs, err := gossh.NewClientConn(raw, "local", &gossh.ClientConfig{HostKeyCallback: gossh.InsecureIgnoreHostKey()})
+	if err != nil {
+		h.t.Fatal("log in without a key:", err)
+	}
+	return gossh.NewClient(conn, chans, reqs)
+}
+
 // The local door needs no key: who gets to the socket is the operator.
 func TestLocalDoor(t *testing.T) {
 	h := start(t)
@@ -272,15 +323,7 @@ func TestLocalDoor(t *testing.T) {
 		actor <- e.Actor
 		return 0
 	})
-	raw, err := net.Dial("unix", h.local)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, chans, reqs, err := gossh.NewClientConn(raw, "local", &gossh.ClientConfig{HostKeyCallback: gossh.InsecureIgnoreHostKey()})
-	if err != nil {
-		t.Fatal("log in without a key:", err)
-	}
-	c := gossh.NewClient(conn, chans, reqs)
+	c := h.dialLocal()
 	defer c.Close()
 	output(t, c, "status")
 	got := <-actor

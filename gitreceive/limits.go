@@ -15,6 +15,8 @@ type Limits struct {
 	Stall     time.Duration // how long a client may accept no byte
 	Farewell  time.Duration // what sessions get for their last words at shutdown
 
+	Execs, ExecsPerKey int // commands that are not git's, run at once, in all and of one key
+
 	Receives, ReceivesPerKey int   // pushes received at once, in all and of one key
 	Commands                 int   // ref commands of one push
 	RefLen                   int   // bytes of a ref name
@@ -41,6 +43,8 @@ func (l Limits) orDefaults() Limits {
 	orInt(&l.Misses, 4)
 	orInt(&l.Stall, 5*time.Minute)
 	orInt(&l.Farewell, 4*time.Second)
+	orInt(&l.Execs, 200)
+	orInt(&l.ExecsPerKey, 20)
 	orInt(&l.Receives, 4)
 	orInt(&l.ReceivesPerKey, 2)
 	orInt(&l.Commands, 100)

@@ -139,12 +139,24 @@ var (
 	errKeyGone = &daeploy.Error{
 		Kind: daeploy.Denied, Code: "key_removed", Message: "this key may not log in any more", Hint: "ask the operator of this host",
 	}
+	errTooMany = &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "commands_full", Message: "too many commands run at once, of this key or of all", Hint: "end one that follows, as logs -f does, or try again later",
+	}
 	errTerminal = &daeploy.Error{
 		Kind: daeploy.Usage, Code: "terminal_refused", Message: "git cannot talk through a terminal", Hint: "leave out ssh -t, or RequestTTY in your ssh config",
 	}
 )
 
+// exec runs a command. Each holds memory while it answers, so that a key may have
+// some at once; the host's own operator always gets in, to end them.
 func (s *session) exec(ctx context.Context, e Exec) int {
+	if s.conn.operator == nil {
+		free, ok := s.conn.server.execs.try(e.Actor.Key)
+		if !ok {
+			return sayError(e.Stderr, errTooMany, "this command")
+		}
+		defer free()
+	}
 	return s.conn.server.config.Commands.Exec(ctx, e)
 }
 

@@ -46,6 +46,27 @@ func (s *slots) take(ctx context.Context, key daeploy.KeyID) (free func(), err e
 	}
 }
 
+// try is take for those who do not wait; ok is false if no slot is free for them.
+func (s *slots) try(key daeploy.KeyID) (free func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.room(key) {
+		return nil, false
+	}
+	t := &ticket{key: key, given: make(chan struct{})}
+	s.give(t)
+	return sync.OnceFunc(func() { s.giveBack(t) }), true
+}
+
+// room tells whether a key may have a slot now. s.mu is held, as in give.
+func (s *slots) room(key daeploy.KeyID) bool { return s.used < s.most && s.byKey[key] < s.perKey }
+
+func (s *slots) give(t *ticket) {
+	s.used++
+	s.byKey[t.key]++
+	close(t.given)
+}
+
 // giveBack ends a ticket, whether it waits or holds a slot.
 func (s *slots) giveBack(t *ticket) {
 	s.mu.Lock()
@@ -64,12 +85,10 @@ func (s *slots) giveBack(t *ticket) {
 // deal gives free slots to those who may have one, in order. s.mu is held.
 func (s *slots) deal() {
 	s.waiting = slices.DeleteFunc(s.waiting, func(t *ticket) bool {
-		if s.used >= s.most || s.byKey[t.key] >= s.perKey {
+		if !s.room(t.key) {
 			return false
 		}
-		s.used++
-		s.byKey[t.key]++
-		close(t.given)
+		s.give(t)
 		return true
 	})
 }
