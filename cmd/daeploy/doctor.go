@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +37,7 @@ type doctor struct {
 func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
-	all := append([]daeploy.Finding{daeploy.Fine("configuration", source(d.config.file)), checkupService()}, checkupHost(ctx, &d.config)...)
+	all := append([]daeploy.Finding{checkupConfig(&d.config), checkupService()}, checkupHost(ctx, &d.config)...)
 	scratch, err := os.MkdirTemp(d.config.StateDir, scratchPattern)
 	if err != nil {
 		all = append(all, daeploy.Fault("database", err))
@@ -144,12 +147,59 @@ func checkupService() daeploy.Finding {
 	return daeploy.Fine(check, "systemd keeps it, behind the unit's walls")
 }
 
-// source says where a configuration is from.
-func source(file string) string {
-	if file == "" {
-		return "none; all is as by default"
+// checkupConfig says where a configuration is from, and whether others can read a
+// password in it.
+func checkupConfig(c *config) daeploy.Finding {
+	const check = "configuration"
+	if c.file == "" {
+		return daeploy.Fine(check, "none; all is as by default")
 	}
-	return file
+	info, err := os.Stat(c.file)
+	if err != nil {
+		return daeploy.Doubt(check, "it cannot be read any more: "+err.Error(), "daeploy config check "+c.file)
+	}
+	if mode := info.Mode().Perm(); mode&0o004 != 0 {
+		if table := c.password(); table != "" {
+			return daeploy.Doubt(check, fmt.Sprintf("%s holds a user or password in %s, and has mode %04o: every user can read it", c.file, table, mode), "chmod 0640 "+c.file)
+		}
+	}
+	return daeploy.Fine(check, c.file)
+}
+
+// password names the first key or table with a URL that has a user or a password;
+// "" for none.
+func (c *config) password() (table string) {
+	type place struct {
+		table  string
+		values []string
+	}
+	var hooks []string
+	for _, h := range c.Webhooks {
+		hooks = append(hooks, h.URL)
+	}
+	mirrors := func(m mirrorConfig) []string {
+		return append(strings.FieldsFunc(m.Go, func(r rune) bool { return r == ',' || r == '|' }), m.Pip, m.NPM)
+	}
+	places := []place{
+		{"proxy.http", []string{c.Proxy.HTTP}},
+		{"proxy.https", []string{c.Proxy.HTTPS}},
+		{"proxy.all", []string{c.Proxy.All}},
+		{"webhooks", hooks},
+		{"mirrors", mirrors(c.Mirrors)},
+		{"env", slices.Collect(maps.Values(c.Env))},
+	}
+	for _, app := range slices.Sorted(maps.Keys(c.Apps)) {
+		a := c.Apps[app]
+		places = append(places, place{fmt.Sprintf("apps.%s.mirrors", app), mirrors(a.Mirrors)}, place{fmt.Sprintf("apps.%s.env", app), slices.Collect(maps.Values(a.Env))})
+	}
+	for _, p := range places {
+		for _, value := range p.values {
+			if u, err := url.Parse(strings.TrimSpace(value)); err == nil && u.User != nil {
+				return p.table
+			}
+		}
+	}
+	return ""
 }
 
 // away looks at the host while there is no daemon to ask.
@@ -171,7 +221,7 @@ func (a away) Checkup(ctx context.Context) []daeploy.Finding {
 	if err != nil {
 		return append(all, daeploy.Fault("configuration", err))
 	}
-	all = append(append(all, daeploy.Fine("configuration", source(c.file))), checkupHost(ctx, &c)...)
+	all = append(append(all, checkupConfig(&c)), checkupHost(ctx, &c)...)
 	self, err := os.Executable()
 	if err != nil {
 		return append(all, daeploy.Fault("program", err))

@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +30,53 @@ func TestJudgeClock(t *testing.T) {
 		if got := judgeClock(tt.now, tt.state, tt.err); got.State != tt.want || (got.Hint == "") != (tt.want == daeploy.FindingOK) {
 			t.Errorf("%s: %+v, want %s", name, got, tt.want)
 		}
+	}
+}
+
+// A configuration with a password in it is not for everybody's eyes, and the
+// password not for the finding.
+func TestCheckupConfig(t *testing.T) {
+	const secret = "geheim"
+	plain := "[proxy]\nhttp = \"http://proxy.example.org:3128\"\nno = \"user:geheim@x\"\n[env]\nA = \"b@c\"\n[mirrors]\ngo = \"https://goproxy.example.org,direct\"\n"
+	for name, tt := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string // in the message of a warning; "" = fine
+	}{
+		"no password":       {plain, 0o644, ""},
+		"for its owner":     {"[proxy]\nhttps = \"http://u:geheim@p.example.org:3128\"\n", 0o600, ""},
+		"for a group":       {"[proxy]\nhttps = \"http://u:geheim@p.example.org:3128\"\n", 0o640, ""},
+		"proxy":             {"[proxy]\nhttps = \"http://u:geheim@p.example.org:3128\"\n", 0o644, "in proxy.https, and has mode 0644"},
+		"socks":             {"[proxy]\nall = \"socks5h://geheim@p.example.org:1080\"\n", 0o604, "in proxy.all, and has mode 0604"},
+		"webhook":           {"[[webhooks]]\nurl = \"https://u:geheim@h.example.org/\"\n", 0o666, "in webhooks, and has mode 0666"},
+		"mirror":            {"[mirrors]\npip = \"https://u:geheim@pip.example.org/\"\n", 0o644, "in mirrors"},
+		"second mirror":     {"[mirrors]\ngo = \"https://a.example.org|https://u:geheim@b.example.org,direct\"\n", 0o644, "in mirrors"},
+		"variable":          {"[env]\nINDEX = \"https://u:geheim@pip.example.org/\"\n", 0o644, "in env,"},
+		"of an app":         {"[apps.blog.env]\nINDEX = \"https://u:geheim@pip.example.org/\"\n", 0o644, "in apps.blog.env"},
+		"an app's mirror":   {"[apps.blog.mirrors]\nnpm = \"https://u:geheim@npm.example.org/\"\n", 0o644, "in apps.blog.mirrors"},
+		"not to be read as": {"[proxy]\nhttp = \"http://u:geheim@%zz\"\n", 0o644, ""},
+	} {
+		file := filepath.Join(t.TempDir(), "daeploy.toml")
+		if err := errors.Join(os.WriteFile(file, []byte(tt.text), 0o600), os.Chmod(file, tt.mode)); err != nil {
+			t.Fatal(err)
+		}
+		var c config
+		if err := c.load(file); err != nil {
+			t.Fatal(err)
+		}
+		got := checkupConfig(&c)
+		if fine := got.State == daeploy.FindingOK; fine != (tt.want == "") || !fine && (got.State != daeploy.FindingWarn || got.Hint != "chmod 0640 "+file) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if !strings.Contains(got.Message, tt.want) || strings.Contains(got.Message, secret) {
+			t.Errorf("%s: %q, want %q", name, got.Message, tt.want)
+		}
+	}
+	if got := checkupConfig(&config{}); got.State != daeploy.FindingOK {
+		t.Errorf("without a file: %+v", got)
+	}
+	if got := checkupConfig(&config{file: "/nowhere/daeploy.toml"}); got.State != daeploy.FindingWarn {
+		t.Errorf("a file that has gone: %+v", got)
 	}
 }
 
