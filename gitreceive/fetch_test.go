@@ -1,6 +1,9 @@
 package gitreceive_test
 
 import (
+	"context"
+	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -60,4 +63,70 @@ func TestFetchHidden(t *testing.T) {
 			t.Errorf("protocol %s: a commit without a ref was fetched by its id", version)
 		}
 	}
+}
+
+// A fetch that goes on and on keeps nobody from deleting the app: it is ended, and
+// until the app is gone no other begins.
+func TestFetchOfDeleted(t *testing.T) {
+	h := start(t)
+	anna := h.admin()
+	wantCode(t, anna.work("blog").try("push", "daeploy", "main"), 0)
+	c := anna.dial()
+	defer c.Close()
+	s, err := c.NewSession()
+	must(t, err)
+	out, said := new(syncBuffer), new(syncBuffer)
+	s.Stdout, s.Stderr = out, said
+	in, err := s.StdinPipe()
+	must(t, err)
+	defer in.Close()
+	must(t, s.Start("git-upload-pack blog"))
+	h.eventually("the fetch begins", func() bool { return strings.Contains(out.String(), "refs/heads/main") })
+	if err := h.repos.Delete(t.Context(), "blog"); daeploy.KindOf(err) != daeploy.TryAgain {
+		t.Errorf("while a fetch goes on, the deletion ends with %v", err)
+	}
+
+	readmit, err := h.repos.Vacate(t.Context(), "blog")
+	must(t, err)
+	if code := exitStatus(t, s.Wait()); code != 75 {
+		t.Errorf("the fetch ended with %d", code)
+	}
+	want(t, "its last words", said.String(), "error: blog is being deleted")
+	if _, err := h.repos.Vacate(t.Context(), "blog"); daeploy.KindOf(err) != daeploy.TryAgain {
+		t.Errorf("a second deletion at once: %v", err)
+	}
+	want(t, "another fetch", anna.ssh("git-upload-pack", "blog").err, "error: blog is being deleted")
+	must(t, h.repos.Delete(t.Context(), "blog"))
+	readmit()
+	wantCode(t, anna.work("again").try("push", "ssh://x@"+h.addr+"/blog", "main"), 0)
+}
+
+// A push is not ended but waited for, and who does not want to wait removes nothing.
+func TestPushOfDeleted(t *testing.T) {
+	h := start(t)
+	anna := h.admin()
+	here, end := make(chan struct{}), make(chan struct{})
+	h.hooks.set(func(b *pipeline) {
+		b.before = func(context.Context, daeploy.Push, io.Writer) error {
+			close(here)
+			<-end
+			return nil
+		}
+	})
+	pushed := make(chan result, 1)
+	w := anna.work("blog")
+	go func() { pushed <- w.try("push", "daeploy", "main") }()
+	<-here
+	ctx, cancel := context.WithCancelCause(t.Context())
+	left := errors.New("left")
+	cancel(left)
+	if _, err := h.repos.Vacate(ctx, "blog"); !errors.Is(err, left) {
+		t.Errorf("while a push goes on: %v", err)
+	}
+	close(end)
+	wantCode(t, <-pushed, 0)
+	readmit, err := h.repos.Vacate(t.Context(), "blog")
+	must(t, err)
+	readmit()
+	wantCode(t, w.try("fetch", "daeploy"), 0)
 }

@@ -41,7 +41,7 @@ func (t *transfer) receive(ctx context.Context) (err error) {
 		return err
 	}
 	defer free()
-	leave, err := t.enter(ctx)
+	leave, err := t.enter(ctx, nil)
 	if err != nil {
 		return err
 	}

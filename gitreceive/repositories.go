@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -114,6 +115,42 @@ func (r *Repositories) create(ctx context.Context, app daeploy.AppName, final st
 	return syncDir(r.dir)
 }
 
+// vacateTime is how long Vacate waits for pushes to end.
+const vacateTime = 10 * time.Second
+
+// Vacate is for who deletes an app: from then on no push or fetch of it begins
+// until readmit is called, fetches that go on are ended, and pushes waited for. An
+// error of kind TryAgain means that one goes on, and all may come in again.
+func (r *Repositories) Vacate(ctx context.Context, app daeploy.AppName) (readmit func(), err error) {
+	left, readmit, ok := r.gate(app).vacate(leaving(app))
+	if !ok {
+		return nil, leaving(app)
+	}
+	select {
+	case <-left:
+		return readmit, nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-time.After(vacateTime):
+		err = transferring(app)
+	}
+	readmit()
+	return nil, err
+}
+
+func leaving(app daeploy.AppName) error {
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("%s is being deleted", app), Hint: "try again later",
+	}
+}
+
+func transferring(app daeploy.AppName) error {
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("a push or fetch of %s is going on", app),
+		Hint: "cancel its builds, or wait, and try again",
+	}
+}
+
 // Delete removes a repository and the app's submodules; none is fine. While a
 // push or fetch of the app is open the error is of kind TryAgain.
 func (r *Repositories) Delete(ctx context.Context, app daeploy.AppName) error {
@@ -121,10 +158,7 @@ func (r *Repositories) Delete(ctx context.Context, app daeploy.AppName) error {
 		d.enter() // an upkeep leaves
 		d.RUnlock()
 		if !d.TryLock() {
-			return &daeploy.Error{
-				Kind: daeploy.TryAgain, Code: "app_busy", Message: fmt.Sprintf("a push or fetch of %s is going on", app),
-				Hint: "cancel its builds, or wait, and try again",
-			}
+			return transferring(app)
 		}
 		defer d.Unlock()
 	}

@@ -60,7 +60,9 @@ func (t *transfer) upload(ctx context.Context) (err error) {
 		return err
 	}
 	defer free()
-	leave, err := t.enter(ctx)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	leave, err := t.enter(ctx, end)
 	if err != nil {
 		return err
 	}
@@ -72,6 +74,7 @@ func (t *transfer) upload(ctx context.Context) (err error) {
 		return err
 	}
 	f := newFlow(t, c)
+	f.ended = func() error { leave(); return nil } // a client that reads slowly holds nothing
 	defer context.AfterFunc(ctx, func() { f.fail(context.Cause(ctx)) })()
 	go f.send(func(git io.Writer, client io.Reader) error {
 		_, err := io.Copy(struct{ io.Writer }{git}, struct{ io.Reader }{client})
@@ -80,15 +83,18 @@ func (t *transfer) upload(ctx context.Context) (err error) {
 	return f.finish()
 }
 
-// enter holds the repository open, and makes it if need be.
-func (t *transfer) enter(ctx context.Context) (leave func(), err error) {
-	gate := t.server.config.Repositories.gate(t.app)
-	gate.enter()
+// enter holds the repository open, and makes it if need be. end is called if the
+// app is deleted meanwhile; nil for a push. leave may be called more than once.
+func (t *transfer) enter(ctx context.Context, end context.CancelCauseFunc) (leave func(), err error) {
+	leave, ok := t.server.config.Repositories.gate(t.app).visit(&guest{end})
+	if !ok {
+		return nil, leaving(t.app)
+	}
 	if err := t.server.config.Repositories.Create(ctx, t.app); err != nil {
-		gate.RUnlock()
+		leave()
 		return nil, err
 	}
-	return gate.RUnlock, nil
+	return leave, nil
 }
 
 // environ is git's environment: our settings, and the protocol version that

@@ -101,9 +101,9 @@ func (a apps) CreateApp(ctx context.Context, name daeploy.AppName) (daeploy.App,
 	return a.Store.CreateApp(name)
 }
 
-// DeleteApp ends the app's builds, then removes images, package
-// cache, repository and record:
-// the record last, so that a deletion that was cut off can be repeated.
+// DeleteApp ends the app's builds and fetches, then removes images, package
+// cache, repository and record: the record last, so that a deletion that was cut
+// off can be repeated. While a push goes on it removes nothing.
 func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 	if _, err := a.App(name); err != nil {
 		return err
@@ -119,6 +119,11 @@ func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 			return err
 		}
 	}
+	readmit, err := a.repositories.Vacate(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer readmit()
 	images, err := a.containers.Images(ctx, daeploy.ImageDomain+"/"+string(name)+":")
 	if err != nil {
 		return err
