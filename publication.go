@@ -23,12 +23,15 @@ type Publication struct {
 	Names  []ImageRef `json:"names"`
 	Digest string     `json:"digest"` // of the manifest there, which names compressed layers: not the one here
 
-	// Digests of the manifests of the documents beside it there, or "".
+	// Digests of the manifests of the documents beside it there, or "". Like Digest,
+	// which tells that the image was pushed, they stay while it is pushed once more,
+	// and if that fails.
 	SBOM       string `json:"sbom,omitempty"`
 	Provenance string `json:"provenance,omitempty"`
 
-	Attempts int       `json:"attempts"` // begun, since it is pending
-	Code     string    `json:"code"`     // why the last one failed, or ""; with Message and Hint
+	Attempts int       `json:"attempts"`          // begun, since it is pending
+	Refused  int       `json:"refused,omitempty"` // of them, those that more time would not have helped
+	Code     string    `json:"code"`              // why the last one failed, or ""; with Message and Hint
 	Message  string    `json:"message"`
 	Hint     string    `json:"hint"`
 	Since    time.Time `json:"since,omitzero"` // when it became pending
@@ -40,6 +43,13 @@ type Publication struct {
 func PendingPublication(names []ImageRef) Publication {
 	now := time.Now().UTC()
 	return Publication{Status: PublicationPending, Names: names, Since: now, Next: now}
+}
+
+// Again is a publication that begins anew. What the registry has already, it has.
+func (p Publication) Again(names []ImageRef) Publication {
+	again := PendingPublication(names)
+	again.Digest, again.SBOM, again.Provenance = p.Digest, p.SBOM, p.Provenance
+	return again
 }
 
 // Compression is how layers are sent to a registry that are not compressed here.

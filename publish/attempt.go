@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,15 +27,23 @@ func (p *Publisher) work(ctx context.Context, b daeploy.Build) {
 // attempt pushes one image once, and records what came of it.
 func (p *Publisher) attempt(ctx context.Context, b daeploy.Build) {
 	id, begun := b.ID, time.Now()
-	// The attempt counts before it begins: what ends the daemon each time must not
-	// go on for ever.
+	// The attempt counts before it begins, and patience is looked at: what ends the
+	// daemon each time must not go on for ever.
+	var vain error
 	b, err := p.Journal.UpdatePublication(id, func(pub *daeploy.Publication) error {
+		if vain = inVain(id, pub, begun); vain != nil {
+			return nil
+		}
 		pub.Names, pub.Attempts = p.Names(&b), pub.Attempts+1
 		pub.Next = begun.UTC().Add(pause(pub.Attempts)) // if this daemon dies
 		return nil
 	})
 	var got outcome
-	if err == nil {
+	switch {
+	case err != nil:
+	case vain != nil:
+		err = vain
+	default:
 		got, err = p.push(ctx, b)
 	}
 	if ctx.Err() != nil && err != nil {
@@ -148,8 +157,29 @@ func conclude(pub *daeploy.Publication, got outcome, err error) {
 		pub.Hint = "tell the operator of this host, whose log says more"
 	}
 	pub.Next = now.Add(pause(pub.Attempts))
+	if !passing(e) {
+		pub.Refused++
+	}
 	if over(pub, e, now) {
 		pub.Status, pub.Next, pub.Ended = daeploy.PublicationFailed, time.Time{}, now
+	}
+}
+
+// passing tells whether more time can help.
+func passing(e *daeploy.Error) bool {
+	return e.Kind == daeploy.Unavailable || e.Kind == daeploy.TryAgain
+}
+
+// inVain is why no attempt is begun any more, though none has ended: a day of
+// them was cut off, or the host was. A few are made even after a long time.
+func inVain(id daeploy.BuildID, pub *daeploy.Publication, now time.Time) error {
+	if pub.Attempts < refusals || now.Sub(pub.Since) < patience {
+		return nil
+	}
+	return &daeploy.Error{
+		Kind: daeploy.Unavailable, Code: cmp.Or(pub.Code, "publish_unreachable"),
+		Message: cmp.Or(pub.Message, fmt.Sprintf("%s was not pushed in %d attempts, which the daemon's end has cut off", id, pub.Attempts)),
+		Hint:    cmp.Or(pub.Hint, "try again: publish "+id.String()),
 	}
 }
 
@@ -158,10 +188,10 @@ func over(pub *daeploy.Publication, e *daeploy.Error, now time.Time) bool {
 	switch {
 	case e.Kind == daeploy.NotFound, e.Code == "publish_off":
 		return true
-	case e.Kind == daeploy.Unavailable, e.Kind == daeploy.TryAgain:
+	case passing(e):
 		return now.Sub(pub.Since) >= patience
 	}
-	return pub.Attempts >= refusals
+	return pub.Refused >= refusals
 }
 
 // pause is how long to wait after an attempt.

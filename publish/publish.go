@@ -30,7 +30,7 @@ const (
 	firstPause   = 5 * time.Second // after a failed attempt; doubled each time
 	longestPause = 10 * time.Minute
 	patience     = 24 * time.Hour // while a registry may come back
-	refusals     = 3              // attempts, if it refuses
+	refusals     = 3              // by the registry, or by a fault of ours
 )
 
 // Config is what a publisher works with. The first four must be set.
@@ -161,6 +161,12 @@ func (p *Publisher) Publish(ctx context.Context, id daeploy.BuildID) (daeploy.Bu
 			Hint: "name a build that succeeded; list them: builds " + string(id.App) + " --status succeeded",
 		}
 	}
+	if b.Image == "" {
+		return b, &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "image_not_found", Message: "the image of " + id.String() + " is not kept any more",
+			Hint: "build it again: rebuild " + id.String(),
+		}
+	}
 	names := p.Names(&b)
 	if len(names) == 0 {
 		return b, off(id.App)
@@ -168,7 +174,7 @@ func (p *Publisher) Publish(ctx context.Context, id daeploy.BuildID) (daeploy.Bu
 	end := p.listen(id)
 	defer p.deafen(id, end)
 	if _, err := p.Journal.UpdatePublication(id, func(pub *daeploy.Publication) error {
-		*pub = daeploy.PendingPublication(names)
+		*pub = pub.Again(names)
 		return nil
 	}); err != nil {
 		return b, err

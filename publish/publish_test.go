@@ -71,7 +71,7 @@ func (j *journal) NewerNames(id daeploy.BuildID) (names []daeploy.ImageRef, err 
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, b := range j.builds {
-		if b.ID.App == id.App && b.ID.Number > id.Number && b.Publication.Status != daeploy.PublicationFailed {
+		if b.ID.App == id.App && b.ID.Number > id.Number && (b.Publication.Status != daeploy.PublicationFailed || b.Publication.Digest != "") {
 			names = append(names, b.Publication.Names...)
 		}
 	}
@@ -82,6 +82,14 @@ func (j *journal) remove(app daeploy.AppName) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.builds = slices.DeleteFunc(j.builds, func(b daeploy.Build) bool { return b.ID.App == app })
+}
+
+func (j *journal) change(id daeploy.BuildID, f func(*daeploy.Build)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if i, err := j.find(id); err == nil {
+		f(&j.builds[i])
+	}
 }
 
 // add makes a build that succeeded now.
@@ -305,6 +313,62 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A registry that is away first and refuses then has refused once, and so has
+// one that was away in between.
+func TestAwayAndRefused(t *testing.T) {
+	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
+		d.say = func(_ context.Context, n int) error {
+			switch n {
+			case 5, 7:
+				return fault(daeploy.Failure, "publish_denied")
+			case 8:
+				return nil
+			}
+			return fault(daeploy.Unavailable, "publish_unreachable")
+		}
+		id := j.add(p, "blog", 1)
+		pass(time.Hour)
+		if got := status(t, j, id); got.Status != daeploy.PublicationPushed || got.Attempts != 8 || got.Refused != 2 {
+			t.Errorf("after two refusals: %+v", got)
+		}
+	})
+}
+
+// What was pushed stays told, and its names its own, if it cannot be pushed once
+// more; an image that is gone is refused before anything of that is touched.
+func TestPushedOnceMore(t *testing.T) {
+	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
+		first, second := j.add(p, "blog", 1), j.add(p, "blog", 2)
+		pass(time.Minute)
+		before := status(t, j, second)
+		j.change(second, func(b *daeploy.Build) { b.Image = "" })
+		_, err := p.Publish(t.Context(), second)
+		if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "image_not_found" || e.Kind != daeploy.NotFound || e.Hint == "" {
+			t.Errorf("Publish without an image = %v", err)
+		}
+		if diff := cmp.Diff(before, status(t, j, second)); diff != "" {
+			t.Errorf("the record of what is gone here (-before +after):\n%s", diff)
+		}
+
+		j.change(second, func(b *daeploy.Build) { b.Image = b.ID.Image() })
+		d.say = func(context.Context, int) error { return fault(daeploy.NotFound, "image_missing") }
+		if _, err := p.Publish(t.Context(), second); err == nil {
+			t.Error("Publish of an image that has just gone succeeds")
+		}
+		got := status(t, j, second)
+		if got.Status != daeploy.PublicationFailed || got.Digest != before.Digest || len(got.Names) != 2 {
+			t.Errorf("after the attempt: %+v", got)
+		}
+		d.say = nil
+		if _, err := p.Publish(t.Context(), first); err != nil {
+			t.Error(err)
+		}
+		if got := d.tags["r.example.org/blog:latest"]; got != "of daeploy.local/blog:2" {
+			t.Errorf("latest has gone back to what is %s", got)
+		}
+	})
+}
+
 // A name never goes back to an older build, and apps do not wait for each other.
 func TestOrder(t *testing.T) {
 	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
@@ -379,6 +443,57 @@ func TestRestart(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+// A daemon that stops in the middle is no refusal; one that dies each time ends
+// the attempts after a day.
+func TestRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, d := &journal{}, newDepot()
+		target := publish.Target{Repository: "r.example.org/{app}", Tags: []string{"{number}"}}
+		d.say = func(ctx context.Context, _ int) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		id := j.add(newPublisher(t, j, d, target), "blog", 1)
+		serve := func(d *depot) {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- newPublisher(t, j, d, target).Run(ctx) }()
+			pass(15 * time.Minute)
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run = %v", err)
+			}
+		}
+		for range 4 {
+			serve(d)
+		}
+		refusing := newDepot()
+		refusing.say = func(context.Context, int) error { return fault(daeploy.Failure, "publish_denied") }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- newPublisher(t, j, refusing, target).Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		if got := status(t, j, id); got.Status != daeploy.PublicationPending || got.Refused != 1 || got.Attempts != 5 {
+			t.Errorf("refused once after four restarts: %+v", got)
+		}
+		j.change(id, func(b *daeploy.Build) { b.Publication.Code, b.Publication.Message, b.Publication.Hint = "", "", "" })
+		for range 24 * 4 {
+			serve(d)
+		}
+		got := status(t, j, id)
+		if got.Status != daeploy.PublicationFailed || got.Code != "publish_unreachable" || !strings.Contains(got.Message, "cut off") || got.Hint == "" {
+			t.Errorf("after a day: %+v", got)
+		}
+		if len(d.pushes) > 100 {
+			t.Errorf("%d pushes", len(d.pushes))
 		}
 	})
 }

@@ -99,7 +99,8 @@ func (s *Store) Unpublished() (builds []daeploy.Build, err error) {
 }
 
 // NewerNames lists the names in registries that the publications of the app's
-// newer builds have or are still to get: an older image must not take them.
+// newer builds have or are still to get: an older image must not take them. What
+// was pushed once has its names, whatever came of a later attempt.
 func (s *Store) NewerNames(id daeploy.BuildID) (names []daeploy.ImageRef, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
 		if _, err := rowIn(tx, id); err != nil {
@@ -111,8 +112,7 @@ func (s *Store) NewerNames(id daeploy.BuildID) (names []daeploy.ImageRef, err er
 			if err := json.Unmarshal(raw, &r); err != nil {
 				return fmt.Errorf("read record %s/%d: %w", id.App, number(key), err)
 			}
-			switch p := r.Build.Publication; p.Status {
-			case daeploy.PublicationPending, daeploy.PublicationPushed:
+			if p := r.Build.Publication; p.Status != daeploy.PublicationFailed || p.Digest != "" {
 				names = append(names, p.Names...)
 			}
 		}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,13 +120,19 @@ func TestNewerNames(t *testing.T) {
 	failed := published(t, s, queued(t, s, "blog"), ref("3", "given-up")...)
 	_, err := s.UpdatePublication(failed, func(p *daeploy.Publication) error { p.Status = daeploy.PublicationFailed; return nil })
 	must(t, err)
+	again := published(t, s, queued(t, s, "blog"), ref("4")...)
+	_, err = s.UpdatePublication(again, func(p *daeploy.Publication) error {
+		p.Status, p.Digest = daeploy.PublicationFailed, "sha256:4" // it was pushed, and then in vain once more
+		return nil
+	})
+	must(t, err)
 	published(t, s, queued(t, s, "blog"))
 	got, err := s.NewerNames(first)
 	must(t, err)
-	if diff := cmp.Diff(ref("2", "latest", "main"), got); diff != "" {
+	if diff := cmp.Diff(ref("2", "4", "latest", "main"), got); diff != "" {
 		t.Errorf("newer than %s (-want +got):\n%s", first, diff)
 	}
-	if got, err := s.NewerNames(second); err != nil || len(got) != 0 {
+	if got, err := s.NewerNames(second); err != nil || !slices.Equal(got, ref("4")) {
 		t.Errorf("newer than %s: %v, %v", second, got, err)
 	}
 }
