@@ -38,6 +38,7 @@ type Error struct {
 	Message string // what happened and why; one line, no final period needed
 	Hint    string // the one next action; may be empty
 	Err     error  // the cause; never shown to the pusher
+	Logged  bool   // the operator's log has it: whoever passes it on does not log it again
 }
 
 // Error is for the operator: message and cause.
@@ -81,7 +82,8 @@ func ExitCode(err error) int {
 // becomes "internal error in <what>" and keeps err as its cause.
 func Public(err error, what string) *Error {
 	var e *Error
-	if errors.As(err, &e) && e.Kind != Internal {
+	known := errors.As(err, &e)
+	if known && e.Kind != Internal {
 		return e
 	}
 	if KindOf(err) == Canceled {
@@ -89,6 +91,6 @@ func Public(err error, what string) *Error {
 	}
 	return &Error{
 		Kind: Internal, Code: "internal_error", Message: "internal error in " + what,
-		Hint: "push again; tell the operator of this host, whose log says more", Err: err,
+		Hint: "push again; tell the operator of this host, whose log says more", Err: err, Logged: known && e.Logged,
 	}
 }

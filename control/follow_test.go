@@ -190,6 +190,12 @@ func TestFault(t *testing.T) {
 	if got.code != 69 || got.err != "error: containerd does not answer\nhint: systemctl start containerd\n" || !strings.Contains(got.log, "no such file") {
 		t.Errorf("containerd away: %+v", got)
 	}
+
+	// What is logged already is not logged again.
+	got = run(t, newHost(), control.Call{Actor: anna}, "publish blog/15")
+	if got.code != 69 || strings.Contains(got.log, "level=ERROR") {
+		t.Errorf("of an attempt that the publisher has logged: exit %d, log %q", got.code, got.log)
+	}
 }
 
 // TestAudit: what changes something is one line with who, from where, and what.

@@ -350,7 +350,7 @@ func (h *host) Publish(_ context.Context, id daeploy.BuildID) (daeploy.Build, er
 	if b.ID.String() != "blog/17" {
 		return b, &daeploy.Error{
 			Kind: daeploy.Unavailable, Code: "publish_unreachable", Message: "registry.example.org/blog could not be pushed: connection refused",
-			Hint: "the operator can check registry.example.org",
+			Hint: "the operator can check registry.example.org", Logged: true,
 		}
 	}
 	b.Publication.Status = daeploy.PublicationPushed

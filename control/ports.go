@@ -107,7 +107,8 @@ type Publisher interface {
 	Names(b *daeploy.Build) []daeploy.ImageRef
 	// Publish pushes the image of a build, once more if need be, and returns when
 	// that has succeeded or failed. If ctx ends, it goes on. An error of kind
-	// Unavailable or TryAgain means that other attempts follow by themselves.
+	// Unavailable or TryAgain means that other attempts follow by themselves. How an
+	// attempt ends is logged already, as the error says.
 	Publish(ctx context.Context, id daeploy.BuildID) (daeploy.Build, error)
 }
 

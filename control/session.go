@@ -110,6 +110,9 @@ func (s *session) finish(ctx context.Context, err error) int {
 	case daeploy.Denied:
 		s.tell(daeploy.Event{Kind: daeploy.EventCommandRefused, App: s.app, Name: s.path, Message: e.Message})
 	case daeploy.Internal, daeploy.Unavailable, daeploy.Config:
+		if e.Logged {
+			break
+		}
 		s.Log.Error("command failed", "user", s.actor.Name, "remote", s.actor.Remote, "err", e)
 	}
 	if s.json {

@@ -18,7 +18,7 @@ func (p *Publisher) work(ctx context.Context, b daeploy.Build) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.Log.Error("publishing panicked", "build", b.ID, "err", r, "stack", string(debug.Stack()))
-			p.announce(b.ID, &daeploy.Error{Kind: daeploy.Internal, Code: "internal_error", Message: "internal error in publishing " + b.ID.String()})
+			p.announce(b.ID, logged(fmt.Errorf("publishing panicked: %v", r)))
 		}
 	}()
 	p.attempt(ctx, b)
@@ -55,7 +55,17 @@ func (p *Publisher) attempt(ctx context.Context, b daeploy.Build) {
 		return nil
 	})
 	p.tell(id, b.Publication, begun, err, recorded)
-	p.announce(id, errors.Join(err, recorded))
+	p.announce(id, logged(errors.Join(err, recorded)))
+}
+
+// logged is an error of which the operator's log has been told.
+func logged(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := *daeploy.Public(err, "publishing")
+	e.Logged = true
+	return &e
 }
 
 // outcome is what an attempt that succeeded has brought about.

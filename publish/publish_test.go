@@ -303,7 +303,12 @@ func TestRefused(t *testing.T) {
 			if got := status(t, j, id); got.Status != daeploy.PublicationFailed || got.Attempts != test.attempts || got.Code != test.code {
 				t.Errorf("%v: %+v", test.err, got)
 			}
-			// Somebody has mended it.
+			// Somebody has mended it, but not well; he is told, and the log was.
+			if _, err := p.Publish(t.Context(), id); !daeploy.Public(err, "").Logged || daeploy.KindOf(err) != daeploy.KindOf(test.err) {
+				t.Errorf("Publish = %v, not logged", err)
+			}
+			pass(time.Hour)
+			// Now he has.
 			d.say = nil
 			b, err := p.Publish(t.Context(), id)
 			if err != nil || b.Publication.Status != daeploy.PublicationPushed || b.Publication.Attempts != 1 || b.Publication.Code != "" {
