@@ -84,6 +84,7 @@ type Engine struct {
 	usable bool                     // the slow part of Check has passed since containerd last was away
 	disk   string                   // a directory on the file system of rootfs; "" until a Check has found it
 	runs   map[daeploy.ImageRef]int // foreground runs that have the image
+	boxes  map[string]bool          // foreground boxes that this process has open
 }
 
 // New checks the configuration and touches nothing. The caller closes the
@@ -118,7 +119,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.MaxImage == 0 {
 		cfg.MaxImage = 20 << 30
 	}
-	return &Engine{cfg: cfg, checking: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}}, nil
+	return &Engine{cfg: cfg, checking: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}, boxes: map[string]bool{}}, nil
 }
 
 // Close ends the connection. Running tasks run on.

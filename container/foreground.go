@@ -35,10 +35,11 @@ const (
 // fail, not hang, once nobody reads them.
 func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, err error) {
 	defer e.use(spec.Image)()
-	b, err := e.box(runPrefix+string(spec.App)+"."+strings.ToLower(rand.Text()[:8]), labelRun, string(spec.App))
+	b, done, err := e.foregroundBox(string(spec.App))
 	if err != nil {
 		return 0, err
 	}
+	defer done()
 	if err := b.open(ctx); err != nil {
 		return 0, err
 	}
@@ -72,6 +73,29 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 	}
 	end, err := b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
 	return end.Code, err
+}
+
+// foregroundBox is a box that the next daemon removes if this one dies. Until
+// done, RemoveForeground leaves it alone.
+func (e *Engine) foregroundBox(label string) (b *box, done func(), err error) {
+	b, err = e.box(runPrefix+label+"."+strings.ToLower(rand.Text()[:8]), labelRun, label)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.boxes[b.name] = true
+	return b, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.boxes, b.name)
+	}, nil
+}
+
+func (e *Engine) isOpen(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.boxes[name]
 }
 
 // use counts a foreground run of an image until done.
@@ -282,7 +306,8 @@ func (n *noticedReader) Read(p []byte) (int, error) {
 }
 
 // RemoveForeground removes the foreground runs that an earlier daemon has left:
-// whoever watched them is gone.
+// whoever watched them is gone. It leaves alone what this engine has open: after
+// an absence of containerd it can come when there are new runs already.
 func (e *Engine) RemoveForeground(ctx context.Context) error {
 	c, err := e.connect()
 	if err != nil {
@@ -294,6 +319,11 @@ func (e *Engine) RemoveForeground(ctx context.Context) error {
 	}
 	var errs []error
 	for _, name := range names {
+		// What this engine opens is in its set before there is anything to be found,
+		// and has a name that no earlier run had.
+		if e.isOpen(name) {
+			continue
+		}
 		errs = append(errs, (&box{engine: e, client: c, name: name}).remove(ctx))
 	}
 	return errors.Join(errs...)

@@ -150,6 +150,11 @@ func TestRemoveForeground(t *testing.T) {
 		ended <- err
 	}()
 	<-started
+	must(t, e.RemoveForeground(t.Context())) // late, as after an absence of containerd
+	running, err := client(t).ContainerService().List(t.Context(), `labels."daeploy.io/owner"==removeforeground`)
+	if must(t, err); len(running) != 1 {
+		t.Errorf("it has removed what this daemon runs; left is %v", running)
+	}
 	must(t, newEngine(t, offline, same).RemoveForeground(t.Context()))
 	if err := <-ended; err != nil {
 		t.Errorf("the run whose container was removed: %v", err)

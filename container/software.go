@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container/inventory"
 )
@@ -16,11 +14,11 @@ import (
 // image is not there, or not in full.
 func (e *Engine) Inventory(ctx context.Context, image daeploy.ImageRef) (daeploy.Inventory, error) {
 	var none daeploy.Inventory
-	// As a foreground run, it is removed by the next daemon if this one dies.
-	b, err := e.box(runPrefix+"inventory-"+digest.FromString(string(image)).Encoded()[:16], labelRun, "inventory")
+	b, done, err := e.foregroundBox("inventory")
 	if err != nil {
 		return none, err
 	}
+	defer done()
 	record, err := b.client.ImageService().Get(ctx, string(image))
 	if err != nil {
 		return none, gone(err)
