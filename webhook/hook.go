@@ -93,7 +93,8 @@ func (h *hook) see(ctx context.Context, e daeploy.Event) {
 	if h.skip(e) || !pause(ctx, min(time.Until(h.state().Next), h.config.LongestPause)) {
 		return
 	}
-	id := h.delivery(strconv.FormatUint(e.Sequence, 10))
+	// A restored database gives numbers again, to other events.
+	id := h.delivery(strconv.FormatUint(e.Sequence, 10) + " " + strconv.FormatInt(e.Time.UnixNano(), 10))
 	status, err := h.send(ctx, id, e)
 	switch {
 	case ctx.Err() != nil: // it comes again

@@ -75,15 +75,16 @@ func New(c Config) (*Sender, error) {
 }
 
 // Run sends until ctx ends. What is being sent then is sent again by the next
-// daemon. Receivers that are configured no more are forgotten.
+// daemon. Receivers that are configured no more are forgotten. A database in
+// trouble, a full one too, is waited for: it is no reason to end builds.
 func (s *Sender) Run(ctx context.Context) error {
 	ids := make([]string, len(s.hooks))
 	for i, h := range s.hooks {
 		ids[i] = h.id
 	}
-	states, err := s.config.Places.BeginWebhooks(ids)
-	if err != nil {
-		return fmt.Errorf("read how far webhooks have come: %w", err)
+	states, begun := s.begin(ctx, ids)
+	if !begun {
+		return nil
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, h := range s.hooks {
@@ -94,6 +95,20 @@ func (s *Sender) Run(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// begin reads how far receivers have come; false if ctx ended first.
+func (s *Sender) begin(ctx context.Context, ids []string) (map[string]daeploy.WebhookState, bool) {
+	for wait := s.config.FirstPause; ; wait = min(2*wait, s.config.LongestPause) {
+		states, err := s.config.Places.BeginWebhooks(ids)
+		if err == nil {
+			return states, true
+		}
+		s.config.Log.Error("webhooks cannot begin", "err", err)
+		if !pause(ctx, wait) {
+			return nil, false
+		}
+	}
 }
 
 // Webhooks lists the receivers in the order of the configuration.

@@ -517,21 +517,6 @@ func TestNoProxy(t *testing.T) {
 	}
 }
 
-// Who is taken out of the configuration and comes back is not sent the past, also
-// if he was the only one.
-func TestForgotten(t *testing.T) {
-	r := newReceiver(t, status(http.StatusOK))
-	s := openStore(t, t.TempDir())
-	send(t, s, nil, hookTo(t, r.URL)).stop()
-	send(t, s, nil).stop()
-	s.Tell(failed("missed"))
-	send(t, s, nil, hookTo(t, r.URL))
-	s.Tell(failed("seen"))
-	if g := r.next(t); !strings.Contains(g.body, "seen") {
-		t.Errorf("%q came, want what happened after the return", g.body)
-	}
-}
-
 func TestNewRefuses(t *testing.T) {
 	if _, err := webhook.New(webhook.Config{}); err == nil {
 		t.Error("an empty Config was taken")
