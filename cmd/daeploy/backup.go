@@ -19,8 +19,16 @@ import (
 	"github.com/daeploy/daeploy/store"
 )
 
-// scratchPattern names the directories that a backup makes beside the state.
-const scratchPattern = ".backup-*"
+// The names of what lies in the state directory for a moment, one for each owner:
+// a backup that begins must not remove what another looks at.
+const (
+	backupScratch  = ".backup-*"
+	checkupScratch = ".checkup-*"
+)
+
+// unfinishedBackup names a client's file that is no backup yet. It may be in any
+// directory, the state's too.
+const unfinishedBackup = ".daeploy-backup-*"
 
 // backups makes backups of the running daemon, one at a time.
 type backups struct {
@@ -40,10 +48,10 @@ func (b *backups) Backup(ctx context.Context, w io.Writer) (backed control.Backu
 		}
 	}
 	defer b.one.Unlock()
-	if err := b.sweep(); err != nil {
+	if err := b.sweep(backupScratch); err != nil { // of a backup before: there is one at a time
 		return backed, err
 	}
-	scratch, err := os.MkdirTemp(b.stateDir, scratchPattern)
+	scratch, err := os.MkdirTemp(b.stateDir, backupScratch)
 	if err != nil {
 		return backed, fmt.Errorf("make a directory for the backup: %w", err)
 	}
@@ -88,11 +96,15 @@ func (b *backups) files(ctx context.Context, scratch string, records *store.Copy
 	return append(append(host, stored...), git...), err
 }
 
-// sweep removes what a backup that was cut off by the daemon's end has left.
-func (b *backups) sweep() error {
-	left, err := filepath.Glob(filepath.Join(b.stateDir, scratchPattern))
-	for _, dir := range left {
-		err = errors.Join(err, os.RemoveAll(dir))
+// sweep removes what was cut off by the daemon's end. Nobody may be at work with
+// such names.
+func (b *backups) sweep(patterns ...string) (err error) {
+	for _, pattern := range patterns {
+		left, globErr := filepath.Glob(filepath.Join(b.stateDir, pattern))
+		err = errors.Join(err, globErr)
+		for _, dir := range left {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	return err
 }
@@ -121,7 +133,7 @@ func saveBackup(ctx context.Context, socket, name string, std streams) (code int
 		}
 		return ask(ctx, socket, []string{"backup", "-"}, nil, std)
 	}
-	file, err := os.CreateTemp(filepath.Dir(name), ".backup-*") // 0600, as it has keys in it
+	file, err := os.CreateTemp(filepath.Dir(name), unfinishedBackup) // 0600, as it has keys in it
 	if err != nil {
 		return 0, unwritable(err)
 	}

@@ -38,11 +38,11 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
 	all := append([]daeploy.Finding{checkupConfig(&d.config), checkupService()}, checkupHost(ctx, &d.config)...)
-	scratch, err := os.MkdirTemp(d.config.StateDir, scratchPattern)
+	scratch, err := os.MkdirTemp(d.config.StateDir, checkupScratch)
 	if err != nil {
 		all = append(all, daeploy.Fault("database", err))
 	} else {
-		defer os.RemoveAll(scratch) // what stays, the next backup or start removes
+		defer os.RemoveAll(scratch) // what stays, the next start removes
 		all = append(all, d.records.Checkup(ctx, scratch)...)
 	}
 	all = append(all, d.repositories.Checkup(ctx))

@@ -96,7 +96,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	backups := &backups{stateDir: c.StateDir, config: c.file, records: records, repositories: repositories}
-	if err := backups.sweep(); err != nil {
+	if err := backups.sweep(backupScratch, checkupScratch); err != nil {
 		return err
 	}
 	hooks, err := c.webhooks(records, owner, log)
