@@ -134,6 +134,10 @@ func (s *Store) Build(id daeploy.BuildID) (b daeploy.Build, err error) {
 // has no builds.
 func (s *Store) Builds(f daeploy.BuildFilter) (builds []daeploy.Build, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
+		if len(f.Apps) == 1 && len(f.Statuses) == 0 {
+			builds, err = buildsOf(tx, f.Apps[0], f.Limit)
+			return err
+		}
 		c := tx.Bucket(bucketHistory).Cursor()
 		for k, entry := c.Last(); k != nil && (f.Limit <= 0 || len(builds) < f.Limit); k, entry = c.Prev() {
 			name, status, _ := bytes.Cut(entry, []byte(" "))
@@ -149,6 +153,24 @@ func (s *Store) Builds(f daeploy.BuildFilter) (builds []daeploy.Build, err error
 		return nil
 	})
 	return builds, err
+}
+
+// buildsOf lists an app's own builds, whose numbers are in the order of all: of an
+// app that was quiet for long, all others would have to be passed over.
+func buildsOf(tx *bolt.Tx, app daeploy.AppName, limit int) (builds []daeploy.Build, err error) {
+	b := tx.Bucket(bucketBuilds).Bucket([]byte(app))
+	if b == nil {
+		return nil, nil
+	}
+	c := b.Cursor()
+	for k, _ := c.Last(); k != nil && (limit <= 0 || len(builds) < limit); k, _ = c.Prev() {
+		r, _, err := get[row](b, k)
+		if err != nil {
+			return nil, err
+		}
+		builds = append(builds, r.Build)
+	}
+	return builds, nil
 }
 
 // matches tells by the index alone whether a build is wanted: reading and
