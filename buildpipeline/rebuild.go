@@ -87,7 +87,7 @@ func (p *Pipeline) movesAgain(ctx context.Context, old daeploy.Build) (moves []d
 			return nil, false, err
 		}
 		forward := now == m.New
-		if now != "" && !forward {
+		if now != "" && m.New != "" && !forward {
 			if forward, err = p.Source.Descends(ctx, old.ID.App, now, m.New); err != nil {
 				return nil, false, err
 			}
@@ -95,7 +95,7 @@ func (p *Pipeline) movesAgain(ctx context.Context, old daeploy.Build) (moves []d
 		if undone := old.Status != daeploy.StatusSucceeded && now == m.Old; !forward && !undone {
 			return nil, false, nil
 		}
-		forced = forced || now != "" && !forward
+		forced = forced || now != "" && m.New != "" && !forward
 		moves = append(moves, daeploy.RefUpdate{Ref: m.Ref, Old: now, New: m.New})
 	}
 	return moves, forced, nil
