@@ -58,6 +58,7 @@ type attempt struct {
 	note  note
 	left  bool // the build is not over: the next daemon takes it up
 	told  bool // the log has its end
+	trims bool // the package cache is counted, or is about to be
 	late  bool // it ended in an earlier daemon, and this one only tells so
 
 	runtime  Workspace // of the runtime image; nil without one
@@ -212,6 +213,10 @@ func (a *attempt) fromStart(ctx context.Context) error {
 	if err := a.permitted(a.Build.Asker(), a.Build.ID.App); err != nil {
 		return err
 	}
+	// Room was there when it was queued; what ran meanwhile may have filled the disk.
+	if err := a.Engine.Room(); err != nil {
+		return err
+	}
 	if err := a.accept(ctx); err != nil {
 		return err
 	}
@@ -272,7 +277,9 @@ func (a *attempt) end(err error) {
 	if v.status != daeploy.StatusSucceeded {
 		a.unname()
 	}
-	a.trimCache()
+	if v.status != daeploy.StatusCanceled && v.status != daeploy.StatusSuperseded {
+		a.trimCache()
+	}
 	now := time.Now().UTC()
 	// Nobody may read of an end that is not recorded.
 	if !a.insist("record the end", func() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,7 @@ const trimTime = time.Minute
 // trimCache counts the package cache when the build has ended, however it did:
 // downloads of a build that failed are good for the next one.
 func (a *attempt) trimCache() {
+	a.trims = true
 	if a.ws == nil || a.note.Output.Cache == "" {
 		return
 	}
@@ -88,9 +90,24 @@ func (a *attempt) trimCache() {
 	switch {
 	case err != nil:
 		a.Log.Warn("package cache could not be counted; the next build drops it", "build", a.Build.ID, "err", err)
-	case detail != "" && a.Limits.Cache > 0:
+	case detail != "" && a.Limits.Cache > 0 && !a.told:
 		a.logged(a.log.Say(notice("the package cache was emptied: it held %s", detail)))
 	}
+}
+
+// trimLate is trimCache for a build whose end was not to wait for it: a canceled
+// one is final within two seconds, however much the cache holds (F111). The app's
+// next build waits for it, and after a crash in between drops the cache.
+func (a *attempt) trimLate() {
+	if a.left || a.trims {
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			a.Log.Error("counting the package cache panicked", "build", a.Build.ID, "err", r, "stack", string(debug.Stack()))
+		}
+	}()
+	a.trimCache()
 }
 
 // sweepCaches removes the package caches of apps that are gone.

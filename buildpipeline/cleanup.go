@@ -14,7 +14,7 @@ import (
 // past has too much of now. What the daemon does
 // not come to, the next one does.
 func (a *attempt) cleanUp(ctx context.Context) {
-	defer a.tended.Delete(a.Build.ID)
+	defer a.untend(a.Build.ID)
 	if a.left {
 		return
 	}
@@ -38,7 +38,7 @@ func (a *attempt) cleanUp(ctx context.Context) {
 			return
 		}
 	}
-	a.tended.Delete(a.Build.ID)
+	a.untend(a.Build.ID)
 	a.tidyApp(ctx, a.Build.ID.App)
 }
 

@@ -1,8 +1,10 @@
 package buildpipeline
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -44,14 +46,15 @@ func (p *Pipeline) setDraining(ctx context.Context, since time.Time) (changed bo
 	return true, nil
 }
 
-// Drained waits until no build runs. progress gets those that do, at first and
-// after each change.
+// Drained waits until no build runs, and what those that ran have left is
+// complete or gone: after it containerd may stop too. progress gets those that it
+// waits for, at first and after each change.
 func (p *Pipeline) Drained(ctx context.Context, progress func(running []daeploy.BuildID)) error {
 	if err := p.waitReady(ctx); err != nil {
 		return err
 	}
 	for told := []daeploy.BuildID(nil); ; {
-		running, changed := p.queue.begun()
+		running, changed := p.begun()
 		if len(running) == 0 {
 			return nil
 		}
@@ -64,5 +67,30 @@ func (p *Pipeline) Drained(ctx context.Context, progress func(running []daeploy.
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// begun lists the builds that run, and those that are over but of which the layer
+// is not yet stored, or the leavings removed; changed is closed when that may be
+// another.
+func (p *Pipeline) begun() (ids []daeploy.BuildID, changed <-chan struct{}) {
+	ids, changed = p.queue.begun()
+	p.tended.Range(func(key, _ any) bool {
+		id := key.(daeploy.BuildID)
+		if place, _ := p.queue.place(id); place == 0 && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+		return true
+	})
+	slices.SortFunc(ids, func(a, b daeploy.BuildID) int {
+		return cmp.Or(strings.Compare(string(a.App), string(b.App)), cmp.Compare(a.Number, b.Number))
+	})
+	return ids, changed
+}
+
+// untend says that a worker is done with a build.
+func (p *Pipeline) untend(id daeploy.BuildID) {
+	if _, tended := p.tended.LoadAndDelete(id); tended {
+		p.queue.stir()
 	}
 }

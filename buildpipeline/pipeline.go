@@ -190,6 +190,7 @@ func (p *Pipeline) serve(ctx context.Context, j *job, b daeploy.Build) {
 	a := &attempt{Pipeline: p, Build: b, job: j}
 	defer a.cleanUp(ctx)
 	defer p.queue.remove(j)
+	defer a.trimLate()
 	defer close(j.done)
 	defer func() {
 		if r := recover(); r != nil {

@@ -125,6 +125,14 @@ func (q *queue) grant(changed daeploy.AppName) {
 	}
 }
 
+// stir wakes those who watch: what they look at besides the queue has changed.
+func (q *queue) stir() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
 // hold keeps all turns back, or deals them again. Those that run go on.
 func (q *queue) hold(held bool) {
 	q.mu.Lock()

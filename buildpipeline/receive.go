@@ -25,20 +25,22 @@ func (p *Pipeline) Receive(ctx context.Context, push daeploy.Push, log io.Writer
 	if err := p.waitReady(ctx); err != nil {
 		return all(answers, err)
 	}
+	said := &held{to: log}
+	defer said.release()
 	plan, err := p.plan(ctx, push)
 	if err != nil {
-		tell(log, err)
+		tell(said, err)
 		return all(answers, err)
 	}
-	tellOverruled(plan, log)
+	tellOverruled(plan, said)
 	if push.Atomic {
-		return all(answers, p.atomically(ctx, push, plan, log))
+		return all(answers, p.atomically(ctx, push, plan, said))
 	}
 	for i, c := range push.Commands {
 		if answers[i] = plan[i].refused; answers[i] != nil {
-			tell(log, answers[i])
+			tell(said, answers[i])
 		} else if !plan[i].builds {
-			answers[i] = p.store(ctx, push, c, plan[i], log)
+			answers[i] = p.store(ctx, push, c, plan[i], said)
 		}
 	}
 	// Builds come last: what takes no time need not wait for them. All are
@@ -46,9 +48,10 @@ func (p *Pipeline) Receive(ctx context.Context, push daeploy.Push, log io.Writer
 	ids := make([]daeploy.BuildID, len(plan))
 	for i, c := range push.Commands {
 		if plan[i].builds {
-			ids[i], answers[i] = p.enter(ctx, push, c, []daeploy.RefUpdate{c.RefUpdate}, log)
+			ids[i], answers[i] = p.enter(ctx, push, c, []daeploy.RefUpdate{c.RefUpdate}, said)
 		}
 	}
+	said.release()
 	for i, id := range ids {
 		if plan[i].builds && answers[i] == nil {
 			answers[i] = p.follow(ctx, push, id, log)
@@ -56,6 +59,16 @@ func (p *Pipeline) Receive(ctx context.Context, push daeploy.Push, log io.Writer
 	}
 	return answers
 }
+
+// held keeps what the pusher is told until all that the push is for is recorded: a
+// daemon that stops lets a push come so far, and takes the first word for the sign.
+type held struct {
+	bytes.Buffer
+	to io.Writer
+}
+
+// release says it. A pusher who has gone needs no lines.
+func (h *held) release() { _, _ = h.WriteTo(h.to) }
 
 func all(answers []error, err error) []error {
 	for i := range answers {
@@ -198,7 +211,7 @@ func told(c daeploy.Command, to course, log io.Writer) {
 
 // atomically moves all refs of a push in one transaction: at once, or, if one
 // of them builds, after that build.
-func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []course, log io.Writer) error {
+func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []course, log *held) error {
 	var moves []daeploy.RefUpdate
 	var building []daeploy.Command
 	for i, c := range push.Commands {
@@ -231,7 +244,8 @@ func (p *Pipeline) atomically(ctx context.Context, push daeploy.Push, plan []cou
 		if err != nil {
 			return err
 		}
-		return p.follow(ctx, push, id, log)
+		log.release()
+		return p.follow(ctx, push, id, log.to)
 	}
 	err := &daeploy.Error{
 		Kind: daeploy.Invalid, Code: "atomic_builds", Message: fmt.Sprintf("an atomic push can build one ref, not %d", len(building)),

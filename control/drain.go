@@ -14,8 +14,8 @@ func (s *session) drain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain", Short: "let builds end and no new ones begin", Args: words(0, 0),
 		Long: "New pushes are refused with exit status 75; builds that wait stay queued, over\n" +
-			"restarts too, until undrain. Waits until no build runs; who stops waiting, as by\n" +
-			"Ctrl-C, does not end it.",
+			"restarts too, until undrain. Waits until no build runs and their images are\n" +
+			"complete; who stops waiting, as by Ctrl-C, does not end it.",
 		Example: "daeploy drain && systemctl stop daeploy containerd",
 	}
 	noWait := cmd.Flags().Bool("no-wait", false, "do not wait for the builds that run")

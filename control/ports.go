@@ -144,8 +144,8 @@ type Host interface {
 	// that was so already.
 	Drain(ctx context.Context) (begun bool, err error)
 	Undrain(ctx context.Context) (ended bool, err error)
-	// Drained returns when no build runs, or ctx has ended. progress gets those
-	// that do, at first and after each change.
+	// Drained returns when no build runs and nothing of one is left to do, or ctx
+	// has ended. progress gets those it waits for, at first and after each change.
 	Drained(ctx context.Context, progress func(running []daeploy.BuildID)) error
 	// Backup writes an archive of what the daemon keeps. One at a time; a second
 	// is TryAgain. An error leaves an archive that no restore takes.
