@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -228,6 +229,21 @@ func (p *Pipeline) sweepOnce(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(p.sweepCaches(ctx), p.closeLeftovers(ctx, left))
+}
+
+// Leftovers lists the builds that are over and have something in containerd that
+// nobody is about to remove.
+func (p *Pipeline) Leftovers(ctx context.Context) ([]daeploy.BuildID, error) {
+	if err := p.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	left, err := p.leftovers(ctx)
+	if err != nil || len(left) == 0 {
+		return nil, err
+	}
+	// What was removed between the two looks was no leftover.
+	still, err := p.Engine.Leftovers(ctx)
+	return slices.DeleteFunc(left, func(id daeploy.BuildID) bool { return !slices.Contains(still, id) }), err
 }
 
 // leftovers lists the builds that are over, and that nobody in this daemon looks

@@ -19,7 +19,10 @@ import (
 // Checkup looks at containerd and what its containers need of this host. It
 // answers within seconds, and changes nothing that stays.
 func (e *Engine) Checkup(ctx context.Context) []daeploy.Finding {
-	all := e.checkupContainerd(ctx)
+	all := append(e.checkupContainerd(ctx), e.checkupDisk("disk", e.cfg.StateDir))
+	if dir := e.diskDir(); dir != "" {
+		all = append(all, e.checkupDisk("containerd's disk", dir))
+	}
 	return append(all, checkupRunc(ctx), e.checkupInit(), checkupCgroups(), checkupSeccomp(), e.checkupNetwork(), e.checkupSecrets(),
 		daeploy.Fine("user namespaces", "builds have none: root of a build is root of the host, behind the other walls"))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +63,32 @@ func (e *Engine) Room() error {
 		}
 	}
 	return nil
+}
+
+// checkupDisk looks at bytes and inodes. A directory that is not there yet will be
+// made on its parent's disk.
+func (e *Engine) checkupDisk(check, dir string) daeploy.Finding {
+	var on unix.Statfs_t
+	err := unix.Statfs(dir, &on)
+	for errors.Is(err, unix.ENOENT) && dir != "/" {
+		dir = filepath.Dir(dir)
+		err = unix.Statfs(dir, &on)
+	}
+	if err != nil {
+		return daeploy.Fault(check, fmt.Errorf("look at %s: %w", dir, err))
+	}
+	free, all, reserve := int64(on.Bavail)*on.Bsize, int64(on.Blocks)*on.Bsize, e.reserve(on)
+	const mend = "daeploy gc --dry-run says what could go; or make the disk larger"
+	text := fmt.Sprintf("%s of %s are free for %s", size(free), size(all), dir)
+	switch {
+	case free < reserve:
+		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: text + ", and builds keep " + size(reserve) + " free", Hint: mend}
+	case on.Files > 0 && on.Ffree < on.Files/100:
+		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: fmt.Sprintf("%d of %d inodes are free for %s", on.Ffree, on.Files, dir), Hint: mend}
+	case free/2 < reserve:
+		return daeploy.Doubt(check, text, mend)
+	}
+	return daeploy.Fine(check, text)
 }
 
 func (e *Engine) diskDir() string {

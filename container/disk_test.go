@@ -92,3 +92,29 @@ func TestRoom(t *testing.T) {
 		})
 	}
 }
+
+// A checkup looks at the disks that builds look at, and keeps the reserve that they
+// keep. The disk of a directory that is not there yet is that of its parent.
+func TestCheckupDisk(t *testing.T) {
+	look := func(change func(*container.Config)) map[string]daeploy.Finding {
+		found := map[string]daeploy.Finding{}
+		for _, f := range newEngine(t, change).Checkup(t.Context()) {
+			found[f.Check] = f
+		}
+		return found
+	}
+	vast := mounted(t, "1000000g")
+	found := look(func(c *container.Config) { c.StateDir, c.Reserve = vast+"/not/there", 400_000<<30 })
+	if f := found["disk"]; f.State != daeploy.FindingOK || !strings.Contains(f.Message, vast) {
+		t.Errorf("a state disk with room: %+v", f)
+	}
+	if f := found["containerd's disk"]; f.State != daeploy.FindingFail || !strings.Contains(f.Message, "400000 GiB") || f.Hint == "" {
+		t.Errorf("containerd's disk below the reserve: %+v", f)
+	}
+	found = look(func(c *container.Config) { c.Reserve = 1 << 20 })
+	for _, check := range []string{"disk", "containerd's disk"} {
+		if f := found[check]; f.State != daeploy.FindingOK {
+			t.Errorf("%s with room: %+v", check, f)
+		}
+	}
+}

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/control"
 	"github.com/daeploy/daeploy/gitreceive"
@@ -31,6 +30,7 @@ type doctor struct {
 	records      *store.Store
 	repositories *gitreceive.Repositories
 	containers   *container.Engine
+	builds       *buildpipeline.Pipeline
 }
 
 // Checkup asks every room, and looks at what belongs to none.
@@ -51,26 +51,16 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 }
 
 // checkupLeftovers looks for what builds have in containerd that are over, or
-// that no record knows.
+// that no record knows, and that nobody is about to remove.
 func (d doctor) checkupLeftovers(ctx context.Context) daeploy.Finding {
 	const check = "leftovers"
-	ids, err := d.containers.Leftovers(ctx)
+	left, err := d.builds.Leftovers(ctx)
 	if err != nil {
 		return daeploy.Fault(check, err)
-	}
-	unfinished, err := d.records.Unfinished()
-	if err != nil {
-		return daeploy.Fault(check, err)
-	}
-	claimed := map[daeploy.BuildID]bool{}
-	for _, b := range unfinished {
-		claimed[b.ID] = true
 	}
 	var names []string
-	for _, id := range ids {
-		if !claimed[id] {
-			names = append(names, id.String())
-		}
+	for _, id := range left {
+		names = append(names, id.String())
 	}
 	if len(names) > 0 {
 		return daeploy.Doubt(check, "containerd holds things of builds that are over: "+strings.Join(names, " "), "systemctl restart daeploy, which removes them")
@@ -81,36 +71,8 @@ func (d doctor) checkupLeftovers(ctx context.Context) daeploy.Finding {
 // checkupHost looks at what needs no daemon.
 func checkupHost(ctx context.Context, c *config) []daeploy.Finding {
 	return []daeploy.Finding{
-		store.CheckupDir(c.StateDir), checkupDisk(c.StateDir), checkupClock(), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir),
+		store.CheckupDir(c.StateDir), checkupClock(), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir),
 	}
-}
-
-// checkupDisk looks at bytes and inodes: builds stop at a reserve of 5 %, at
-// least 1 GiB.
-func checkupDisk(dir string) daeploy.Finding {
-	const check = "disk"
-	var on unix.Statfs_t
-	err := unix.Statfs(dir, &on)
-	for errors.Is(err, unix.ENOENT) && dir != "/" { // where it will be made
-		dir = filepath.Dir(dir)
-		err = unix.Statfs(dir, &on)
-	}
-	if err != nil {
-		return daeploy.Fault(check, fmt.Errorf("look at %s: %w", dir, err))
-	}
-	free, size := int64(on.Bavail)*on.Bsize, int64(on.Blocks)*on.Bsize
-	reserve := max(size/20, 1<<30)
-	const mend = "daeploy gc --dry-run says what could go; or make the disk larger"
-	text := fmt.Sprintf("%d MiB of %d are free for %s", free>>20, size>>20, dir)
-	switch {
-	case free < reserve:
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: text + fmt.Sprintf(", and builds keep %d free", reserve>>20), Hint: mend}
-	case on.Files > 0 && on.Ffree < on.Files/100:
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: fmt.Sprintf("%d of %d inodes are free for %s", on.Ffree, on.Files, dir), Hint: mend}
-	case free < 2*reserve:
-		return daeploy.Doubt(check, text, mend)
-	}
-	return daeploy.Fine(check, text)
 }
 
 // checkupClock looks at the year, and whether the kernel believes that somebody

@@ -79,14 +79,3 @@ func TestCheckupConfig(t *testing.T) {
 		t.Errorf("a file that has gone: %+v", got)
 	}
 }
-
-// The disk of a directory that is not there yet is that of its parent; one
-// without any room fails.
-func TestCheckupDisk(t *testing.T) {
-	if got := checkupDisk(filepath.Join(t.TempDir(), "not", "there")); got.Message == "" || got.Check != "disk" {
-		t.Errorf("%+v", got)
-	}
-	if got := checkupDisk("/proc"); got.State != daeploy.FindingFail || got.Hint == "" {
-		t.Errorf("a disk without a free byte: %+v", got)
-	}
-}

@@ -107,7 +107,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		Keys: records, Events: trail, Apps: apps{records, repositories, containers, pipeline}, Settings: settings{records, containers},
 		History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Webhooks: hooks,
 		Host:     host{c, started, doors.ssh.Addr().String(), c.publicURL(doors.ssh), hostKey.Fingerprint(), containers, records, pipeline, backups},
-		Doctor:   doctor{c, records, repositories, containers},
+		Doctor:   doctor{c, records, repositories, containers, pipeline},
 		ParseKey: gitreceive.ParseKey, ParseBranch: gitreceive.ParseBranch, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {
