@@ -56,7 +56,7 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, 
 	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
 	$(TOOLS)/golangci-lint-$(GOLANGCI) fmt --diff
 	@packaging/deps.sh shellcheck
-	git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!\/.*sh$$/ { print FILENAME }' | xargs shellcheck
+	git ls-files -s | awk '$$1 ~ /^100/ { print $$4 }' | xargs awk 'FNR == 1 && /^#!\/.*sh$$/ { print FILENAME }' | xargs shellcheck
 
 .PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database
