@@ -23,6 +23,7 @@ func (f *Freed) Nothing() bool {
 type Collected struct {
 	Apps      []Freed    // those of which something was freed, or is left for now; by name
 	Unclaimed []ImageRef // images of no build that is known
+	Caches    []AppName  // apps that are gone and had left a package cache
 	Leftovers []BuildID  // builds that are over, of which containerd still had something
 
 	DatabaseBytes int64 // size of its file, which does not shrink

@@ -112,11 +112,31 @@ func (a *attempt) trimLate() {
 
 // sweepCaches removes the package caches of apps that are gone.
 func (p *Pipeline) sweepCaches(ctx context.Context) error {
-	return p.Engine.SweepCaches(ctx, func(name daeploy.AppName) (bool, error) {
-		_, err := p.Journal.App(name)
-		if daeploy.KindOf(err) == daeploy.NotFound {
-			return false, nil
+	return p.Engine.SweepCaches(ctx, p.known)
+}
+
+// lostCaches lists the apps that are gone and have a package cache still.
+func (p *Pipeline) lostCaches() (lost []daeploy.AppName, err error) {
+	apps, err := p.Engine.Caches()
+	if err != nil {
+		return nil, err
+	}
+	for _, app := range apps {
+		known, err := p.known(app)
+		if err != nil {
+			return nil, err
 		}
-		return true, err
-	})
+		if !known {
+			lost = append(lost, app)
+		}
+	}
+	return lost, nil
+}
+
+func (p *Pipeline) known(name daeploy.AppName) (bool, error) {
+	_, err := p.Journal.App(name)
+	if daeploy.KindOf(err) == daeploy.NotFound {
+		return false, nil
+	}
+	return true, err
 }

@@ -33,6 +33,9 @@ func (p *Pipeline) Collect(ctx context.Context, look bool) (all daeploy.Collecte
 	if all.Unclaimed, err = p.untagUnclaimed(ctx, look); err != nil {
 		return all, err
 	}
+	if all.Caches, err = p.lostCaches(); err != nil {
+		return all, err
+	}
 	left, err := p.leftovers(ctx)
 	if err == nil && !look {
 		err = errors.Join(p.closeLeftovers(ctx, left), p.sweepCaches(ctx))

@@ -209,6 +209,8 @@ type Engine interface {
 	Untag(ctx context.Context, name daeploy.ImageRef) error
 	// Find looks an image up by name, without a registry; NotFound.
 	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
+	// Caches lists the apps that have a package cache, by name.
+	Caches() ([]daeploy.AppName, error)
 	// SweepCaches removes the package caches of all apps that keep denies, and
 	// what removals that were cut off have left.
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error

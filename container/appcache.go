@@ -57,6 +57,9 @@ func (e *Engine) DropUnusedCache(ctx context.Context, app daeploy.AppName, since
 	return bytes, e.caches().Purge(ctx)
 }
 
+// Caches lists the apps that have a package cache, by name.
+func (e *Engine) Caches() ([]daeploy.AppName, error) { return e.caches().Apps() }
+
 // SweepCaches removes the package caches of all apps that keep denies, and what
 // removals that were cut off have left.
 func (e *Engine) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {

@@ -48,6 +48,9 @@ func (s *session) showGC(j *gcJSON) {
 	for _, u := range j.Unclaimed {
 		s.print("%s is of no build", u)
 	}
+	for _, app := range j.Caches {
+		s.print("%s is gone, and had left a package cache", app)
+	}
 	for _, id := range j.Leftovers {
 		s.print("%s is over, and had something left in containerd", id)
 	}
@@ -62,6 +65,7 @@ func (s *session) showGC(j *gcJSON) {
 func newGCJSON(c *daeploy.Collected, dry bool) gcJSON {
 	j := gcJSON{
 		DryRun: dry, Apps: []freedJSON{}, Unclaimed: append([]daeploy.ImageRef{}, c.Unclaimed...),
+		Caches:    append([]daeploy.AppName{}, c.Caches...),
 		Leftovers: append([]daeploy.BuildID{}, c.Leftovers...), DatabaseBytes: c.DatabaseBytes, DatabaseFree: c.DatabaseFree,
 	}
 	for _, f := range c.Apps {

@@ -218,7 +218,7 @@ func (h *host) Collect(_ context.Context, look bool) (daeploy.Collected, error) 
 			App: "blog", Builds: []daeploy.BuildID{{App: "blog", Number: 1}}, Images: []daeploy.ImageRef{"daeploy.local/blog:1", "daeploy.local/blog:12"},
 			ImageBytes: 120 << 20, LogBytes: 2 << 20, GitBytes: 4096,
 		}, {App: "shop", CacheBytes: 1 << 30, Left: "the repository, which is in use"}},
-		Unclaimed: []daeploy.ImageRef{"daeploy.local/gone:7"}, Leftovers: []daeploy.BuildID{{App: "shop", Number: 3}},
+		Unclaimed: []daeploy.ImageRef{"daeploy.local/gone:7"}, Caches: []daeploy.AppName{"gone"}, Leftovers: []daeploy.BuildID{{App: "shop", Number: 3}},
 		DatabaseBytes: 12 << 20, DatabaseFree: 3 << 20,
 	}, h.ask("Collect", fmt.Sprint(look))
 }

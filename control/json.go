@@ -197,6 +197,7 @@ type gcJSON struct {
 	DryRun        bool               `json:"dry_run" doc:"nothing was removed"`
 	Apps          []freedJSON        `json:"apps" doc:"array of freed, by name: apps of which something goes, or is left for now"`
 	Unclaimed     []daeploy.ImageRef `json:"unclaimed" doc:"array of images that no known build has"`
+	Caches        []daeploy.AppName  `json:"caches" doc:"array of apps that are gone and had left a package cache"`
 	Leftovers     []daeploy.BuildID  `json:"leftovers" doc:"array of builds that are over and had something left in containerd"`
 	Bytes         int64              `json:"bytes" doc:"sum of the sizes below"`
 	DatabaseBytes int64              `json:"database_bytes" doc:"size of the database, which does not shrink"`

@@ -62,7 +62,7 @@ func TestFields(t *testing.T) {
 		{"builders --json", image, true},
 		{"builders pull python --json", image, false},
 		{"builders import - --json", image, true},
-		{"gc --json", "dry_run apps unclaimed leftovers bytes database_bytes database_free", false},
+		{"gc --json", "dry_run apps unclaimed caches leftovers bytes database_bytes database_free", false},
 		{"doctor --json", "check state message hint", true},
 		{"status --json", "version uptime containerd ssh url host_key running queued free draining", false},
 		{"version --json", "version", false},

@@ -1,8 +1,10 @@
 package test_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,7 +193,23 @@ func TestCollect(t *testing.T) {
 	if err := unlimited.repos.MoveRefs(t.Context(), "blog", daeploy.RefUpdate{Ref: daeploy.PinPrefix + "99", New: b.commit}); err != nil {
 		t.Fatal(err)
 	}
-	look, err := unlimited.pipeline.Collect(t.Context(), true)
+	// The sweep of the start may come by in between, and takes a lost cache; a look
+	// does not.
+	lost, look := b.fake.CacheOf("gone"), daeploy.Collected{}
+	err := within(10*time.Second, func() (err error) {
+		if err = os.MkdirAll(lost, 0o700); err != nil {
+			return err
+		}
+		for range 2 {
+			if look, err = unlimited.pipeline.Collect(t.Context(), true); err != nil {
+				return err
+			}
+			if diff := cmp.Diff([]daeploy.AppName{"gone"}, look.Caches); diff != "" {
+				return fmt.Errorf("lost caches (-want +got):\n%s", diff)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +228,9 @@ func TestCollect(t *testing.T) {
 	d := b.start(t, &crash{dead: make(chan struct{})})
 	if _, err := d.pipeline.Collect(t.Context(), false); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(lost); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the cache of an app that is gone stays: %v", err)
 	}
 	b.wantPast(t, d, past{
 		Builds: []string{"blog/5 succeeded daeploy.local/blog:5", "blog/2 succeeded daeploy.local/blog:2"},

@@ -168,17 +168,24 @@ func (s Store) DropUnused(ctx context.Context, app daeploy.AppName, since time.T
 	return use.Bytes, s.discard(app)
 }
 
+// Apps lists the apps that have a cache, by name.
+func (s Store) Apps() (apps []daeploy.AppName, err error) {
+	entries, err := s.entries()
+	for _, e := range entries {
+		if app, err := daeploy.ParseAppName(e.Name()); err == nil {
+			apps = append(apps, app)
+		}
+	}
+	return apps, err
+}
+
 // Sweep drops the caches of all apps that keep denies.
 func (s Store) Sweep(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
-	entries, err := s.entries()
+	apps, err := s.Apps()
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		app, err := daeploy.ParseAppName(e.Name())
-		if err != nil {
-			continue
-		}
+	for _, app := range apps {
 		kept, err := keep(app)
 		if err == nil && !kept {
 			err = s.discard(app)

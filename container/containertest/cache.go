@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,9 @@ func testCache(t *testing.T, c *contract) {
 	}
 	c.unusedCache(t, a)
 	next := c.Next(t)
+	if apps, err := next.Caches(); err != nil || !slices.Equal(apps, []daeploy.AppName{blog, shop}) {
+		t.Errorf("Caches = %v, %v; want those of %s and %s", apps, err, blog, shop)
+	}
 	must(t, next.SweepCaches(t.Context(), func(app daeploy.AppName) (bool, error) { return app == blog, nil }))
 	if got := c.cached(t, blog, "12", a, keep); got != "11\n" {
 		t.Errorf("an app that was to be kept sees %q", got)

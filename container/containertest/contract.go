@@ -30,6 +30,7 @@ type Engine interface {
 	Find(ctx context.Context, name daeploy.ImageRef) (daeploy.Image, error)
 	DropCache(ctx context.Context, app daeploy.AppName) error
 	DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error)
+	Caches() ([]daeploy.AppName, error)
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
 	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
 	InUse() []daeploy.ImageRef

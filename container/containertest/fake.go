@@ -466,6 +466,12 @@ func (f *Fake) DropUnusedCache(ctx context.Context, app daeploy.AppName, since t
 // InUse lists no image: the fake runs none in the foreground.
 func (f *Fake) InUse() []daeploy.ImageRef { return nil }
 
+// CacheOf is the directory of an app's package cache.
+func (f *Fake) CacheOf(app daeploy.AppName) string { return filepath.Join(f.dir, "cache", string(app)) }
+
+// Caches lists the apps that have a package cache, by name.
+func (f *Fake) Caches() ([]daeploy.AppName, error) { return f.caches().Apps() }
+
 // SweepCaches removes the package caches of all apps that keep denies.
 func (f *Fake) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
 	return f.caches().Sweep(ctx, keep)
