@@ -143,10 +143,22 @@ func saveBackup(ctx context.Context, socket, name string, std streams) (code int
 	if code != 0 || err != nil {
 		return code, err
 	}
-	if err := errors.Join(file.Sync(), os.Rename(file.Name(), name), syncDir(filepath.Dir(name))); err != nil {
+	if err := putInPlace(file, name); err != nil {
 		return 0, unwritable(err)
 	}
 	return 0, nil
+}
+
+// putInPlace gives a complete file its name, once it is on the disk, and returns when
+// the name is there too.
+func putInPlace(file *os.File, name string) error {
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), name); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(name))
 }
 
 func unwritable(err error) error {

@@ -134,7 +134,10 @@ func writeArchive(ctx context.Context, name, dir string, r builderimage.Recipe, 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(file.Sync(), file.Chmod(0o644), os.Rename(file.Name(), name)); err != nil {
+	if err := file.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := putInPlace(file, name); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, digest)
