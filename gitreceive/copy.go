@@ -34,7 +34,7 @@ func (r *Repositories) Copy(ctx context.Context, scratch string, moment func() e
 	if err == nil {
 		r.moving.Lock()
 		if err = moment(); err == nil {
-			// Whoever holds a gate alone may wait for a ref to move: no waiting here.
+			// Every move waits for us: no upkeep is waited for here.
 			err = c.readRefs(ctx, (*gate).TryRLock)
 		}
 		r.moving.Unlock()
@@ -184,14 +184,19 @@ func HostKeyFiles(dir string) (files []daeploy.StateFile, err error) {
 	return files, nil
 }
 
-// move keeps a Copy's moment away until the refs have moved, and counts.
+// move keeps a Copy's moment away until the refs have moved, and counts. It
+// keeps away too who would take git's lock files for those of a crash: a build
+// outlives the push whose leftovers are swept.
 func (r *Repositories) move(app daeploy.AppName) (moved func()) {
+	g := r.gate(app)
+	g.enter()
 	r.moving.RLock()
 	return func() {
 		r.mu.Lock()
 		r.moves[app]++
 		r.mu.Unlock()
 		r.moving.RUnlock()
+		g.RUnlock()
 	}
 }
 

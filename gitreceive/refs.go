@@ -95,9 +95,7 @@ func (r *Repositories) MoveRefs(ctx context.Context, app daeploy.AppName, moves 
 	}
 	in.WriteString("prepare\x00commit\x00")
 	defer r.move(app)()
-	// A cut-off git would leave lock files: once begun it is let finish.
-	_, err = r.git.run(context.WithoutCancel(ctx), strings.NewReader(in.String()), "--git-dir="+dir, "update-ref", "-z", "--stdin")
-	if err != nil {
+	if err := r.updateRefs(ctx, dir, in.String()); err != nil {
 		return r.explainMove(ctx, app, dir, moves, err)
 	}
 	for _, m := range moves {
@@ -123,12 +121,17 @@ func (r *Repositories) DeleteRefs(ctx context.Context, app daeploy.AppName, refs
 		fmt.Fprintf(&in, "delete %s\x00\x00", ref)
 	}
 	defer r.move(app)()
-	// A cut-off git would leave lock files: once begun it is let finish.
-	_, err = r.git.run(context.WithoutCancel(ctx), strings.NewReader(in.String()), "--git-dir="+dir, "update-ref", "-z", "--stdin")
-	if err != nil {
+	if err := r.updateRefs(ctx, dir, in.String()); err != nil {
 		return fmt.Errorf("delete refs of %s: %w", app, err)
 	}
 	return nil
+}
+
+// updateRefs lets git move refs; the caller holds the move. A cut-off git would
+// leave lock files: once begun it is let finish.
+func (r *Repositories) updateRefs(ctx context.Context, dir, commands string) error {
+	_, err := r.git.run(context.WithoutCancel(ctx), strings.NewReader(commands), "--git-dir="+dir, "update-ref", "-z", "--stdin")
+	return err
 }
 
 // Pins lists the numbers of the builds whose commits are pinned, in no order.

@@ -1,6 +1,7 @@
 package gitreceive_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -104,4 +105,28 @@ func TestGitMissing(t *testing.T) {
 			t.Errorf("with %s: %v; want an error of kind Config", path, err)
 		}
 	}
+}
+
+// A build moves its branch after its pusher has left, when the push's leftovers
+// are swept: a lock of a move under way is none of them.
+func TestMoveRefsWhileSwept(t *testing.T) {
+	b := newBare(t)
+	ids := []daeploy.Revision{b.commit(b.tree()), b.commit(b.tree(line("100644", "a", b.blob("x"))))}
+	ctx, stop := context.WithCancel(t.Context())
+	swept := make(chan error, 1)
+	go func() {
+		var err error
+		for ctx.Err() == nil && err == nil {
+			_, err = b.repos.Sweep(context.WithoutCancel(ctx))
+		}
+		swept <- err
+	}()
+	before := daeploy.Revision("")
+	for i := range 100 {
+		next := ids[i%2]
+		must(t, b.repos.MoveRefs(t.Context(), "blog", daeploy.RefUpdate{Ref: "refs/heads/main", Old: before, New: next}))
+		before = next
+	}
+	stop()
+	must(t, <-swept)
 }
