@@ -152,13 +152,16 @@ type registryHost struct {
 	CA           string `toml:"ca"` // path of a PEM file
 }
 
-func defaultConfig() config {
-	limits := buildpipeline.DefaultLimits(runtime.NumCPU())
+func defaultConfig() config { return defaultConfigOn(runtime.NumCPU()) }
+
+// defaultConfigOn is the default on a host with so many CPUs.
+func defaultConfigOn(cpus int) config {
+	limits := buildpipeline.DefaultLimits(cpus)
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
 		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", SecretsDir: "/run/daeploy/secrets", Init: "/usr/bin/tini-static",
 		PullPolicy: daeploy.PullIfMissing,
-		MaxBuilds:  runtime.NumCPU(), MaxQueued: 100, MaxQueuedPerApp: 10,
+		MaxBuilds:  cpus, MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
 			Memory: bytes(limits.Build.Memory), MaxMemory: bytes(limits.MaxMemory), CPUs: limits.Build.CPUs, MaxCPUs: limits.MaxCPUs,
 			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
@@ -170,6 +173,7 @@ func defaultConfig() config {
 		},
 		Network:  networkConfig{Mode: networkBridge, Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
 		Registry: registryConfig{MaxImage: 20 << 30, Push: pushConfig{Tags: publish.DefaultTags, Compression: daeploy.Gzip, SBOM: true, Provenance: true}},
+		Keep:     keepOf(buildpipeline.DefaultKeep()),
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // keepConfig says how much of an app's past stays. What is not set is as for all
-// apps, and there as by default; 0 sets no limit.
+// apps, where all is set; 0 sets no limit.
 type keepConfig struct {
 	Builds     *int      `toml:"builds"`
 	Age        *duration `toml:"age"`
@@ -17,6 +17,14 @@ type keepConfig struct {
 	ImageAge   *duration `toml:"image_age"`
 	ImageBytes *bytes    `toml:"image_bytes"`
 	CacheAge   *duration `toml:"cache_age"`
+}
+
+// keepOf sets all.
+func keepOf(k buildpipeline.Keep) keepConfig {
+	return keepConfig{
+		Builds: &k.Builds, Age: (*duration)(&k.Age), Logs: (*bytes)(&k.LogBytes),
+		Images: &k.Images, ImageAge: (*duration)(&k.ImageAge), ImageBytes: (*bytes)(&k.ImageBytes), CacheAge: (*duration)(&k.CacheAge),
+	}
 }
 
 // over puts what is set in place of what k has.
@@ -39,7 +47,7 @@ func set[T any](to, value *T) {
 
 // keep gives the limits of all apps, and of those that have their own.
 func (c *config) keep() (all buildpipeline.Keep, apps map[daeploy.AppName]buildpipeline.Keep) {
-	all = c.Keep.over(buildpipeline.DefaultKeep())
+	all = c.Keep.over(buildpipeline.Keep{})
 	apps = map[daeploy.AppName]buildpipeline.Keep{}
 	for name, app := range c.Apps {
 		apps[name] = app.Keep.over(all)

@@ -143,38 +143,32 @@ func serve(ctx context.Context, words []string, std streams) error {
 // serveConfig reads the flags and the file: a flag wins over the file, the
 // file over the defaults.
 func serveConfig(words []string, std streams) (config, error) {
-	c, flagged := defaultConfig(), defaultConfig()
 	flags := flag.NewFlagSet("daeploy serve", flag.ContinueOnError)
 	flags.SetOutput(std.err)
-	file := defaultConfigFile
-	values := map[string]struct{ to, from *string }{
-		"config":     {&file, &file},
-		"state-dir":  {&c.StateDir, &flagged.StateDir},
-		"socket":     {&c.Socket, &flagged.Socket},
-		"ssh-addr":   {&c.SSHAddr, &flagged.SSHAddr},
-		"containerd": {&c.Containerd, &flagged.Containerd},
-		"namespace":  {&c.Namespace, &flagged.Namespace},
-
-		"metrics-addr": {&c.MetricsAddr, &flagged.MetricsAddr},
-	}
+	byDefault := defaultConfig()
 	for _, f := range control.ServeFlags {
-		from := values[f.Name].from
-		flags.StringVar(from, f.Name, *from, f.Usage)
+		value := defaultConfigFile
+		if f.Name != "config" {
+			value = *byDefault.flagged(f.Name)
+		}
+		flags.String(f.Name, value, f.Usage)
 	}
 	if err := flags.Parse(words); errors.Is(err, flag.ErrHelp) {
-		return c, err
+		return byDefault, err
 	} else if err != nil {
-		return c, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: err.Error(), Hint: "daeploy serve --help"}
+		return byDefault, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: err.Error(), Hint: "daeploy serve --help"}
 	}
 	if flags.NArg() > 0 {
-		return c, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: fmt.Sprintf("serve takes no %q", flags.Arg(0)), Hint: "daeploy serve --help"}
+		return byDefault, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: fmt.Sprintf("serve takes no %q", flags.Arg(0)), Hint: "daeploy serve --help"}
 	}
-	if err := c.load(file); err != nil {
+	c := defaultConfig()
+	if err := c.load(flags.Lookup("config").Value.String()); err != nil {
 		return c, err
 	}
 	flags.Visit(func(f *flag.Flag) {
-		v := values[f.Name]
-		*v.to = *v.from
+		if f.Name != "config" {
+			*c.flagged(f.Name) = f.Value.String()
+		}
 	})
 	return c, c.check()
 }
