@@ -29,6 +29,22 @@ func placeOf(data []byte, key string) (line, column int) {
 	return 1, 1
 }
 
+// TOMLPlace finds where a file names a key, or else the nearest table that it is
+// in; 0 if it names none. In an array of tables, nth says in which of them, from 1.
+func TOMLPlace(data []byte, nth int, key ...string) (line, column int) {
+	table, found := 0, 0
+	for _, p := range keyPlaces(data) {
+		if len(p.key) == 1 && p.key[0] == key[0] {
+			table++
+		}
+		if nth > 0 && table != nth || len(p.key) <= found || len(p.key) > len(key) || !slices.Equal(p.key, key[:len(p.key)]) {
+			continue
+		}
+		line, column, found = p.line, p.column, len(p.key)
+	}
+	return line, column
+}
+
 // keyPlaces lists every part of every key in the order of the file, each with
 // the path from the top that ends in it. It may leave keys out of a file that
 // the parser refuses.

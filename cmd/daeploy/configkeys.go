@@ -173,8 +173,8 @@ func configValues(prefix string, from reflect.Value) (all []configValue) {
 // keyOfFlag is the key that a flag of serve stands for.
 func keyOfFlag(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// flagged is the value of the key that a flag of serve stands for.
-func (c *config) flagged(name string) *string {
+// ofFlag is the value of the key that a flag of serve stands for.
+func (c *config) ofFlag(name string) *string {
 	for _, v := range configValues("", reflect.ValueOf(c).Elem()) {
 		if v.key == keyOfFlag(name) {
 			return v.value.Addr().Interface().(*string)

@@ -149,7 +149,7 @@ func serveConfig(words []string, std streams) (config, error) {
 	for _, f := range control.ServeFlags {
 		value := defaultConfigFile
 		if f.Name != "config" {
-			value = *byDefault.flagged(f.Name)
+			value = *byDefault.ofFlag(f.Name)
 		}
 		flags.String(f.Name, value, f.Usage)
 	}
@@ -167,7 +167,8 @@ func serveConfig(words []string, std streams) (config, error) {
 	}
 	flags.Visit(func(f *flag.Flag) {
 		if f.Name != "config" {
-			*c.flagged(f.Name) = f.Value.String()
+			*c.ofFlag(f.Name) = f.Value.String()
+			c.flagged = append(c.flagged, keyOfFlag(f.Name))
 		}
 	})
 	return c, c.check()

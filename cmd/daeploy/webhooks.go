@@ -50,7 +50,9 @@ func (c *config) checkWebhooks() error {
 			key, problem = "url", "is that of a receiver above"
 		}
 		if key != "" {
-			return badValue(fmt.Sprintf("webhooks, number %d: %s", i+1, key), problem)
+			err := badValue(fmt.Sprintf("webhooks, number %d: %s", i+1, key), problem)
+			err.Err = &keyFault{"webhooks." + key, i + 1}
+			return err
 		}
 		seen[h.URL] = true
 	}

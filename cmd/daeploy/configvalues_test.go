@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/daeploy/daeploy"
+)
+
+// serveWith gives what serve says of a configuration, and of flags.
+func serveWith(t *testing.T, text string, flags ...string) (file string, err error) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "daeploy.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = serveConfig(append([]string{"--config", file}, flags...), streams{err: os.Stderr})
+	return file, err
+}
+
+// Where a value is wrong is told with line and column, as a wrong key is (F127).
+func TestValuePlaces(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"# a comment\n  max_builds = 0\n", ":2:3: max_builds must be above zero"},
+		{"[build]\nlog = '0'\n", ":2:1: build.log must be above zero"},
+		{"build.cpus = 0\n", ":1:7: build.cpus must be above zero"},
+		{"[registry.push]\nrepository = 'r.example.org/x'\n", ":1:11: registry.push repository "},
+		{"[apps.blog.keep]\nbuilds = -1\n", ":2:1: apps.blog.keep.builds must not be below zero"},
+		{"[apps.blog.mirrors]\n[apps.shop.mirrors]\npip = 'x'\n", ":3:1: apps.shop.mirrors.pip is not"},
+		{"[[webhooks]]\nurl = 'https://a.example.org'\nsecret_file = '/dev/null'\n", ":3:1: webhooks, number 1: secret_file "},
+		{"[[webhooks]]\n", ":1:3: webhooks, number 1: url is missing"},
+		{"socket = 'x'\n", `:1:1: socket "x" is not an absolute path`},
+	} {
+		file, err := serveWith(t, tt.text)
+		if daeploy.KindOf(err) != daeploy.Config || !strings.HasPrefix(err.Error(), file+tt.want) {
+			t.Errorf("%q: %v; want %s", tt.text, err, file+tt.want)
+		}
+	}
+	if _, err := serveWith(t, "socket = '/run/x'\n", "--socket", "x"); err == nil || !strings.HasPrefix(err.Error(), `socket "x"`) {
+		t.Errorf("a flag's value: %v; want no place in the file", err)
+	}
+}
