@@ -19,6 +19,7 @@
 //	log       the one file that holds what a build said
 //	publication    an image's way to a registry, after its build
 //	actor     who does something: a proven key, or the host's operator
+//	rules     what the configuration says to a room; a reload puts others in their place
 //	event     something that happened, with who and from where; a fact, kept in order
 package daeploy
 

@@ -40,6 +40,7 @@ const (
 	EventPublishAsked   EventKind = "publish.asked"   // who asked for another attempt
 	EventBackupMade     EventKind = "backup.made"     // and was sent to whoever asked
 
+	EventConfigReloaded   EventKind = "config.reloaded" // Name is the file
 	EventGarbageCollected EventKind = "garbage.collected"
 	EventDrainBegun       EventKind = "drain.begun"
 	EventDrainEnded       EventKind = "drain.ended"
@@ -66,7 +67,7 @@ func EventKinds() []EventKind {
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppChanged, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
-		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventDrainBegun, EventDrainEnded, EventGarbageCollected, EventCancelAsked,
+		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventDrainBegun, EventDrainEnded, EventConfigReloaded, EventGarbageCollected, EventCancelAsked,
 		EventImagePublished, EventPublishFailed, EventPublishAsked,
 		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
 		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,

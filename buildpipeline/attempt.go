@@ -51,15 +51,16 @@ type outputNote struct {
 // attempt is one build on its way. It is used by one goroutine.
 type attempt struct {
 	*Pipeline
-	Build daeploy.Build
-	job   *job // nil for a build that no worker serves
-	log   Log
-	ws    Workspace
-	note  note
-	left  bool // the build is not over: the next daemon takes it up
-	told  bool // the log has its end
-	trims bool // the package cache is counted, or is about to be
-	late  bool // it ended in an earlier daemon, and this one only tells so
+	*Rules // of the moment at which its turn came, or this daemon took it up
+	Build  daeploy.Build
+	job    *job // nil for a build that no worker serves
+	log    Log
+	ws     Workspace
+	note   note
+	left   bool // the build is not over: the next daemon takes it up
+	told   bool // the log has its end
+	trims  bool // the package cache is counted, or is about to be
+	late   bool // it ended in an earlier daemon, and this one only tells so
 
 	runtime  Workspace // of the runtime image; nil without one
 	settings settings
@@ -70,6 +71,7 @@ func (a *attempt) run(ctx context.Context, j *job) error {
 	if err := a.wait(ctx, j); err != nil {
 		return err
 	}
+	a.Rules = a.Pipeline.Rules()
 	if len(a.Build.Resume) > 0 {
 		if err := json.Unmarshal(a.Build.Resume, &a.note); err != nil {
 			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
@@ -360,7 +362,7 @@ func (a *attempt) finish(v verdict) {
 // finishLate does what the last daemon did not come to: the record is final,
 // and the log has perhaps no end yet. The rest is for cleanUp.
 func (p *Pipeline) finishLate(b daeploy.Build) *attempt {
-	a := &attempt{Pipeline: p, Build: b, late: true}
+	a := &attempt{Pipeline: p, Rules: p.Rules(), Build: b, late: true}
 	a.finish(verdict{b.Status, b.Reason, b.Message, b.Hint})
 	return a
 }
@@ -482,7 +484,7 @@ func (a *attempt) latest() string {
 
 // command shows how to call a command of ours over ssh.
 func (p *Pipeline) command(words string) string {
-	host, ok := strings.CutPrefix(p.PublicURL, "ssh://")
+	host, ok := strings.CutPrefix(p.Rules().PublicURL, "ssh://")
 	if !ok {
 		return words
 	}

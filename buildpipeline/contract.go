@@ -241,11 +241,11 @@ func (a *attempt) facts(commit daeploy.Commit) map[string]string {
 	return env
 }
 
-func (p *Pipeline) cloneURL(app daeploy.AppName) string {
-	if p.CloneURL == "" {
+func (r *Rules) cloneURL(app daeploy.AppName) string {
+	if r.CloneURL == "" {
 		return ""
 	}
-	return p.CloneURL + "/" + string(app)
+	return r.CloneURL + "/" + string(app)
 }
 
 // delivered lists the hooks that go to the scripts directory (S44, S108).

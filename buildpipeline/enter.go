@@ -146,7 +146,7 @@ func (p *Pipeline) settle(ctx context.Context, b daeploy.Build) (daeploy.Build, 
 	}
 	if err != nil {
 		// The record is there already: it must not stay queued with nobody to run it.
-		a := &attempt{Pipeline: p, Build: b}
+		a := &attempt{Pipeline: p, Rules: p.Rules(), Build: b}
 		a.end(err)
 		a.logged(a.settle(ctx)) // it has nothing in containerd
 	}

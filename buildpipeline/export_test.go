@@ -83,6 +83,9 @@ func (q Queue) Oldest() time.Time { return q.oldest() }
 // Hold is the queue's hold.
 func (q Queue) Hold(held bool) { q.hold(held) }
 
+// Resize is the queue's resize.
+func (q Queue) Resize(slots int) { q.resize(slots) }
+
 // Begun lists what runs.
 func (q Queue) Begun() ([]daeploy.BuildID, <-chan struct{}) { return q.begun() }
 
@@ -149,11 +152,9 @@ func (m Masker) Rest() []byte { return m.rest() }
 // Credentials are what is hidden of a proxy.
 var Credentials = credentials
 
-// OperatorEnv is E4 of the app blog in a pipeline with this configuration, and
-// what its log hides.
-func OperatorEnv(c Config) (env map[string]string, hidden []string) {
-	p := &Pipeline{Config: c}
-	return p.operatorEnv("blog"), p.hidden("blog")
+// OperatorEnv is E4 of the app blog under these rules, and what its log hides.
+func OperatorEnv(r Rules) (env map[string]string, hidden []string) {
+	return r.operatorEnv("blog"), r.hidden("blog")
 }
 
 // Spellings are the texts that a secret is looked for by.

@@ -128,7 +128,7 @@ func TestCredentials(t *testing.T) {
 
 // TestOperatorEnv: S75; [env] is more particular than [proxy].
 func TestOperatorEnv(t *testing.T) {
-	env, hidden := buildpipeline.OperatorEnv(buildpipeline.Config{
+	env, hidden := buildpipeline.OperatorEnv(buildpipeline.Rules{
 		Proxies: buildpipeline.Proxies{HTTP: "http://proxy:1", HTTPS: "http://u:secret@proxy:2", No: "localhost"},
 		Env: map[string]string{
 			"https_proxy": "http://other:3", "My_Proxy_URL": "http://v:hidden@p", "OTHER": "http://w:shown@p",

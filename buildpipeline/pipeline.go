@@ -8,87 +8,32 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/daeploy/daeploy"
 )
 
-// Config is what a pipeline works with. The first seven fields must be set,
-// and Limits, for which there is DefaultLimits.
+// Config is what a pipeline works with. The first five fields must be set.
 type Config struct {
 	Source  Source
 	Journal Journal
 	Engine  Engine
 	Rights  Rights
 	Log     *slog.Logger
-	Version string
 
-	MaxBuilds      int // builds at once, in all
-	Limits         Limits
-	DefaultBuilder daeploy.ImageRef   // "" = none: the files of the source choose
-	BuilderOrder   []daeploy.ImageRef // whom they choose first, where several fit
-	PullPolicy     daeploy.PullPolicy
-
-	MaxQueued, MaxQueuedPerApp int // builds waiting, in all and of one app; 0 = no limit
-
-	AllowedUIDs  UIDRanges         // who builds may run as (S131)
-	ScriptsURLs  URLPrefixes       // where builders may keep their scripts, besides images (S20)
-	Scripts      Fetcher           // fetches them; must be set if ScriptsURLs has any
-	Submodules   Submodules        // nil = none is fetched
-	AllowBuilder bool              // whether -o builder=IMAGE is allowed
-	CABundle     string            // host path of PEM certificates for builds; "" = none
-	Env          map[string]string // E4: set in every build, never in an image
-	Proxies      Proxies           // E4 too; what Env sets wins
-	PublicURL    string            // "ssh://daeploy@host:2222", for hints; "" = unknown
-	CloneURL     string            // the same for labels and builds, if the operator named it; "" = he did not (S72)
-
-	AppEnv map[daeploy.AppName]map[string]string // E4 of one app's builds; wins over Env
-
-	Keep    Keep                     // how much of an app's past stays
-	AppKeep map[daeploy.AppName]Keep // of one app, in place of Keep
-
+	Version   string
 	Settings  Settings  // nil = nothing is set for any app
 	Publisher Publisher // nil = no image goes to a registry
-	NoNetwork bool      // builds have no network but their own loopback (S135)
-}
 
-// Limits bound a build. Where a default and a cap stand side by side, .daeploy
-// may ask for anything up to the cap (S136).
-type Limits struct {
-	Build      daeploy.Limits // Memory and CPUs are the defaults
-	MaxMemory  int64          // bytes
-	MaxCPUs    float64
-	Timeout    time.Duration
-	MaxTimeout time.Duration
-	Silence    time.Duration
-	LogBytes   int64
-	Tree       daeploy.TreeLimits
-
-	// What an app's package cache may hold after a build, in bytes on disk and
-	// entries. With 0 bytes nothing is kept.
-	Cache, CacheInodes int64
-
-	SaveTimeout time.Duration          // of save-artifacts, inside the build's own
-	Artifacts   daeploy.ArtifactLimits // what it may hand on (S97)
-}
-
-// DefaultLimits are those of faults.md, section 2.
-func DefaultLimits(cpus int) Limits {
-	return Limits{
-		Build: daeploy.Limits{
-			Memory: 2 << 30, CPUs: float64(cpus), PIDs: 512, Disk: 10 << 30, Inodes: 1_000_000, Grace: 10 * time.Second,
-		},
-		MaxMemory: 2 << 30, MaxCPUs: float64(cpus), Timeout: 15 * time.Minute, MaxTimeout: 15 * time.Minute,
-		Silence: 10 * time.Minute, LogBytes: 64 << 20, Tree: daeploy.DefaultTreeLimits,
-		Cache: 2 << 30, CacheInodes: 500_000,
-		SaveTimeout: 5 * time.Minute, Artifacts: daeploy.ArtifactLimits{Bytes: 2 << 30, Entries: 500_000},
-	}
+	Rules Rules // to begin with
 }
 
 // Pipeline takes pushes and builds them. Its methods are safe for several
 // goroutines; those that need Run wait for it.
 type Pipeline struct {
 	Config
+	rules    atomic.Pointer[Rules] // of this moment; Rules gives them
 	queue    *queue
 	work     chan func()   // what Run is to start
 	ready    chan struct{} // closed when Run knows what the last daemon left
@@ -105,16 +50,15 @@ func New(c Config) (*Pipeline, error) {
 	if c.Source == nil || c.Journal == nil || c.Engine == nil || c.Rights == nil || c.Log == nil {
 		return nil, errors.New("buildpipeline: Source, Journal, Engine, Rights and Log must be set")
 	}
-	if len(c.ScriptsURLs.prefixes) > 0 && c.Scripts == nil {
-		return nil, errors.New("buildpipeline: Scripts must be set to fetch from ScriptsURLs")
+	if err := c.Rules.Check(); err != nil {
+		return nil, err
 	}
-	if c.MaxBuilds < 1 {
-		return nil, errors.New("buildpipeline: MaxBuilds must be at least 1")
-	}
-	return &Pipeline{
-		Config: c, queue: newQueue(c.MaxBuilds),
+	p := &Pipeline{
+		Config: c, queue: newQueue(c.Rules.MaxBuilds),
 		work: make(chan func()), ready: make(chan struct{}), stopped: make(chan struct{}), collects: make(chan struct{}, 1),
-	}, nil
+	}
+	p.rules.Store(&c.Rules)
+	return p, nil
 }
 
 // Run takes up the builds that the last daemon left, and works until ctx ends.
@@ -188,7 +132,7 @@ func (p *Pipeline) admit(b daeploy.Build) func() {
 // serve sees one build through: turn, steps, end. It is the worker's one
 // place where a panic is caught.
 func (p *Pipeline) serve(ctx context.Context, j *job, b daeploy.Build) {
-	a := &attempt{Pipeline: p, Build: b, job: j}
+	a := &attempt{Pipeline: p, Rules: p.Rules(), Build: b, job: j}
 	defer a.cleanUp(ctx)
 	defer p.queue.remove(j)
 	defer a.trimLate()
@@ -307,10 +251,11 @@ func (p *Pipeline) room(app daeploy.AppName) error {
 			Message: fmt.Sprintf("%s%s are waiting already; no more are taken", count(n, "build"), of), Hint: "push again in a few minutes",
 		}
 	}
-	if _, waiting := p.queue.count(); p.MaxQueued > 0 && waiting >= p.MaxQueued {
+	rules := p.Rules()
+	if _, waiting := p.queue.count(); rules.MaxQueued > 0 && waiting >= rules.MaxQueued {
 		return full(waiting, "")
 	}
-	if n := len(p.queue.of(app)); p.MaxQueuedPerApp > 0 && n > p.MaxQueuedPerApp {
+	if n := len(p.queue.of(app)); rules.MaxQueuedPerApp > 0 && n > rules.MaxQueuedPerApp {
 		return full(n-1, " of "+string(app))
 	}
 	return nil

@@ -2,7 +2,6 @@ package buildpipeline
 
 import (
 	"encoding/base64"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,26 +24,6 @@ func (p Proxies) variables() map[string]string {
 		}
 	}
 	return env
-}
-
-// operatorEnv are the variables of E4 that the operator sets: what is set for
-// the app wins over what is for all, and both over the proxies.
-func (p *Pipeline) operatorEnv(app daeploy.AppName) map[string]string {
-	env := p.Proxies.variables()
-	maps.Copy(env, p.Env)
-	maps.Copy(env, p.AppEnv[app])
-	return env
-}
-
-// hidden are the texts that the output of scripts must not show (S76): what the
-// operator's proxies and package mirrors know a build by.
-func (p *Pipeline) hidden(app daeploy.AppName) []string {
-	var texts []string
-	for name, value := range p.operatorEnv(app) {
-		texts = append(texts, passwords(name, value)...)
-	}
-	slices.Sort(texts)
-	return slices.Compact(texts)
 }
 
 // passwords are what is to be hidden of a variable: the credentials of a proxy,

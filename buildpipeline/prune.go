@@ -92,7 +92,7 @@ func (p *Pipeline) collectApp(ctx context.Context, app daeploy.AppName, how coll
 	if err != nil {
 		return f, err
 	}
-	if age := p.keep(app).CacheAge; age > 0 {
+	if age := p.Rules().keep(app).CacheAge; age > 0 {
 		if f.CacheBytes, err = p.Engine.DropUnusedCache(ctx, app, time.Now().Add(-age), how.look); err != nil {
 			return f, err
 		}
@@ -117,7 +117,7 @@ func (p *Pipeline) collectApp(ctx context.Context, app daeploy.AppName, how coll
 // the pins that would go. No push or rebuild finds its place meanwhile: it might
 // be of a commit that is about to go.
 func (p *Pipeline) drop(ctx context.Context, f *daeploy.Freed, how collecting) (pins []string, err error) {
-	if !how.all && !p.keep(f.App).bounds() {
+	if !how.all && !p.Rules().keep(f.App).bounds() {
 		return nil, nil // without limits the past is long, and need not be read
 	}
 	leave, err := p.alone(ctx, f.App)
@@ -164,7 +164,7 @@ func (p *Pipeline) choose(ctx context.Context, f *daeploy.Freed, all []daeploy.B
 		unsettled[b.ID] = true
 	}
 	w := p.weights(ctx)
-	builds, images := p.keep(f.App).over(all, p.kept(all, unsettled), w, time.Now())
+	builds, images := p.Rules().keep(f.App).over(all, p.kept(all, unsettled), w, time.Now())
 	for _, b := range builds {
 		f.Builds = append(f.Builds, b.ID)
 		f.LogBytes += w.log(&b)

@@ -141,6 +141,14 @@ func (q *queue) hold(held bool) {
 	q.grant("")
 }
 
+// resize gives out as many slots from now on. Those that run go on.
+func (q *queue) resize(slots int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.slots = slots
+	q.grant("")
+}
+
 func (q *queue) isHeld() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

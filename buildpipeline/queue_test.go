@@ -69,6 +69,33 @@ func TestQueueOldest(t *testing.T) {
 	}
 }
 
+// More slots are given out at once, fewer take none away from those that run.
+func TestQueueResize(t *testing.T) {
+	q := buildpipeline.NewQueue(1)
+	blog1, endBlog1 := q.Add(build("blog", 1))
+	shop1, endShop1 := q.Add(build("shop", 1))
+	wiki1, _ := q.Add(build("wiki", 1))
+	_, changed := q.Begun()
+	if q.Resize(2); !blog1() || !shop1() || wiki1() {
+		t.Fatal("want shop/1 to run beside blog/1 with two slots, and wiki/1 not")
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("those who watch are not told")
+	}
+	q.Resize(1)
+	if running, _ := q.Begun(); len(running) != 2 {
+		t.Errorf("with one slot run %v, want both that had begun", running)
+	}
+	if endShop1(); wiki1() {
+		t.Error("wiki/1 runs beside blog/1, with one slot")
+	}
+	if endBlog1(); !wiki1() {
+		t.Error("wiki/1 waits though nothing runs")
+	}
+}
+
 // F131: while it is held nothing begins, what runs is let end, and the order is
 // the same afterwards.
 func TestQueueHold(t *testing.T) {

@@ -61,7 +61,7 @@ func (p *Pipeline) rebuildable(ctx context.Context, id daeploy.BuildID) (daeploy
 			Hint: "wait for its end, or end it:  cancel " + b.ID.String(),
 		}
 	}
-	if b.Options.Builder != "" && !p.AllowBuilder {
+	if b.Options.Builder != "" && !p.Rules().AllowBuilder {
 		return b, &daeploy.Error{
 			Kind: daeploy.Denied, Code: "option_denied",
 			Message: fmt.Sprintf("%s was pushed with the option builder, which is not allowed any more", b.ID),

@@ -95,7 +95,7 @@ type course struct {
 
 // plan decides the course of each command, before anything is done.
 func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error) {
-	if push.Options.Builder != "" && !p.AllowBuilder {
+	if push.Options.Builder != "" && !p.Rules().AllowBuilder {
 		return nil, &daeploy.Error{
 			Kind: daeploy.Denied, Code: "option_denied", Message: "push option builder is not allowed on this server",
 			Hint: "name the builder in .daeploy, or ask the operator for allow_builder_option",

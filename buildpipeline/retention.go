@@ -33,14 +33,6 @@ func (k Keep) bounds() bool {
 	return k != Keep{}
 }
 
-// keep are the limits of one app.
-func (p *Pipeline) keep(app daeploy.AppName) Keep {
-	if k, ok := p.AppKeep[app]; ok {
-		return k
-	}
-	return p.Keep
-}
-
 // weights tell how much of the disk a build takes, in bytes. Each is asked only
 // where a limit depends on it.
 type weights struct {

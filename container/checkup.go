@@ -201,7 +201,7 @@ func (e *Engine) checkupNetwork() daeploy.Finding {
 	if len(e.cfg.Hook) == 0 {
 		return daeploy.Fine(check, "containers have none")
 	}
-	return e.cfg.Network.Checkup(check, e.cfg.ResolvConf...)
+	return e.rules.Load().Network.Checkup(check, e.cfg.ResolvConf...)
 }
 
 func (e *Engine) checkupSecrets() daeploy.Finding {

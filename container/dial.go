@@ -26,7 +26,8 @@ func (e *Engine) dial(ctx context.Context, protocol, address string) (net.Conn, 
 		return nil, err
 	}
 	d := net.Dialer{Timeout: connectTime}
-	listed := slices.Concat(e.cfg.InsecureRegistries, e.cfg.TrustedRegistries, proxies())
+	rules := e.rules.Load()
+	listed := slices.Concat(rules.InsecureRegistries, rules.TrustedRegistries, proxies())
 	if !slices.Contains(listed, address) && !slices.Contains(listed, host) {
 		d.Control = func(_, address string, _ syscall.RawConn) error { return e.allowed(address) }
 	}
@@ -35,7 +36,7 @@ func (e *Engine) dial(ctx context.Context, protocol, address string) (net.Conn, 
 
 // allowed refuses an address that is this host's, or that no build reaches.
 func (e *Engine) allowed(address string) error {
-	err := e.cfg.Network.CheckDial(address)
+	err := e.rules.Load().Network.CheckDial(address)
 	if errors.Is(err, network.ErrForbidden) {
 		err = fmt.Errorf("%w: %s", errAddress, address)
 	}

@@ -14,7 +14,7 @@ import (
 // The disk is containerd's, and once it is known containerd may be away.
 func TestDisk(t *testing.T) {
 	d := containertest.Start(t)
-	e := engineOn(t, d, func(c *container.Config) { c.Reserve = 12345 })
+	e := engineOn(t, d, func(c *container.Config) { c.Rules.Reserve = 12345 })
 	var fs unix.Statfs_t
 	if err := unix.Statfs(d.Dir, &fs); err != nil {
 		t.Fatal(err)
@@ -59,10 +59,10 @@ func TestRoom(t *testing.T) {
 		dir    string   // for the operator only
 		want   []string // words of the message; nil = there is room
 	}{
-		"enough":             {func(c *container.Config) { c.Reserve = 1 << 20 }, "", nil},
-		"a small state disk": {func(c *container.Config) { c.StateDir, c.Reserve = small, 0 }, small, []string{"the state directory has 64 MiB free", "1 GiB are kept free"}},
-		"containerd's disk":  {func(c *container.Config) { c.StateDir, c.Reserve = vast, 500_000<<30 }, "/", []string{"the disk of containerd has ", "500000 GiB are kept free"}},
-		"not known yet":      {func(c *container.Config) { c.StateDir, c.Reserve = "/nowhere", 1<<62 }, "", nil},
+		"enough":             {func(c *container.Config) { c.Rules.Reserve = 1 << 20 }, "", nil},
+		"a small state disk": {func(c *container.Config) { c.StateDir, c.Rules.Reserve = small, 0 }, small, []string{"the state directory has 64 MiB free", "1 GiB are kept free"}},
+		"containerd's disk":  {func(c *container.Config) { c.StateDir, c.Rules.Reserve = vast, 500_000<<30 }, "/", []string{"the disk of containerd has ", "500000 GiB are kept free"}},
+		"not known yet":      {func(c *container.Config) { c.StateDir, c.Rules.Reserve = "/nowhere", 1<<62 }, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, test.change)
@@ -104,14 +104,14 @@ func TestCheckupDisk(t *testing.T) {
 		return found
 	}
 	vast := mounted(t, "1000000g")
-	found := look(func(c *container.Config) { c.StateDir, c.Reserve = vast+"/not/there", 400_000<<30 })
+	found := look(func(c *container.Config) { c.StateDir, c.Rules.Reserve = vast+"/not/there", 400_000<<30 })
 	if f := found["disk"]; f.State != daeploy.FindingOK || !strings.Contains(f.Message, vast) {
 		t.Errorf("a state disk with room: %+v", f)
 	}
 	if f := found["containerd's disk"]; f.State != daeploy.FindingFail || !strings.Contains(f.Message, "400000 GiB") || f.Hint == "" {
 		t.Errorf("containerd's disk below the reserve: %+v", f)
 	}
-	found = look(func(c *container.Config) { c.Reserve = 1 << 20 })
+	found = look(func(c *container.Config) { c.Rules.Reserve = 1 << 20 })
 	for _, check := range []string{"disk", "containerd's disk"} {
 		if f := found[check]; f.State != daeploy.FindingOK {
 			t.Errorf("%s with room: %+v", check, f)

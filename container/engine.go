@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -19,8 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
-	"github.com/daeploy/daeploy/container/network"
-	"github.com/daeploy/daeploy/container/registry"
 )
 
 const (
@@ -33,7 +32,7 @@ const (
 	cleanupTime = 30 * time.Second
 )
 
-// Config says which containerd to use and how. All but the last group is
+// Config says which containerd to use and how. All but the last group and Rules is
 // required.
 type Config struct {
 	Address   string // containerd's socket
@@ -50,27 +49,23 @@ type Config struct {
 
 	// Hook begins the command line of the network hook: an absolute path and
 	// words that lead to network.Hook. Without it, nothing can have a network.
-	Hook    []string
-	Network network.Config // Nameservers are filled in at each start
+	Hook []string
 
 	// SecretsDir is a directory on a tmpfs, root's alone, that the runtime sees
 	// too; made with mode 0700 if it is not there. Without it, or elsewhere, no
 	// process can have secrets.
 	SecretsDir string
 
-	ResolvConf         []string // where name servers are looked up; default: /etc/resolv.conf, then systemd-resolved's
-	InsecureRegistries []string // hosts, with their ports, that are asked by plain HTTP
-	TrustedRegistries  []string // hosts, with or without ports, that may be at any address, this host's included
-	Registries         registry.Config
-	RunLimits          daeploy.Limits // of images started by RunImage
-	Reserve            int64          // bytes of containerd's disk that no build may use; 0 = 5 %, at least 1 GiB
-	ImportLimit        int64          // bytes of an archive; 0 = 16 GiB
-	MaxImage           int64          // bytes of an image, as it is pulled and again unpacked; 0 = 20 GiB
+	ResolvConf  []string // where name servers are looked up; default: /etc/resolv.conf, then systemd-resolved's
+	ImportLimit int64    // bytes of an archive; 0 = 16 GiB
+
+	Rules Rules // to begin with
 }
 
 // Engine is one containerd. All methods may be called at the same time.
 type Engine struct {
-	cfg Config
+	cfg   Config
+	rules atomic.Pointer[Rules] // of this moment
 
 	// checking has a place for the one call that looks at what costs something.
 	checking chan struct{}
@@ -106,7 +101,7 @@ func New(cfg Config) (*Engine, error) {
 		return bad("network hook %q is not absolute", cfg.Hook[0])
 	}
 	if len(cfg.Hook) > 0 {
-		if err := cfg.Network.Check(); err != nil {
+		if err := cfg.Rules.Check(); err != nil {
 			return bad("%v", err)
 		}
 	}
@@ -116,10 +111,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.ImportLimit == 0 {
 		cfg.ImportLimit = 16 << 30
 	}
-	if cfg.MaxImage == 0 {
-		cfg.MaxImage = 20 << 30
-	}
-	return &Engine{cfg: cfg, checking: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}, boxes: map[string]bool{}}, nil
+	e := &Engine{cfg: cfg, checking: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}, boxes: map[string]bool{}}
+	e.Adopt(cfg.Rules)
+	return e, nil
 }
 
 // Close ends the connection. Running tasks run on.

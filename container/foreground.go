@@ -67,7 +67,7 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 	if err != nil {
 		return 0, err
 	}
-	s.limits = e.cfg.RunLimits
+	s.limits = e.rules.Load().RunLimits
 	if err := b.furnish(&s, tree, len(e.cfg.Hook) > 0 && !spec.Offline, ""); err != nil {
 		return 0, err
 	}
@@ -203,7 +203,7 @@ func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeplo
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	if spec.Started != nil {
-		addr, err := b.engine.cfg.Network.Address(b.name)
+		addr, err := b.engine.rules.Load().Network.Address(b.name)
 		if err != nil {
 			b.engine.cfg.Log.Warn("address not found", "container", b.name, "err", err)
 		}

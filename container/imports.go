@@ -59,7 +59,7 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, ref daeploy.ImageRef) 
 	for _, record := range records {
 		p, err := readImage(ctx, c, record)
 		if err == nil {
-			err = p.unpack(ctx, c, e.cfg.MaxImage)
+			err = p.unpack(ctx, c, e.rules.Load().MaxImage)
 		}
 		if err != nil {
 			return nil, e.builderError(ctx, daeploy.ImageRef(record.Name), err)

@@ -130,15 +130,15 @@ cat /etc/resolv.conf`
 	serve := script("echo ready; nc -l -p 9000 -e echo hello")
 	serve.Network = true
 	must(t, neighbour.Start(t.Context(), serve))
-	there, err := filepath.Glob(cfg.Network.DataDir + "/" + cfg.Network.Bridge + "/10.*")
+	there, err := filepath.Glob(cfg.Rules.Network.DataDir + "/" + cfg.Rules.Network.Bridge + "/10.*")
 	if err != nil || len(there) != 1 {
 		t.Fatalf("addresses given out: %v, %v", there, err)
 	}
 
 	for _, open := range []bool{true, false} {
 		e := newEngine(t, func(c *container.Config) {
-			c.Network = cfg.Network
-			c.Network.AllowPrivate = open
+			c.Rules.Network = cfg.Rules.Network
+			c.Rules.Network.AllowPrivate = open
 		})
 		w, _ := workspace(t, e, ref)
 		p := script(probe)
@@ -154,7 +154,7 @@ cat /etc/resolv.conf`
 		}
 		must(t, w.Close(t.Context()))
 	}
-	t.Run("rules", func(t *testing.T) { rulesStand(t, cfg.Network.Bridge) })
+	t.Run("rules", func(t *testing.T) { rulesStand(t, cfg.Rules.Network.Bridge) })
 	// That nobody reached the neighbour means something only if it was there.
 	c, err := net.Dial("tcp4", filepath.Base(there[0])+":9000")
 	must(t, err)
@@ -163,14 +163,14 @@ cat /etc/resolv.conf`
 	}
 	c.Close()
 	must(t, neighbour.Close(t.Context()))
-	for _, pattern := range []string{"/" + cfg.Network.Bridge + "/10.*", "/tasks/*"} {
-		if left, _ := filepath.Glob(cfg.Network.DataDir + pattern); len(left) > 0 {
+	for _, pattern := range []string{"/" + cfg.Rules.Network.Bridge + "/10.*", "/tasks/*"} {
+		if left, _ := filepath.Glob(cfg.Rules.Network.DataDir + pattern); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
 	// The kernel takes network namespaces down in its own time.
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		out, _ := exec.Command("ip", "-o", "link", "show", "master", cfg.Network.Bridge).Output()
+		out, _ := exec.Command("ip", "-o", "link", "show", "master", cfg.Rules.Network.Bridge).Output()
 		if len(out) == 0 {
 			break
 		}
@@ -201,13 +201,13 @@ func rulesStand(t *testing.T, bridge string) {
 // F113: never unprotected.
 func TestNetworkRefused(t *testing.T) {
 	tests := map[string]func(*container.Config){
-		"no plugins":   func(c *container.Config) { c.Network.PluginDirs = []string{"/nonexistent"} },
+		"no plugins":   func(c *container.Config) { c.Rules.Network.PluginDirs = []string{"/nonexistent"} },
 		"hook crashes": func(c *container.Config) { c.Hook = []string{"/bin/false"} },
 		"no hook":      func(c *container.Config) { c.Hook = nil },
 		"no resolver":  func(c *container.Config) { c.ResolvConf = []string{"/nonexistent"} },
 		"addresses used up": func(c *container.Config) {
-			c.Network.Bridge, c.Network.Subnet = "daeploytest1", "10.210.0.0/29"
-			dir := filepath.Join(c.Network.DataDir, "daeploytest1")
+			c.Rules.Network.Bridge, c.Rules.Network.Subnet = "daeploytest1", "10.210.0.0/29"
+			dir := filepath.Join(c.Rules.Network.DataDir, "daeploytest1")
 			must(t, os.MkdirAll(dir, 0o700))
 			for i := range 8 {
 				must(t, os.WriteFile(fmt.Sprintf("%s/10.210.0.%d", dir, i), []byte("other\r\neth0"), 0o600))

@@ -96,7 +96,7 @@ func (e *Engine) ready(ctx context.Context, c *containerd.Client, record images.
 		err = p.checkSnapshots(ctx, c.SnapshotService(snapshotter))
 	}
 	if err == nil {
-		err = p.unpack(ctx, c, e.cfg.MaxImage)
+		err = p.unpack(ctx, c, e.rules.Load().MaxImage)
 	}
 	if err == nil {
 		err = p.checkSnapshots(ctx, c.SnapshotService(snapshotter))
@@ -152,7 +152,7 @@ func (e *Engine) fetch(ctx context.Context, c *containerd.Client, ref daeploy.Im
 		return images.Image{}, fmt.Errorf("resolve: %w", err)
 	}
 	store, here := c.ContentStore(), platforms.Default()
-	watch := &pullWatch{store: store, report: progress, most: e.cfg.MaxImage}
+	watch := &pullWatch{store: store, report: progress, most: e.rules.Load().MaxImage}
 	defer watch.follow(ctx)()
 	children := images.SetChildrenLabels(store, images.ChildrenHandler(store))
 	children = images.LimitManifests(images.FilterPlatforms(children, here), here, 1)

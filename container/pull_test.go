@@ -179,5 +179,5 @@ func TestImport(t *testing.T) {
 }
 
 func insecure(r *containertest.Registry) func(*container.Config) {
-	return func(c *container.Config) { c.InsecureRegistries = []string{r.Host} }
+	return func(c *container.Config) { c.Rules.InsecureRegistries = []string{r.Host} }
 }

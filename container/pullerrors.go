@@ -86,7 +86,7 @@ func (e *Engine) builderError(ctx context.Context, ref daeploy.ImageRef, err err
 // It names none of them.
 func (e *Engine) denied(ref daeploy.ImageRef, err error) error {
 	hint := "check the name, or ask the operator to add credentials for " + ref.Host()
-	if _, secret, err := e.cfg.Registries.Credentials(ref.Host()); err == nil && secret != "" {
+	if _, secret, err := e.rules.Load().Registries.Credentials(ref.Host()); err == nil && secret != "" {
 		hint = "check the name, or ask the operator: the credentials for " + ref.Host() + " do not open it"
 	}
 	return &daeploy.Error{

@@ -89,7 +89,7 @@ func TestPullFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.Before = test.before
-			e := newEngine(t, insecure(r), func(c *container.Config) { c.MaxImage = 4 << 20 })
+			e := newEngine(t, insecure(r), func(c *container.Config) { c.Rules.MaxImage = 4 << 20 })
 			before := contents(t)
 			_, err := e.Pull(t.Context(), daeploy.ImageRef(r.Host+"/"+test.ref), nil)
 			told(t, name, err, test.code, test.message, "")
@@ -152,7 +152,7 @@ func TestPullKeepsTheOld(t *testing.T) {
 func TestPullBomb(t *testing.T) {
 	r := containertest.NewRegistry(t)
 	r.Add(t, "bomb:1", containertest.Image{Gzip: true, Layers: [][]containertest.File{{{Path: "/zeros", Size: 200 << 20}}}})
-	e := newEngine(t, insecure(r), func(c *container.Config) { c.MaxImage = 16 << 20 })
+	e := newEngine(t, insecure(r), func(c *container.Config) { c.Rules.MaxImage = 16 << 20 })
 	before := contents(t)
 	_, err := e.Pull(t.Context(), daeploy.ImageRef(r.Host+"/bomb:1"), nil)
 	told(t, "bomb", err, "builder_invalid", "images here may have 16 MiB", "")

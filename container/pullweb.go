@@ -42,6 +42,7 @@ var (
 //   - the operator's certificates count for the host they were given for.
 type web struct {
 	engine   *Engine
+	rules    *Rules
 	ref      daeploy.ImageRef
 	host     string // that is asked; of docker.io it is not the one in names
 	can      docker.HostCapabilities
@@ -57,7 +58,7 @@ func (e *Engine) newWeb(ref daeploy.ImageRef) *web {
 		host = ref.Host()
 	}
 	return &web{
-		engine: e, ref: ref, host: host, can: docker.HostCapabilityPull | docker.HostCapabilityResolve,
+		engine: e, rules: e.rules.Load(), ref: ref, host: host, can: docker.HostCapabilityPull | docker.HostCapabilityResolve,
 		patience: headerTime, transports: map[string]*http.Transport{},
 	}
 }
@@ -98,7 +99,7 @@ func (u *unreadable) Error() string {
 func (u *unreadable) Unwrap() error { return u.err }
 
 func (w *web) insecure(host string) bool {
-	return slices.Contains(w.engine.cfg.InsecureRegistries, host) || host == w.host && slices.Contains(w.engine.cfg.InsecureRegistries, w.ref.Host())
+	return slices.Contains(w.rules.InsecureRegistries, host) || host == w.host && slices.Contains(w.rules.InsecureRegistries, w.ref.Host())
 }
 
 // credentials gives those of the registry itself. Who else asks for some, by
@@ -107,7 +108,7 @@ func (w *web) credentials(host string) (user, secret string, err error) {
 	if host != w.host {
 		return "", "", nil
 	}
-	user, secret, err = w.engine.cfg.Registries.Credentials(w.ref.Host())
+	user, secret, err = w.rules.Registries.Credentials(w.ref.Host())
 	if err != nil {
 		return "", "", &unreadable{what: "its credentials", host: w.ref.Host(), err: err}
 	}
@@ -158,7 +159,7 @@ func (w *web) transport(host string) (*http.Transport, error) {
 	if host == w.host {
 		name = w.ref.Host()
 	}
-	pool, err := w.engine.cfg.Registries.CA(name)
+	pool, err := w.rules.Registries.CA(name)
 	if err != nil {
 		return nil, &unreadable{what: "the certificates", host: name, err: err}
 	}

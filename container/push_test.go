@@ -31,7 +31,7 @@ func built(t *testing.T, e *container.Engine, base daeploy.ImageRef, content str
 }
 
 func insecureDepot(d *containertest.Depot) func(*container.Config) {
-	return func(c *container.Config) { c.InsecureRegistries = append(c.InsecureRegistries, d.Host) }
+	return func(c *container.Config) { c.Rules.InsecureRegistries = append(c.Rules.InsecureRegistries, d.Host) }
 }
 
 // What is pushed to a real registry, with TLS and a password, can be pulled by
@@ -43,8 +43,8 @@ func TestPushPrivate(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(secret, []byte(d.Password), 0o600))
 	config := func(c *container.Config) {
-		c.TrustedRegistries = []string{d.Host}
-		c.Registries.Hosts = map[string]registry.Host{d.Host: {User: d.User, PasswordFile: secret, CA: d.CA}}
+		c.Rules.TrustedRegistries = []string{d.Host}
+		c.Rules.Registries.Hosts = map[string]registry.Host{d.Host: {User: d.User, PasswordFile: secret, CA: d.CA}}
 	}
 	e := newEngine(t, config)
 	for _, how := range []daeploy.Compression{daeploy.Gzip, daeploy.Zstd} {
@@ -185,7 +185,7 @@ func TestPushToken(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	e := newEngine(t, insecureDepot(depot), func(c *container.Config) {
-		c.Registries.Hosts = map[string]registry.Host{depot.Host: {User: "u", PasswordFile: secret}}
+		c.Rules.Registries.Hosts = map[string]registry.Host{depot.Host: {User: "u", PasswordFile: secret}}
 	})
 	image := built(t, e, imported(t, e, containertest.Image{Shell: true}), "token")
 	name := daeploy.ImageRef(depot.Host + "/team/token:1")

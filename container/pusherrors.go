@@ -40,7 +40,7 @@ func (e *Engine) pushFault(name daeploy.ImageRef, err error) *daeploy.Error {
 	switch {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, errors.Is(err, docker.ErrInvalidAuthorization):
 		hint := "the operator can add credentials for " + host
-		if _, secret, err := e.cfg.Registries.Credentials(host); err == nil && secret != "" {
+		if _, secret, err := e.rules.Load().Registries.Credentials(host); err == nil && secret != "" {
 			hint = "the operator can check the credentials for " + host + " and what they may do there"
 		}
 		return &daeploy.Error{

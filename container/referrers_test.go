@@ -79,8 +79,8 @@ func TestAttachByTag(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(secret, []byte(d.Password), 0o600))
 	e := newEngine(t, func(c *container.Config) {
-		c.TrustedRegistries = []string{d.Host}
-		c.Registries.Hosts = map[string]registry.Host{d.Host: {User: d.User, PasswordFile: secret, CA: d.CA}}
+		c.Rules.TrustedRegistries = []string{d.Host}
+		c.Rules.Registries.Hosts = map[string]registry.Host{d.Host: {User: d.User, PasswordFile: secret, CA: d.CA}}
 	})
 	image := built(t, e, imported(t, e, containertest.Image{Shell: true}), "attach")
 	name := daeploy.ImageRef(d.Host + "/team/attach:1")

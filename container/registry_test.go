@@ -30,8 +30,8 @@ func TestPullPrivate(t *testing.T) {
 	rotate(d.Password)
 	config := func(h registry.Host) func(*container.Config) {
 		return func(c *container.Config) {
-			c.TrustedRegistries = []string{d.Host}
-			c.Registries.Hosts = map[string]registry.Host{d.Host: h}
+			c.Rules.TrustedRegistries = []string{d.Host}
+			c.Rules.Registries.Hosts = map[string]registry.Host{d.Host: h}
 		}
 	}
 	full := registry.Host{User: d.User, PasswordFile: secret, CA: d.CA}
@@ -90,7 +90,7 @@ func TestPullPrivate(t *testing.T) {
 	wantCode("unknown authority", ref, daeploy.PullAlways, "builder_unreachable", "signed by unknown authority", "name its authority: ca in [registry.hosts]")
 	e = newEngine(t, func(c *container.Config) {
 		config(full)(c)
-		c.InsecureRegistries = []string{d.Host}
+		c.Rules.InsecureRegistries = []string{d.Host}
 	})
 	wantCode("plain HTTP to TLS", ref, daeploy.PullAlways, "builder_unreachable", "its registry answers 400 Bad Request", "the operator can check "+d.Host)
 }
@@ -122,8 +122,8 @@ func TestPullCredentials(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	e := newEngine(t, func(c *container.Config) {
-		c.InsecureRegistries = []string{r.Host, other.Host}
-		c.Registries.Hosts = map[string]registry.Host{
+		c.Rules.InsecureRegistries = []string{r.Host, other.Host}
+		c.Rules.Registries.Hosts = map[string]registry.Host{
 			r.Host:     {User: "u", PasswordFile: secret},
 			other.Host: {User: "u", PasswordFile: secret},
 		}
@@ -199,7 +199,7 @@ func TestPullCredentials(t *testing.T) {
 	// An identity token of docker's config.json; the answer is a bearer token.
 	docker := filepath.Join(t.TempDir(), "config.json")
 	must(t, os.WriteFile(docker, fmt.Appendf(nil, `{"auths": {%q: {"identitytoken": "long"}}}`, r.Host), 0o600))
-	e = newEngine(t, insecure(r), func(c *container.Config) { c.Registries.Files = []string{docker} })
+	e = newEngine(t, insecure(r), func(c *container.Config) { c.Rules.Registries.Files = []string{docker} })
 	r.Before = func(w http.ResponseWriter, req *http.Request) bool {
 		switch {
 		case req.URL.Path == "/token" && req.PostFormValue("refresh_token") == "long":

@@ -34,7 +34,7 @@ func TestCarryAfterBoot(t *testing.T) {
 // A host that is full refuses artifacts before they are written, though the
 // build's own limit would allow them.
 func TestCarryLeavesReserve(t *testing.T) {
-	e := newEngine(t, func(c *container.Config) { c.Reserve = 1 << 60 })
+	e := newEngine(t, func(c *container.Config) { c.Rules.Reserve = 1 << 60 })
 	_, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
 	second := secondOf(t, e, base)
 	_, err := second.Carry(t.Context(), []daeploy.Artifact{{From: "/bin/busybox", To: "/x"}}, daeploy.Owner{}, daeploy.Limits{Disk: 1 << 40})

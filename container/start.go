@@ -156,7 +156,7 @@ func (b *box) connectTo(s *sandbox, connected bool) (network.Resolver, error) {
 	if err != nil {
 		return resolver, err
 	}
-	conf := cfg.Network
+	conf := b.engine.rules.Load().Network
 	conf.Nameservers = resolver.Nameservers
 	for i, verb := range []string{network.Add, network.Delete} {
 		args, err := conf.Args(verb)

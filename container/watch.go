@@ -144,8 +144,8 @@ func (d *diskWatch) exceeded(ctx context.Context, atEnd bool) (string, error) {
 
 // reserve is what builds leave free on a file system.
 func (e *Engine) reserve(fs unix.Statfs_t) int64 {
-	if e.cfg.Reserve > 0 {
-		return e.cfg.Reserve
+	if own := e.rules.Load().Reserve; own > 0 {
+		return own
 	}
 	return max(int64(fs.Blocks)*fs.Bsize/20, 1<<30)
 }

@@ -235,6 +235,10 @@ func TestWords(t *testing.T) {
 
 		{name: "status", line: "status", actor: admin},
 		{name: "status-json", line: "status --json", actor: admin},
+		{name: "reload", line: "reload", actor: admin},
+		{name: "reload-json", line: "reload --json", actor: admin},
+		{name: "reload-denied", line: "reload", actor: anna},
+		{name: "reload-help", line: "reload --help", actor: admin},
 		{name: "doctor", line: "doctor", actor: admin},
 		{name: "doctor-json", line: "doctor --json", actor: admin},
 		{name: "drain", line: "drain", actor: admin},

@@ -185,6 +185,10 @@ func (h *host) Checkup(context.Context) []daeploy.Finding {
 	return h.findings
 }
 
+func (h *host) Reload(context.Context) (control.Reload, error) {
+	return h.reload, h.ask("Reload", "")
+}
+
 func (h *host) Drain(context.Context) (bool, error) {
 	begun := h.status.Draining == nil
 	h.status.Draining = &now

@@ -33,6 +33,7 @@ type host struct {
 	images []daeploy.Image
 	events []daeploy.Event // oldest first
 	status control.Status
+	reload control.Reload
 	exit   int // of what RunImage and RunUsage run
 
 	findings []daeploy.Finding
@@ -354,8 +355,9 @@ func newHost() *host {
 		findings: []daeploy.Finding{
 			daeploy.Fine("git", "2.39"), daeploy.Doubt("state directory", "/var/lib/daeploy has mode 0777\x1b[2J", "chmod 0700 /var/lib/daeploy"),
 		},
+		reload: control.Reload{File: "/etc/daeploy/daeploy.toml", Taken: []string{"max_builds", "build.memory"}, Restart: []string{"ssh_addr"}},
 		status: control.Status{
-			Version: "0.1.0", Uptime: 7384, Containerd: "ok", SSH: "0.0.0.0:2222",
+			Version: "0.1.0", Uptime: 7384, Containerd: "ok", Config: "ok", SSH: "0.0.0.0:2222",
 			URL: "ssh://daeploy@deploy.example.org:2222", HostKey: "SHA256:" + strings.Repeat("H", 43), Running: 1, Queued: 1, Free: 12 << 30,
 		},
 	}

@@ -182,6 +182,7 @@ type Status struct {
 	Version    string  `json:"version" doc:"of the daemon"`
 	Uptime     float64 `json:"uptime" doc:"seconds since it started"`
 	Containerd string  `json:"containerd" doc:"\"ok\", or a sentence that says what is wrong"`
+	Config     string  `json:"config" doc:"\"ok\", or a sentence that says what is wrong with the configuration file, or not taken of it"`
 	SSH        string  `json:"ssh" doc:"address of the SSH door, or \"\" if it is closed"`
 	URL        string  `json:"url" doc:"what pushers call this host, \"ssh://daeploy@HOST:PORT\", without an app"`
 	HostKey    string  `json:"host_key" doc:"fingerprint of the host key, \"SHA256:...\""`
@@ -190,6 +191,13 @@ type Status struct {
 	Free       int64   `json:"free" doc:"bytes free for the state directory"`
 
 	Draining *time.Time `json:"draining" doc:"since when no build begins and no push comes in, or null"`
+}
+
+// Reload is what the daemon has taken of a configuration that it has read again.
+type Reload struct {
+	File    string   `json:"file" doc:"that was read, or \"\" if there is none"`
+	Taken   []string `json:"taken" doc:"array of keys that have another value from now on"`
+	Restart []string `json:"restart" doc:"array of keys whose new value needs a restart; the daemon goes on with the old one"`
 }
 
 // gcJSON is what one garbage collection has freed, or with --dry-run would free.

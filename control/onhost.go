@@ -53,7 +53,8 @@ func (s *session) serve() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve [FLAG]...", Short: "be the daemon",
 		Long: "Runs in the foreground, as root, until SIGTERM; builds go on without it. A flag\n" +
-			"wins over the file, whose default is /etc/daeploy/daeploy.toml.",
+			"wins over the file, whose default is /etc/daeploy/daeploy.toml. SIGHUP reads the\n" +
+			"file again, as the command reload does; what came of it is in the log.",
 		Example: "daeploy serve --config /etc/daeploy/daeploy.toml",
 	}
 	for _, f := range ServeFlags {

@@ -140,6 +140,10 @@ type Runner interface {
 type Host interface {
 	// Status answers within seconds also when containerd does not.
 	Status(ctx context.Context) (Status, error)
+	// Reload takes the configuration as its file and the flags have it now, whole or
+	// not at all; one at a time. What is wrong with it is an error of kind Config,
+	// which is logged.
+	Reload(ctx context.Context) (Reload, error)
 	// Drain lets no build begin, and no push in, until Undrain. Both are false if
 	// that was so already.
 	Drain(ctx context.Context) (begun bool, err error)

@@ -57,6 +57,7 @@ func objects() []object {
 		{"image", imageJSON{}},
 		{"builder", builderJSON{}},
 		{"status", Status{}},
+		{"reload", Reload{}},
 		{"gc", gcJSON{}},
 		{"freed", freedJSON{}},
 		{"finding", findingJSON{}},

@@ -57,6 +57,7 @@ var rightRows = map[string]struct {
 	"dockerfile":      {"any", "dockerfile", 2},
 	"builders build":  {"admin", "builders build DIR", 2},
 	"builders init":   {"admin", "builders init NAME DIR", 2},
+	"reload":          {"admin", "reload", 0},
 	"status":          {"admin", "status", 0},
 	"config":          {"admin", "config", 2},
 	"config check":    {"admin", "config check", 2},

@@ -26,6 +26,7 @@ func (s *session) status() *cobra.Command {
 			[2]string{"version", st.Version},
 			[2]string{"up for", age(time.Duration(st.Uptime * float64(time.Second)))},
 			[2]string{"containerd", st.Containerd},
+			[2]string{"configuration", st.Config},
 			[2]string{"ssh", st.SSH},
 			[2]string{"pushed to", st.URL + "/APP"},
 			[2]string{"host key", st.HostKey},

@@ -23,7 +23,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.keys(), s.apps(), s.env(), s.secrets(),
 		s.builds(), s.build(), s.logs(), s.events(), s.cancel(), s.rebuild(), s.images(), s.publish(), s.run(),
-		s.backup(), s.restore(), s.drain(), s.undrain(), s.doctor(), s.configuration(), s.gc(),
+		s.backup(), s.restore(), s.drain(), s.undrain(), s.reload(), s.doctor(), s.configuration(), s.gc(),
 		s.builders(), s.dockerfile(), s.schema(), s.webhooks(), s.status(), s.version(), s.init(), s.serve(), s.completion(), s.helpCommand(root),
 	)
 	return root

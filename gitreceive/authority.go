@@ -29,7 +29,7 @@ type Authorities struct {
 }
 
 // OpenAuthorities reads the public keys of CAs, one a line, and what is revoked:
-// a file, or "" for nothing. What is wrong with them is an error of kind Config.
+// a file each, or "" for nothing. What is wrong with them is an error of kind Config.
 func OpenAuthorities(keys, revoked string, log *slog.Logger) (*Authorities, error) {
 	a := &Authorities{log: log, keys: watchedFile{path: keys}, revoke: watchedFile{path: revoked}}
 	a.mu.Lock()
@@ -38,6 +38,14 @@ func OpenAuthorities(keys, revoked string, log *slog.Logger) (*Authorities, erro
 		return nil, err
 	}
 	return a, nil
+}
+
+// Adopt puts other CAs in place of those there are, and what of them is revoked. The
+// other Authorities are not to be used any more.
+func (a *Authorities) Adopt(other *Authorities) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keys, a.revoke, a.trusted, a.revoked, a.fault = other.keys, other.revoke, other.trusted, other.revoked, other.fault
 }
 
 // refresh reads what has changed. a.mu is held.
@@ -53,7 +61,8 @@ func (a *Authorities) refresh() {
 func (a *Authorities) read() error {
 	a.fault = nil
 	text, err := a.keys.read()
-	if err == nil {
+	a.trusted = nil
+	if err == nil && a.keys.path != "" {
 		a.trusted, err = parseAuthorities(text)
 	}
 	if err != nil {

@@ -320,6 +320,36 @@ func TestCertificateEnds(t *testing.T) {
 	}
 }
 
+// CAs that are adopted let in from then on, and those that are no more end the
+// sessions of their certificates, as if their file had changed (F50).
+func TestAdoptAuthorities(t *testing.T) {
+	authority := newCA(t)
+	open := func(keys string) *gitreceive.Authorities {
+		a, err := gitreceive.OpenAuthorities(keys, "", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	adopting := open("")
+	h := start(t, func(c *gitreceive.Config) { c.Authorities = adopting })
+	p := authority.certified(h, nil)
+	wantCode(t, p.ssh("version"), 255)
+	adopting.Adopt(open(authority.keys))
+	running := make(chan struct{})
+	h.cmds.set(func(ctx context.Context, _ gitreceive.Exec) int {
+		close(running)
+		<-ctx.Done()
+		return 1
+	})
+	ended := make(chan result, 1)
+	go func() { ended <- p.ssh("wait") }()
+	<-running
+	adopting.Adopt(open(""))
+	wantCode(t, <-ended, 255)
+	wantCode(t, p.ssh("version"), 255)
+}
+
 // TestOpenAuthorities: what is wrong with the files keeps the daemon from
 // starting.
 func TestOpenAuthorities(t *testing.T) {

@@ -86,12 +86,13 @@ func (p *Publisher) push(ctx context.Context, b daeploy.Build) (got outcome, err
 		Hint: "the operator can check " + names[0].Host(),
 	})
 	defer cancel()
-	pushed, err := p.Registry.Push(ctx, b.Image, names[0], p.target(b.ID.App).compression())
+	target := p.Rules().target(b.ID.App)
+	pushed, err := p.Registry.Push(ctx, b.Image, names[0], target.compression())
 	if err != nil {
 		return got, err
 	}
 	got.digest = pushed.Digest
-	if err := p.attach(ctx, &b, pushed, &got); err != nil {
+	if err := p.attach(ctx, &b, target, pushed, &got); err != nil {
 		return got, err
 	}
 	newer, err := p.Journal.NewerNames(b.ID)
@@ -103,8 +104,8 @@ func (p *Publisher) push(ctx context.Context, b daeploy.Build) (got outcome, err
 }
 
 // attach lays the documents beside the image that the target wants.
-func (p *Publisher) attach(ctx context.Context, b *daeploy.Build, pushed daeploy.Pushed, got *outcome) error {
-	target, name := p.target(b.ID.App), b.Publication.Names[0]
+func (p *Publisher) attach(ctx context.Context, b *daeploy.Build, target Target, pushed daeploy.Pushed, got *outcome) error {
+	name := b.Publication.Names[0]
 	if target.SBOM {
 		found, err := p.inventory(ctx, b)
 		if err != nil {

@@ -75,7 +75,8 @@ type internalParameters struct {
 // provenance says how an image came to be, as SLSA 1 in an in-toto statement. It
 // is not signed. What is made twice of one build is the same.
 func (p *Publisher) provenance(b *daeploy.Build, name daeploy.ImageRef, pushed daeploy.Pushed) (daeploy.Document, error) {
-	source := "git+" + p.Host + "/" + string(b.ID.App)
+	host := p.Rules().Host
+	source := "git+" + host + "/" + string(b.ID.App)
 	s := statement{
 		Type: statementType, PredicateType: predicateType,
 		Subject: []descriptor{{Name: name.Repository(), Digest: digestSet(pushed.Digest)}},
@@ -91,8 +92,8 @@ func (p *Publisher) provenance(b *daeploy.Build, name daeploy.ImageRef, pushed d
 		Name: "source", URI: source + "@" + printable(b.Ref), Digest: map[string]string{"gitCommit": string(b.Commit)},
 	}}, images(b, pushed)...)
 	run := &s.Predicate.RunDetails
-	run.Builder.ID, run.Builder.Version = p.Host, map[string]string{"daeploy": p.Version}
-	run.Metadata.InvocationID = p.Host + "/" + b.ID.String()
+	run.Builder.ID, run.Builder.Version = host, map[string]string{"daeploy": p.Version}
+	run.Metadata.InvocationID = host + "/" + b.ID.String()
 	run.Metadata.StartedOn, run.Metadata.FinishedOn = b.Started.UTC().Truncate(time.Millisecond), b.Ended.UTC().Truncate(time.Millisecond)
 	text, err := json.Marshal(s)
 	if err != nil {

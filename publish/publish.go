@@ -17,6 +17,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -41,8 +42,13 @@ type Config struct {
 	Log      *slog.Logger
 
 	Version string // of the daemon
-	Host    string // "ssh://daeploy@host:2222": who has built, in documents; "" = somebody's own host
+	Rules   Rules  // to begin with
+}
 
+// Rules are what the operator has set. Nobody changes them: others take their place
+// as a whole (Adopt).
+type Rules struct {
+	Host   string                     // "ssh://daeploy@host:2222": who has built, in documents; "" = somebody's own host
 	Target Target                     // where images go
 	Apps   map[daeploy.AppName]Target // of apps that differ
 }
@@ -50,8 +56,9 @@ type Config struct {
 // Publisher pushes images. Its methods are safe for several goroutines.
 type Publisher struct {
 	Config
-	woken   chan struct{} // holds one
-	stopped chan struct{} // closed when Run starts nothing any more
+	rules   atomic.Pointer[Rules] // of this moment; Rules gives them
+	woken   chan struct{}         // holds one
+	stopped chan struct{}         // closed when Run starts nothing any more
 
 	mu      sync.Mutex
 	waiting map[daeploy.BuildID][]chan error // who wants to hear of the end of an attempt
@@ -62,21 +69,34 @@ func New(c Config) (*Publisher, error) {
 	if c.Journal == nil || c.Registry == nil || c.Images == nil || c.Log == nil {
 		return nil, errors.New("publish: the configuration is not complete")
 	}
-	c.Host = cmp.Or(c.Host, "ssh://daeploy@localhost")
-	return &Publisher{
+	p := &Publisher{
 		Config: c, woken: make(chan struct{}, 1), stopped: make(chan struct{}), waiting: map[daeploy.BuildID][]chan error{},
-	}, nil
+	}
+	p.Adopt(c.Rules)
+	return p, nil
+}
+
+// Rules are those of this moment.
+func (p *Publisher) Rules() *Rules { return p.rules.Load() }
+
+// Adopt puts rules in place of those there are. Where an image goes is decided when
+// its build succeeds: what is pending stays so.
+func (p *Publisher) Adopt(r Rules) {
+	r.Host = cmp.Or(r.Host, "ssh://daeploy@localhost")
+	p.rules.Store(&r)
 }
 
 // Names are what the image of a build is to be called in its registry; none if it
 // goes to no registry.
-func (p *Publisher) Names(b *daeploy.Build) []daeploy.ImageRef { return p.target(b.ID.App).names(b) }
+func (p *Publisher) Names(b *daeploy.Build) []daeploy.ImageRef {
+	return p.Rules().target(b.ID.App).names(b)
+}
 
-func (p *Publisher) target(app daeploy.AppName) Target {
-	if t, ok := p.Apps[app]; ok {
+func (r *Rules) target(app daeploy.AppName) Target {
+	if t, ok := r.Apps[app]; ok {
 		return t
 	}
-	return p.Target
+	return r.Target
 }
 
 // Wake tells that there may be something to push now. It does not block.

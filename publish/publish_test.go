@@ -187,7 +187,8 @@ func newPublisher(t testing.TB, j *journal, d *depot, target publish.Target) *pu
 		j, d = &journal{}, &depot{}
 	}
 	p, err := publish.New(publish.Config{
-		Journal: j, Registry: d, Images: d, Log: slog.New(slog.DiscardHandler), Version: "0.1.0", Host: "ssh://daeploy@deploy.example.org", Target: target,
+		Journal: j, Registry: d, Images: d, Log: slog.New(slog.DiscardHandler), Version: "0.1.0",
+		Rules: publish.Rules{Host: "ssh://daeploy@deploy.example.org", Target: target},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -408,7 +409,9 @@ func TestOrder(t *testing.T) {
 // takes none is told how to do without.
 func TestDocuments(t *testing.T) {
 	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
-		p.Target.SBOM, p.Target.Provenance = true, true
+		rules := *p.Rules()
+		rules.Target.SBOM, rules.Target.Provenance = true, true
+		p.Adopt(rules)
 		id := j.add(p, "blog", 1)
 		synctest.Wait()
 		got := status(t, j, id)
@@ -459,9 +462,12 @@ func TestPublishRefused(t *testing.T) {
 		j.builds[0].Status = daeploy.StatusFailed
 		want(id, daeploy.Failure, "publish_no_image")
 		j.builds[0].Status = daeploy.StatusSucceeded
-		p.Apps = map[daeploy.AppName]publish.Target{"blog": {}}
+		rules := *p.Rules()
+		rules.Apps = map[daeploy.AppName]publish.Target{"blog": {}}
+		p.Adopt(rules)
 		want(id, daeploy.Failure, "publish_off")
-		p.Apps = nil
+		rules.Apps = nil
+		p.Adopt(rules)
 
 		d.say = func(context.Context, int) error { j.remove("shop"); return fault(daeploy.NotFound, "image_missing") }
 		j.add(p, "shop", 1)

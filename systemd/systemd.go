@@ -26,6 +26,12 @@ type Sockets struct {
 // Ready tells that pushes are accepted from now on.
 func Ready(status string) error { return notify(daemon.SdNotifyReady, "STATUS="+status) }
 
+// Reloading tells that the configuration is being read again. Ready ends it,
+// whatever came of it.
+func Reloading() error {
+	return notify(daemon.SdNotifyReloading, strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
+}
+
 // Stopping tells that the daemon is on its way out.
 func Stopping() error { return notify(daemon.SdNotifyStopping) }
 

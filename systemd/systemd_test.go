@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,6 +47,17 @@ func TestReady(t *testing.T) {
 	}
 	if got, want := <-said, "READY=1\nSTATUS=0 building"; got != want {
 		t.Errorf("systemd heard %q, want %q", got, want)
+	}
+}
+
+// systemd asks for the time since the boot with it, to tell it from an older one.
+func TestReloading(t *testing.T) {
+	said := manager(t)
+	if err := systemd.Reloading(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-said; !regexp.MustCompile("^RELOADING=1\nMONOTONIC_USEC=[0-9]+$").MatchString(got) {
+		t.Errorf("systemd heard %q", got)
 	}
 }
 

@@ -182,9 +182,11 @@ func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *
 	}
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
 		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
-		MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1",
-		Settings: crashJournal{d.store, c}, Keep: b.keep,
-		Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
+		Settings: crashJournal{d.store, c},
+		Rules: buildpipeline.Rules{
+			MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1", Keep: b.keep,
+			Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

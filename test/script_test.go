@@ -28,6 +28,7 @@ import (
 //	                        keys of [network] must be the first table there
 //	daemon WORD...          run the program itself, in the foreground
 //	halt, kill9             end it politely, or at once ("stop" is testscript's own: it ends the story)
+//	hangup                  send it SIGHUP, and wait until its log says what came of that
 //	newhost                 go on where nothing is but the stock builder: no state, no images
 //	flip FILE OFFSET        turn a bit of the byte there; below 0 from the end
 //	containerd own|stop|start
@@ -78,6 +79,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": told((*teller).doServe), "halt": told((*teller).doHalt), "kill9": told((*teller).doKill9),
+			"hangup":     told((*teller).doHangup),
 			"containerd": told((*teller).doContainerd), "builder": told((*teller).doBuilder), "daemon": told((*teller).doDaemon),
 			"admin": told((*teller).doAdmin), "key": told((*teller).doKey), "stranger": told((*teller).doStranger),
 			"as": told((*teller).doAs), "app": told((*teller).doApp), "write": told((*teller).doWrite), "commit": told((*teller).doCommit),
@@ -96,6 +98,8 @@ func TestScript(t *testing.T) {
 		},
 	})
 }
+
+var hangupLine = regexp.MustCompile(`msg="(config reloaded|configuration refused)`)
 
 // teller does the words of one story.
 type teller struct {
@@ -146,6 +150,23 @@ func (t *teller) doServe(args []string) error {
 
 func (t *teller) doHalt([]string) error  { return t.end(syscall.SIGTERM) }
 func (t *teller) doKill9([]string) error { return t.end(syscall.SIGKILL) }
+
+func (t *teller) doHangup([]string) error {
+	before, err := os.ReadFile(t.path("daemon.log"))
+	if err != nil {
+		return err
+	}
+	if err := t.daemon.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	return within(20*time.Second, func() error {
+		text, err := os.ReadFile(t.path("daemon.log"))
+		if err == nil && !hangupLine.Match(text[len(before):]) {
+			err = errors.New("the log does not say what came of SIGHUP")
+		}
+		return err
+	})
+}
 
 func (t *teller) doNewhost([]string) error {
 	archive := t.path("builder.tar")

@@ -30,6 +30,41 @@ func TestForgotten(t *testing.T) {
 	}
 }
 
+// Who stays when the receivers change goes on where he was, with none twice and none
+// missed; who is taken out is sent no more, and a new one only what comes.
+func TestAdopt(t *testing.T) {
+	stays, goes, comes := newReceiver(t, status(http.StatusOK)), newReceiver(t, status(http.StatusOK)), newReceiver(t, status(http.StatusOK))
+	s := openStore(t, t.TempDir())
+	w := send(t, s, nil, hookTo(t, goes.URL), hookTo(t, stays.URL))
+	s.Tell(failed("one"))
+	for _, r := range []*receiver{stays, goes} {
+		if g := r.next(t); !strings.Contains(g.body, `"name":"one"`) {
+			t.Errorf("%q came first", g.body)
+		}
+	}
+	w.until("the first event is done with", func(daeploy.Webhook) bool {
+		hooks, err := w.Webhooks()
+		return err == nil && hooks[0].Status == 200 && hooks[1].Status == 200
+	})
+	w.Adopt([]webhook.Hook{hookTo(t, stays.URL), hookTo(t, comes.URL)})
+	<-w.begun
+	hooks, err := w.Webhooks()
+	if err != nil || len(hooks) != 2 || hooks[0].URL != stays.URL || hooks[0].Number != 1 || hooks[0].Status != 200 {
+		t.Errorf("the receivers are %+v, %v", hooks, err)
+	}
+	s.Tell(failed("two"))
+	for _, r := range []*receiver{stays, comes} {
+		if g := r.next(t); !strings.Contains(g.body, `"name":"two"`) {
+			t.Errorf("after the change %q came", g.body)
+		}
+	}
+	w.Adopt(nil)
+	<-w.begun
+	if n := len(stays.requests) + len(goes.requests) + len(comes.requests); n > 0 {
+		t.Errorf("%d requests more came", n)
+	}
+}
+
 // A restored database gives numbers again, to other events: receivers must not
 // take these for what they have seen.
 func TestDeliveryAfterRestore(t *testing.T) {

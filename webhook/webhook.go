@@ -10,9 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/daeploy/daeploy"
 )
@@ -31,9 +30,17 @@ type Hook struct {
 	Roots  func() (*x509.CertPool, error)
 }
 
+// Check refuses a hook that cannot be sent to.
+func (h Hook) Check() error {
+	if h.URL == nil || h.Secret == nil || h.Timeout <= 0 {
+		return errors.New("webhook: a hook is not complete")
+	}
+	return nil
+}
+
 // Config is what a Sender works with. The last two fields may be left out.
 type Config struct {
-	Hooks  []Hook
+	Hooks  []Hook // to begin with
 	Owner  string // id of this installation, so that delivery ids are its own
 	Events Events
 	Places Places
@@ -54,7 +61,10 @@ const Ping daeploy.EventKind = "ping"
 // Sender sends to all hooks. Its methods are safe for several goroutines.
 type Sender struct {
 	config Config
-	hooks  []*hook
+
+	mu      sync.Mutex
+	present []*hook
+	changed chan struct{} // closed, and made anew, when there are others
 }
 
 // New checks the configuration and touches nothing.
@@ -63,38 +73,80 @@ func New(c Config) (*Sender, error) {
 		return nil, errors.New("webhook: Config is not complete")
 	}
 	c.FirstPause, c.LongestPause = cmp.Or(c.FirstPause, time.Second), cmp.Or(c.LongestPause, 10*time.Minute)
-	s := &Sender{config: c}
-	for i, h := range c.Hooks {
-		if h.URL == nil || h.Secret == nil || h.Timeout <= 0 {
-			return nil, fmt.Errorf("webhook: hook %d is not complete", i+1)
+	for _, h := range c.Hooks {
+		if err := h.Check(); err != nil {
+			return nil, err
 		}
-		sum := sha256.Sum256([]byte(h.URL.String()))
-		s.hooks = append(s.hooks, &hook{Hook: h, config: &s.config, number: i + 1, id: hex.EncodeToString(sum[:16])})
 	}
+	s := &Sender{config: c, changed: make(chan struct{})}
+	s.Adopt(c.Hooks)
 	return s, nil
+}
+
+// Adopt puts receivers, which have passed Check, in place of those there are.
+// Those that are there no more are forgotten; what is being sent is sent again.
+func (s *Sender) Adopt(hooks []Hook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := map[string]*hook{}
+	for _, h := range s.present {
+		before[h.id] = h
+	}
+	s.present = nil
+	for i, h := range hooks {
+		sum := sha256.Sum256([]byte(h.URL.String()))
+		next := &hook{Hook: h, config: &s.config, number: i + 1, id: hex.EncodeToString(sum[:16])}
+		if same := before[next.id]; same != nil {
+			next.now = same.state() // until its place is read
+		}
+		s.present = append(s.present, next)
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// hooks are those of this moment; the channel is closed when there are others.
+func (s *Sender) hooks() ([]*hook, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.present, s.changed
 }
 
 // Run sends until ctx ends. What is being sent then is sent again by the next
 // daemon. Receivers that are configured no more are forgotten. A database in
 // trouble, a full one too, is waited for: it is no reason to end builds.
 func (s *Sender) Run(ctx context.Context) error {
-	ids := make([]string, len(s.hooks))
-	for i, h := range s.hooks {
+	for ctx.Err() == nil {
+		hooks, changed := s.hooks()
+		round, end := context.WithCancel(ctx)
+		var followers sync.WaitGroup
+		followers.Go(func() { s.follow(round, hooks) })
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		end()
+		followers.Wait() // they have written their places
+	}
+	return nil
+}
+
+// follow sends to these receivers until ctx ends.
+func (s *Sender) follow(ctx context.Context, hooks []*hook) {
+	ids := make([]string, len(hooks))
+	for i, h := range hooks {
 		ids[i] = h.id
 	}
 	states, begun := s.begin(ctx, ids)
 	if !begun {
-		return nil
+		return
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, h := range s.hooks {
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	for _, h := range hooks {
 		h.change(func(w *daeploy.WebhookState) { *w = states[h.id] })
-		group.Go(func() error {
-			h.follow(ctx)
-			return nil
-		})
+		followers.Go(func() { h.follow(ctx) })
 	}
-	return group.Wait()
 }
 
 // begin reads how far receivers have come; false if ctx ended first.
@@ -113,8 +165,9 @@ func (s *Sender) begin(ctx context.Context, ids []string) (map[string]daeploy.We
 
 // Webhooks lists the receivers in the order of the configuration.
 func (s *Sender) Webhooks() ([]daeploy.Webhook, error) {
-	list := make([]daeploy.Webhook, len(s.hooks))
-	for i, h := range s.hooks {
+	hooks, _ := s.hooks()
+	list := make([]daeploy.Webhook, len(hooks))
+	for i, h := range hooks {
 		state := h.state()
 		waiting, _, err := h.config.Events.Events(h.filter(state.After, daeploy.MaxWebhookBehind))
 		if err != nil {
@@ -131,10 +184,11 @@ func (s *Sender) Webhooks() ([]daeploy.Webhook, error) {
 // TestWebhook sends a ping to a receiver, once and at once, whatever waits for
 // it. Unavailable if it is not taken; NotFound if there is no such number.
 func (s *Sender) TestWebhook(ctx context.Context, number int) (daeploy.Delivery, error) {
-	if number < 1 || number > len(s.hooks) {
+	hooks, _ := s.hooks()
+	if number < 1 || number > len(hooks) {
 		return daeploy.Delivery{}, daeploy.Errorf(daeploy.NotFound, "webhook_not_found", "there is no webhook %d", number)
 	}
-	h := s.hooks[number-1]
+	h := hooks[number-1]
 	now := time.Now().UTC()
 	id := h.delivery(fmt.Sprintf("ping %d", now.UnixNano()))
 	status, err := h.send(ctx, id, daeploy.Event{Kind: Ping, Time: now})

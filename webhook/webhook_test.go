@@ -96,6 +96,7 @@ type sender struct {
 	*webhook.Sender
 	t     *testing.T
 	store *store.Store
+	begun <-chan struct{} // has one for each time that places were read
 	stop  func()
 }
 
@@ -113,21 +114,21 @@ func openStore(t *testing.T, dir string) *store.Store {
 	return s
 }
 
-// places are a store's, and tell when they were read.
+// places are a store's, and tell when they have been read.
 type places struct {
 	*store.Store
 	begun chan struct{}
 }
 
 func (p places) BeginWebhooks(ids []string) (map[string]daeploy.WebhookState, error) {
-	defer close(p.begun)
+	defer func() { p.begun <- struct{}{} }()
 	return p.Store.BeginWebhooks(ids)
 }
 
 // send runs a Sender until the test ends or stop is called.
 func send(t *testing.T, s *store.Store, change func(*webhook.Config), hooks ...webhook.Hook) *sender {
 	t.Helper()
-	begun := make(chan struct{})
+	begun := make(chan struct{}, 8)
 	c := webhook.Config{
 		Hooks: hooks, Owner: "me", Events: s, Places: places{s, begun}, Log: slog.New(slog.DiscardHandler), UserAgent: "daeploy/test",
 		Describe: func(delivery string, e daeploy.Event) ([]byte, error) {
@@ -146,7 +147,7 @@ func send(t *testing.T, s *store.Store, change func(*webhook.Config), hooks ...w
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	out := &sender{Sender: w, t: t, store: s}
+	out := &sender{Sender: w, t: t, store: s, begun: begun}
 	out.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

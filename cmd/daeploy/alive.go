@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -14,23 +15,52 @@ import (
 	"github.com/daeploy/daeploy/systemd"
 )
 
+// board is the line that `systemctl status` shows.
+type board struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	work  string
+	fault bool // the configuration was read again, and refused
+}
+
 // announce says that pushes are taken, then how many builds there are, and at the
 // end of ctx that pushes are taken no more.
-func announce(ctx context.Context, log *slog.Logger, pipeline *buildpipeline.Pipeline, doors []any) error {
-	log.Info("ready", doors...)
-	unheard := func(err error) {
-		if err != nil {
-			log.Warn("systemd could not be told", "err", err)
-		}
-	}
-	unheard(systemd.Ready("ready"))
+func (b *board) announce(ctx context.Context, pipeline *buildpipeline.Pipeline, doors []any) error {
+	b.log.Info("ready", doors...)
+	b.change(systemd.Ready, func() { b.work = "ready" })
 	pipeline.Watch(ctx, func(running, queued int, draining bool) {
-		unheard(systemd.Status(statusLine(running, queued, draining)))
+		b.change(systemd.Status, func() { b.work = statusLine(running, queued, draining) })
 	})
 	return systemd.Stopping()
 }
 
-// statusLine is what `systemctl status` shows.
+// change tells systemd the line after a change of it. One at a time, so that the
+// newest is told last.
+func (b *board) change(tell func(line string) error, f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+	line := b.work
+	if b.fault {
+		line += "; the configuration was refused, and the one before holds"
+	}
+	if err := tell(line); err != nil {
+		b.log.Warn("systemd could not be told", "err", err)
+	}
+}
+
+// reload tells systemd that the configuration is being read, and what came of it.
+func (b *board) reload(read func() error) error {
+	if err := systemd.Reloading(); err != nil {
+		b.log.Warn("systemd could not be told", "err", err)
+	}
+	err := read()
+	b.change(systemd.Ready, func() { b.fault = err != nil })
+	return err
+}
+
+// statusLine says in a line what goes on.
 func statusLine(running, queued int, draining bool) string {
 	line := "ready"
 	if draining {

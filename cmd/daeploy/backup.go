@@ -32,10 +32,11 @@ const unfinishedBackup = ".daeploy-backup-*"
 
 // backups makes backups of the running daemon, one at a time.
 type backups struct {
-	stateDir, config string
-	records          *store.Store
-	repositories     *gitreceive.Repositories
-	one              sync.Mutex
+	stateDir     string
+	config       *inForce
+	records      *store.Store
+	repositories *gitreceive.Repositories
+	one          sync.Mutex
 }
 
 // Backup writes what was there at one moment (docs/decisions/0033): database
@@ -76,7 +77,7 @@ func (b *backups) Backup(ctx context.Context, w io.Writer) (backed control.Backu
 		return backed, err
 	}
 	count := &counter{w: w}
-	if err := backup.Write(ctx, count, m, files, b.config); err != nil {
+	if err := backup.Write(ctx, count, m, files, b.config.config().file); err != nil {
 		return backed, err
 	}
 	return control.Backup{Files: len(files), Bytes: count.n}, nil

@@ -25,10 +25,7 @@ func (c *config) checkSSH() error {
 	return nil
 }
 
-// authorities are the CAs whose certificates log in; nil if there are none.
+// authorities are the CAs whose certificates log in, perhaps none.
 func (c *config) authorities(log *slog.Logger) (*gitreceive.Authorities, error) {
-	if c.SSH.TrustedUserCAKeys == "" {
-		return nil, nil
-	}
 	return gitreceive.OpenAuthorities(c.SSH.TrustedUserCAKeys, c.SSH.RevokedKeys, log)
 }

@@ -222,13 +222,23 @@ func (c *config) limits() buildpipeline.Limits {
 func (c *config) container(self, owner string, log *slog.Logger) container.Config {
 	return container.Config{
 		Address: c.Containerd, Namespace: c.Namespace, StateDir: c.StateDir, SecretsDir: c.SecretsDir, Owner: owner, Log: log, Init: c.Init,
-		Hook: []string{self, "network-hook"},
-		Network: network.Config{
-			Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,
-			PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}, DataDir: filepath.Join(c.StateDir, "network"),
-		},
-		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted,
-		Registries: c.registries(), MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build, Reserve: int64(c.DiskReserve),
+		Hook: []string{self, "network-hook"}, Rules: c.containerRules(),
+	}
+}
+
+// containerRules are those of all containers and registries.
+func (c *config) containerRules() container.Rules {
+	return container.Rules{
+		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted, Registries: c.registries(),
+		MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build, Reserve: int64(c.DiskReserve), Network: c.network(),
+	}
+}
+
+// network is that of builds.
+func (c *config) network() network.Config {
+	return network.Config{
+		Bridge: c.Network.Bridge, Subnet: c.Network.Subnet, AllowPrivate: c.Network.AllowPrivate,
+		PluginDirs: []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}, DataDir: filepath.Join(c.StateDir, "network"),
 	}
 }
 

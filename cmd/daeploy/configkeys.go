@@ -3,6 +3,7 @@ package main
 import (
 	"encoding"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -12,18 +13,19 @@ type configKey struct {
 	name    string // with its table, "build.memory"; NAME stands for a name that is free
 	absent  string // what it means that it is not set, where no default says it
 	meaning string
+	restart bool // a reload leaves it as it is
 }
 
 // configKeys are the keys of the file and no others, in the order people should
 // meet them. A test holds them against the fields of config.
 var configKeys = []configKey{
-	{name: "state_dir", meaning: "database, repositories, logs, host key; absolute"},
-	{name: "socket", meaning: "the local door; mode 0660, group `daeploy` if it exists"},
-	{name: "ssh_addr", meaning: "the SSH door; port 0 picks one, which the line `ready` shows"},
-	{name: "containerd", meaning: "containerd's socket"},
-	{name: "namespace", meaning: "containerd's namespace"},
+	{name: "state_dir", restart: true, meaning: "database, repositories, logs, host key; absolute"},
+	{name: "socket", restart: true, meaning: "the local door; mode 0660, group `daeploy` if it exists"},
+	{name: "ssh_addr", restart: true, meaning: "the SSH door; port 0 picks one, which the line `ready` shows"},
+	{name: "containerd", restart: true, meaning: "containerd's socket"},
+	{name: "namespace", restart: true, meaning: "containerd's namespace"},
 	{
-		name: "metrics_addr", absent: "off",
+		name: "metrics_addr", restart: true, absent: "off",
 		meaning: "`/metrics`, `/livez`, `/readyz` over HTTP, as in `127.0.0.1:9180`: [metrics](metrics.md). Nobody logs in there: keep it on loopback",
 	},
 	{
@@ -48,10 +50,10 @@ var configKeys = []configKey{
 		meaning: "what stays free on the disks of `state_dir` and of containerd: with less, pushes are refused, builds that waited fail instead of beginning, and builds that write are stopped",
 	},
 	{
-		name:    "secrets_dir",
+		name: "secrets_dir", restart: true,
 		meaning: "a directory on a tmpfs, where an app's secrets are for the moment in which a build's container is started; made if it is not there. If it is on a disk, or others can read it, builds of apps with secrets fail",
 	},
-	{name: "init", meaning: "static program that is process 1 of every container, called as tini is"},
+	{name: "init", restart: true, meaning: "static program that is process 1 of every container, called as tini is"},
 	{name: "ca_bundle", meaning: "PEM file that builds see at `/run/daeploy/ca.pem`, at most 4 MiB"},
 	{name: "allowed_uids", absent: "any user", meaning: "numeric users that builds may run as, as in `\"1000-1999, 30000-\"`"},
 	{name: "scripts_urls", meaning: "URL prefixes from which builders' scripts may be fetched, as in `[\"https://scripts.example.org/s2i\"]`"},
@@ -168,6 +170,11 @@ func configValues(prefix string, from reflect.Value) (all []configValue) {
 		}
 	}
 	return all
+}
+
+// wantsRestart tells whether a reload leaves a key as it is.
+func wantsRestart(key string) bool {
+	return slices.ContainsFunc(configKeys, func(k configKey) bool { return k.name == key && k.restart })
 }
 
 // keyOfFlag is the key that a flag of serve stands for.

@@ -135,7 +135,7 @@ func keyTable(t *testing.T, table string) (rows string, keys []string) {
 	}
 	few, many := knownValues(3), knownValues(5)
 	out := new(strings.Builder)
-	fmt.Fprintln(out, row(flags, "key", "flag of `serve`", "type", "default", "meaning"))
+	fmt.Fprintln(out, row(flags, "key", "flag of `serve`", "type", "default", "reload", "meaning"))
 	fmt.Fprintln(out, "|"+strings.Repeat("---|", strings.Count(out.String(), "|")-1))
 	for _, k := range configKeys {
 		name, ok := strings.CutPrefix(k.name, prefix)
@@ -157,7 +157,11 @@ func keyTable(t *testing.T, table string) (rows string, keys []string) {
 				flag = "`--" + f.Name + "`"
 			}
 		}
-		fmt.Fprintln(out, row(flags, "`"+name+"`", flag, typeWords(few[i].value.Type()), byDefault, k.meaning))
+		taken := "yes"
+		if k.restart {
+			taken = "restart"
+		}
+		fmt.Fprintln(out, row(flags, "`"+name+"`", flag, typeWords(few[i].value.Type()), byDefault, taken, k.meaning))
 	}
 	return out.String(), keys
 }

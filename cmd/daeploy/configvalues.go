@@ -69,6 +69,9 @@ func (c *config) checkValues() error {
 	if c.Network.Mode != networkBridge && c.Network.Mode != networkNone {
 		return badValue("network.mode", fmt.Sprintf("%q is none of bridge, none", c.Network.Mode))
 	}
+	if err := c.network().Check(); err != nil {
+		return badValue("network:", err.Error())
+	}
 	if c.DefaultBuilder != "" {
 		ref, err := daeploy.ParseImageRef(c.DefaultBuilder)
 		if err != nil {

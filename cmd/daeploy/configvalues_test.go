@@ -9,15 +9,18 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// serveWith gives what serve says of a configuration, and of flags.
-func serveWith(t *testing.T, text string, flags ...string) (file string, err error) {
+// writeConfig gives what reads a file as serve does, with flags.
+func writeConfig(t *testing.T, text string, flags ...string) (read func() (config, error), file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "daeploy.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = serveConfig(append([]string{"--config", file}, flags...), streams{err: os.Stderr})
-	return file, err
+	read, err := serveConfig(append([]string{"--config", file}, flags...), streams{err: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read, file
 }
 
 // Where a value is wrong is told with line and column, as a wrong key is (F127).
@@ -26,6 +29,7 @@ func TestValuePlaces(t *testing.T) {
 		{"# a comment\n  max_builds = 0\n", ":2:3: max_builds must be above zero"},
 		{"[build]\nlog = '0'\n", ":2:1: build.log must be above zero"},
 		{"build.cpus = 0\n", ":1:7: build.cpus must be above zero"},
+		{"[network]\nbridge = 'X'\n", `:1:2: network: network bridge "X"`},
 		{"[registry.push]\nrepository = 'r.example.org/x'\n", ":1:11: registry.push repository "},
 		{"[apps.blog.keep]\nbuilds = -1\n", ":2:1: apps.blog.keep.builds must not be below zero"},
 		{"[apps.blog.mirrors]\n[apps.shop.mirrors]\npip = 'x'\n", ":3:1: apps.shop.mirrors.pip is not"},
@@ -33,12 +37,14 @@ func TestValuePlaces(t *testing.T) {
 		{"[[webhooks]]\n", ":1:3: webhooks, number 1: url is missing"},
 		{"socket = 'x'\n", `:1:1: socket "x" is not an absolute path`},
 	} {
-		file, err := serveWith(t, tt.text)
+		read, file := writeConfig(t, tt.text)
+		_, err := read()
 		if daeploy.KindOf(err) != daeploy.Config || !strings.HasPrefix(err.Error(), file+tt.want) {
 			t.Errorf("%q: %v; want %s", tt.text, err, file+tt.want)
 		}
 	}
-	if _, err := serveWith(t, "socket = '/run/x'\n", "--socket", "x"); err == nil || !strings.HasPrefix(err.Error(), `socket "x"`) {
+	read, _ := writeConfig(t, "socket = '/run/x'\n", "--socket", "x")
+	if _, err := read(); err == nil || !strings.HasPrefix(err.Error(), `socket "x"`) {
 		t.Errorf("a flag's value: %v; want no place in the file", err)
 	}
 }

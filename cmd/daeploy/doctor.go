@@ -26,7 +26,7 @@ const checkupTime = time.Minute
 
 // doctor looks at the host from inside the daemon.
 type doctor struct {
-	config       config
+	config       *inForce
 	records      *store.Store
 	repositories *gitreceive.Repositories
 	containers   *container.Engine
@@ -37,8 +37,9 @@ type doctor struct {
 func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
-	all := append([]daeploy.Finding{checkupConfig(&d.config), checkupService()}, checkupHost(ctx, &d.config)...)
-	scratch, err := os.MkdirTemp(d.config.StateDir, checkupScratch)
+	c := d.config.config()
+	all := append([]daeploy.Finding{d.config.Checkup(), checkupService()}, checkupHost(ctx, c)...)
+	scratch, err := os.MkdirTemp(c.StateDir, checkupScratch)
 	if err != nil {
 		all = append(all, daeploy.Fault("database", err))
 	} else {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"syscall"
 	"time"
 
@@ -65,7 +66,7 @@ func (e engine) OpenRuntime(ctx context.Context, id daeploy.BuildID) (buildpipel
 // them.
 type rights struct {
 	*store.Store
-	authorities *gitreceive.Authorities // may be nil
+	authorities *gitreceive.Authorities
 }
 
 // Current gives the operator of the host, who has no key, every right.
@@ -213,10 +214,9 @@ func (t tree) Exec(ctx context.Context, e gitreceive.Exec) int {
 
 // host answers for the daemon as a whole.
 type host struct {
-	config     config
+	*inForce
 	started    time.Time
-	ssh        string
-	url        string
+	ssh        net.Listener
 	hostKey    string
 	containers *container.Engine
 	records    *store.Store
@@ -239,8 +239,13 @@ func (h host) Collect(ctx context.Context, look bool) (daeploy.Collected, error)
 func (h host) Status(ctx context.Context) (control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
+	c := h.inForce.config()
 	s := control.Status{
-		Version: versionText(), Uptime: time.Since(h.started).Seconds(), Containerd: "ok", SSH: h.ssh, URL: h.url, HostKey: h.hostKey,
+		Version: versionText(), Uptime: time.Since(h.started).Seconds(), Containerd: "ok", Config: "ok",
+		SSH: h.ssh.Addr().String(), URL: c.publicURL(h.ssh), HostKey: h.hostKey,
+	}
+	if f := h.Checkup(); f.State != daeploy.FindingOK {
+		s.Config = f.Message
 	}
 	if err := h.containers.Check(ctx); err != nil {
 		s.Containerd = daeploy.Public(err, "containerd").Message
@@ -254,7 +259,7 @@ func (h host) Status(ctx context.Context) (control.Status, error) {
 		s.Draining = &since
 	}
 	var disk syscall.Statfs_t
-	if err := syscall.Statfs(h.config.StateDir, &disk); err != nil {
+	if err := syscall.Statfs(c.StateDir, &disk); err != nil {
 		return s, err
 	}
 	s.Free = int64(disk.Bavail) * disk.Bsize

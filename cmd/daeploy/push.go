@@ -1,15 +1,12 @@
 package main
 
 import (
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/daeploy/daeploy"
-	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/publish"
-	"github.com/daeploy/daeploy/store"
 )
 
 // pushConfig says to which registry images go after their builds. How that is
@@ -31,13 +28,10 @@ type appPushConfig struct {
 	Provenance  *bool               `toml:"provenance"`
 }
 
-// publisher gives what takes images to their registries.
-func (c *config) publisher(records *store.Store, containers *container.Engine, doors doors, log *slog.Logger) (*publish.Publisher, error) {
+// publishRules are those of images on their way to a registry.
+func (c *config) publishRules(doors doors) publish.Rules {
 	target, apps := c.targets()
-	return publish.New(publish.Config{
-		Journal: records, Registry: containers, Images: containers, Log: log, Version: version, Host: c.publicURL(doors.ssh),
-		Target: target, Apps: apps,
-	})
+	return publish.Rules{Host: c.publicURL(doors.ssh), Target: target, Apps: apps}
 }
 
 // targets gives where images go, and those of apps that differ.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,10 +25,17 @@ import (
 
 // serve is the daemon: it joins the rooms and runs them until ctx ends.
 func serve(ctx context.Context, words []string, std streams) error {
-	c, err := serveConfig(words, std)
+	read, err := serveConfig(words, std)
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP) // one that comes early waits
+	defer signal.Stop(hangUps)
+	c, err := read()
 	if err != nil {
 		return err
 	}
@@ -53,18 +62,13 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	authorities, err := c.authorities(log)
-	if err != nil {
-		return err
-	}
 
 	// Who builds.
 	owner, err := records.ID()
 	if err != nil {
 		return err
 	}
-	room := c.container(self, owner, log)
-	containers, err := container.New(room)
+	containers, err := container.New(c.container(self, owner, log))
 	if err != nil {
 		return err
 	}
@@ -74,20 +78,12 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	defer doors.close()
-	publisher, err := c.publisher(records, containers, doors, log)
+	board := &board{log: log}
+	current, err := c.enforce(read, rooms{doors: doors, repositories: repositories, containers: containers}, records, board, log)
 	if err != nil {
 		return err
 	}
-	building, err := c.building(doors, repositories, room.Network)
-	if err != nil {
-		return err
-	}
-	building.Source, building.Journal, building.Engine, building.Log = repositories, journal{records}, engine{containers}, log
-	building.Rights, building.Settings, building.Publisher = rights{records, authorities}, records, publisher
-	pipeline, err := buildpipeline.New(building)
-	if err != nil {
-		return err
-	}
+	pipeline, publisher, hooks := current.rooms.pipeline, current.rooms.publisher, current.rooms.hooks
 
 	// Who asks.
 	trail := trail{records, log}
@@ -95,19 +91,15 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	backups := &backups{stateDir: c.StateDir, config: c.file, records: records, repositories: repositories}
+	backups := &backups{stateDir: c.StateDir, config: current, records: records, repositories: repositories}
 	if err := backups.sweep(backupScratch, checkupScratch); err != nil {
-		return err
-	}
-	hooks, err := c.webhooks(records, owner, log)
-	if err != nil {
 		return err
 	}
 	commands, err := control.New(control.Config{
 		Keys: records, Events: trail, Apps: apps{records, repositories, containers, pipeline}, Settings: settings{records, containers},
 		History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Webhooks: hooks,
-		Host:     host{c, started, doors.ssh.Addr().String(), c.publicURL(doors.ssh), hostKey.Fingerprint(), containers, records, pipeline, backups},
-		Doctor:   doctor{c, records, repositories, containers, pipeline},
+		Host:     host{current, started, doors.ssh, hostKey.Fingerprint(), containers, records, pipeline, backups},
+		Doctor:   doctor{current, records, repositories, containers, pipeline},
 		ParseKey: gitreceive.ParseKey, ParseBranch: gitreceive.ParseBranch, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {
@@ -115,7 +107,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	front, err := gitreceive.New(gitreceive.Config{
 		StateDir: c.StateDir, Listener: doors.ssh, Local: doors.local, Repositories: repositories,
-		Keys: records, Authorities: authorities, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log,
+		Keys: records, Authorities: current.rooms.authorities, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log,
 	})
 	if err != nil {
 		return err
@@ -132,7 +124,8 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
 	group.Go(func() error { return systemd.Watch(ctx, alive{records, containers, doors.local.Addr()}.check, log) })
-	group.Go(func() error { return announce(ctx, log, pipeline, doors.attrs(c.Socket)) })
+	group.Go(func() error { return current.follow(ctx, hangUps, trail.Tell) })
+	group.Go(func() error { return board.announce(ctx, pipeline, doors.attrs(c.Socket)) })
 	err = group.Wait()
 	if stop.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // it was asked to stop while it still began
@@ -140,9 +133,9 @@ func serve(ctx context.Context, words []string, std streams) error {
 	return err
 }
 
-// serveConfig reads the flags and the file: a flag wins over the file, the
-// file over the defaults.
-func serveConfig(words []string, std streams) (config, error) {
+// serveConfig reads the flags, and gives what reads the configuration: a flag wins
+// over the file, the file over the defaults.
+func serveConfig(words []string, std streams) (read func() (config, error), err error) {
 	flags := flag.NewFlagSet("daeploy serve", flag.ContinueOnError)
 	flags.SetOutput(std.err)
 	byDefault := defaultConfig()
@@ -154,22 +147,24 @@ func serveConfig(words []string, std streams) (config, error) {
 		flags.String(f.Name, value, f.Usage)
 	}
 	if err := flags.Parse(words); errors.Is(err, flag.ErrHelp) {
-		return byDefault, err
+		return nil, err
 	} else if err != nil {
-		return byDefault, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: err.Error(), Hint: "daeploy serve --help"}
+		return nil, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: err.Error(), Hint: "daeploy serve --help"}
 	}
 	if flags.NArg() > 0 {
-		return byDefault, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: fmt.Sprintf("serve takes no %q", flags.Arg(0)), Hint: "daeploy serve --help"}
+		return nil, &daeploy.Error{Kind: daeploy.Usage, Code: "usage", Message: fmt.Sprintf("serve takes no %q", flags.Arg(0)), Hint: "daeploy serve --help"}
 	}
-	c := defaultConfig()
-	if err := c.load(flags.Lookup("config").Value.String()); err != nil {
-		return c, err
-	}
-	flags.Visit(func(f *flag.Flag) {
-		if f.Name != "config" {
-			*c.ofFlag(f.Name) = f.Value.String()
-			c.flagged = append(c.flagged, keyOfFlag(f.Name))
+	return func() (config, error) {
+		c := defaultConfig()
+		if err := c.load(flags.Lookup("config").Value.String()); err != nil {
+			return c, err
 		}
-	})
-	return c, c.check()
+		flags.Visit(func(f *flag.Flag) {
+			if f.Name != "config" {
+				*c.ofFlag(f.Name) = f.Value.String()
+				c.flagged = append(c.flagged, keyOfFlag(f.Name))
+			}
+		})
+		return c, c.check()
+	}, nil
 }

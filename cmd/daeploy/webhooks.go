@@ -158,16 +158,23 @@ func (h webhookConfig) hook() (webhook.Hook, error) {
 	return out, nil
 }
 
-// webhooks gives what sends to all of them.
-func (c *config) webhooks(records *store.Store, owner string, log *slog.Logger) (*webhook.Sender, error) {
-	var hooks []webhook.Hook
+// hooks are all receivers.
+func (c *config) hooks() (hooks []webhook.Hook, err error) {
 	for _, h := range c.Webhooks {
 		hook, err := h.hook()
+		if err == nil {
+			err = hook.Check()
+		}
 		if err != nil {
 			return nil, err
 		}
 		hooks = append(hooks, hook)
 	}
+	return hooks, nil
+}
+
+// sender gives what sends to the receivers.
+func sender(hooks []webhook.Hook, records *store.Store, owner string, log *slog.Logger) (*webhook.Sender, error) {
 	// The operator has chosen the receiver, so private networks are fine; what its
 	// name leads to is the name server's choice.
 	own := network.Config{AllowPrivate: true}

@@ -111,11 +111,15 @@ func TestWebhooksOfThisHost(t *testing.T) {
 			URL: "http://" + net.JoinHostPort(strings.Trim(host, "[]"), port), SecretFile: secretFile(t, "0123456789abcdef", 0o600),
 			Trusted: trusted, Timeout: duration(5 * time.Second),
 		}}}
-		hooks, err := c.webhooks(records, "me", slog.New(slog.DiscardHandler))
+		hooks, err := c.hooks()
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = hooks.TestWebhook(t.Context(), 1)
+		s, err := sender(hooks, records, "me", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.TestWebhook(t.Context(), 1)
 		return err
 	}
 	for _, host := range hosts {
