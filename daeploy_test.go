@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,26 @@ func TestParseAppName(t *testing.T) {
 	}
 }
 
+// F37: what is accepted reads as itself, and is harmless as a word and in a path.
+func FuzzParseBuildID(f *testing.F) {
+	for _, s := range []string{"blog", "blog/1", "blog/01", "blog/+1", "blog/18446744073709551616", "-x/1", "../x", "a/1/2", "a\n/1", "a/"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		id, err := daeploy.ParseBuildID(in)
+		if err != nil {
+			return
+		}
+		app := string(id.App)
+		if app == "" || len(app) > 50 || strings.HasPrefix(app, "-") || strings.ContainsFunc(app, func(r rune) bool { return r != '-' && (r < '0' || r > 'z') }) {
+			t.Errorf("%q: app %q", in, app)
+		}
+		if back := id.String(); id.Number > 0 && back != in || id.Number == 0 && app != in {
+			t.Errorf("%q reads as %q", in, back)
+		}
+	})
+}
+
 func TestParseBuildID(t *testing.T) {
 	for in, want := range map[string]daeploy.BuildID{
 		"blog/17": {App: "blog", Number: 17}, "blog": {App: "blog"},
@@ -90,6 +111,29 @@ func TestParseBuildID(t *testing.T) {
 			t.Errorf("%q reads as %v", in, got)
 		}
 	}
+}
+
+// F36: an accepted option is one of those that the error lists, and no variable
+// breaks a line or takes a reserved name.
+func FuzzParsePushOptions(f *testing.F) {
+	f.Add("detach", "env.A=b=c")
+	f.Add("builder=python:3", "builder=-x")
+	f.Add("env.DAEPLOY_APP=x", "env.A\nB=c")
+	f.Add("wait", "env.=")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		o, err := daeploy.ParsePushOptions([]string{a, b})
+		if err != nil {
+			if e := daeploy.Public(err, ""); e.Code != "push_option_invalid" || e.Hint == "" || strings.ContainsFunc(e.Message, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Errorf("%q, %q: %s %q, hint %q", a, b, e.Code, e.Message, e.Hint)
+			}
+			return
+		}
+		for name, value := range o.Env {
+			if name == "" || slices.Contains(daeploy.ReservedEnv, name) || strings.ContainsAny(name, " \n\x00=") || strings.ContainsAny(value, "\n\x00") {
+				t.Errorf("%q, %q: variable %q is %q", a, b, name, value)
+			}
+		}
+	})
 }
 
 // TestParsePushOptions: F36.

@@ -35,6 +35,18 @@ func Layout(config []byte) (workdir, dest, scripts, input string, notices int, e
 	return l.Workdir, l.Dest, l.Scripts, l.Input, len(l.Notices), err
 }
 
+// RewriteConfig reads an image config and writes it again, with one key set.
+func RewriteConfig(config []byte, key string, value any) ([]byte, error) {
+	c, err := parseImageConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.set(key, value); err != nil {
+		return nil, err
+	}
+	return c.marshal()
+}
+
 // CachePath is readCache on an image config.
 func CachePath(config []byte) (string, error) {
 	c, err := parseImageConfig(config)

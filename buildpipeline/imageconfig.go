@@ -2,6 +2,7 @@ package buildpipeline
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -16,6 +17,9 @@ func parseImageConfig(data []byte) (*imageConfig, error) {
 	c := &imageConfig{top: map[string]json.RawMessage{}, config: map[string]json.RawMessage{}}
 	if err := json.Unmarshal(data, &c.top); err != nil {
 		return nil, fmt.Errorf("read the image config: %w", err)
+	}
+	if c.top == nil { // of "null"
+		return nil, errors.New("read the image config: it is no JSON object")
 	}
 	if raw, ok := c.top["config"]; ok && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &c.config); err != nil {

@@ -1,8 +1,13 @@
 package buildpipeline_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"path"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -68,4 +73,51 @@ func TestLayout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// S115, F84: an image's config is refused or keeps what is not understood, and what
+// is read of it is a clean place inside the rootfs.
+func FuzzImageConfig(f *testing.F) {
+	for _, s := range []string{
+		`{}`, `null`, `[]`, `{"config":null,"x":{"y":1e400}}`, `{"config":{"Labels":{"io.openshift.s2i.destination":"/x/../proc"}}}`,
+		`{"config":{"WorkingDir":"/w","Env":["STI_SCRIPTS_PATH=a/../../b","=","X"],"Labels":{"io.openshift.s2i.scripts-url":"image://.s2i/bin"}},"os":"linux"}`,
+		`{"config":{"Env":"A=b","User":7,"OnBuild":["RUN x"],"Healthcheck":{"Test":[]}}}`, `{"config":{"config":1},"CONFIG":{"User":"0"}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		workdir, dest, scripts, _, _, err := buildpipeline.Layout(in)
+		if err == nil {
+			for _, p := range []string{dest, scripts} {
+				if !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+					t.Errorf("%q: %q is no clean absolute path (WORKDIR %q)", in, p, workdir)
+				}
+			}
+		}
+		out, err := buildpipeline.RewriteConfig(in, "StopSignal", "SIGTERM")
+		if err != nil {
+			return
+		}
+		before, after := object(t, in), object(t, out)
+		delete(before, "config")
+		delete(after, "config")
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("%q is kept as (-want +got):\n%s", in, diff)
+		}
+		again, err := buildpipeline.RewriteConfig(out, "StopSignal", "SIGTERM")
+		if err != nil || !bytes.Equal(again, out) {
+			t.Errorf("%q is written as %q, and then as %q, %v", in, out, again, err)
+		}
+	})
+}
+
+// object reads JSON with its numbers as they are written.
+func object(t *testing.T, text []byte) (o map[string]any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&o); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return o
 }

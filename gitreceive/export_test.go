@@ -1,7 +1,10 @@
 package gitreceive
 
 import (
+	"bytes"
+	"io"
 	"net/netip"
+	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -59,3 +62,35 @@ func Listed(raw string, hosts ...string) bool {
 
 // SetMost sets the cap of one repository, as a Server does.
 func (r *Repositories) SetMost(bytes int64) { r.most.Store(bytes) }
+
+// Overhear is what a tap lets through to git, and the commands it has seen.
+func Overhear(client io.Reader, limits Limits) (passed []byte, commands []daeploy.RefUpdate, err error) {
+	var git bytes.Buffer
+	t := &tap{limits: limits.orDefaults()}
+	err = t.copy(&git, client)
+	return git.Bytes(), t.commands, err
+}
+
+// Hear is what a conversation reads from a hook before anything is decided.
+func Hear(hook io.Reader, limits Limits) (commands []daeploy.RefUpdate, options []string, err error) {
+	c := &conversation{t: &transfer{server: &Server{limits: limits.orDefaults()}}, git: hook, answers: io.Discard}
+	features, err := c.greet()
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.hear(features)
+}
+
+// Filter is a session before its command.
+type Filter struct{ s *session }
+
+// NewFilter makes one of a connection that has just begun.
+func NewFilter() Filter { return Filter{&session{conn: &connection{began: time.Now()}}} }
+
+// Request is the answer to one request.
+func (f Filter) Request(kind string, payload []byte) (pass, ok bool) {
+	return f.s.request(&gossh.Request{Type: kind, Payload: payload})
+}
+
+// Kept is what of the requests has an effect: git's protocol and the terminal.
+func (f Filter) Kept() (protocol string, terminal *Terminal) { return f.s.protocol, f.s.terminal }

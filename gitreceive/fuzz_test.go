@@ -2,10 +2,14 @@ package gitreceive_test
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
+
+	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/gitreceive"
@@ -83,6 +87,117 @@ func FuzzPktLine(f *testing.F) {
 		line, flush, err := gitreceive.ReadPkt(bytes.NewReader(in), most)
 		if len(line) > most || flush && len(line) > 0 || err != nil && len(line) > 0 {
 			t.Errorf("%q: line %q, flush %v, %v", in, line, flush, err)
+		}
+	})
+}
+
+func packet(line string) string { return fmt.Sprintf("%04x%s", len(line)+4, line) }
+
+// F11, F22: what gets to git is what the client has sent, up to where it was cut off;
+// it is within the limits, and is heard the same however it comes in pieces.
+func FuzzTap(f *testing.F) {
+	const none, some = "0000000000000000000000000000000000000000", "1234567890123456789012345678901234567890"
+	command := func(ref, more string) string { return packet(none + " " + some + " " + ref + more) }
+	for _, s := range []string{
+		"0000", command("refs/heads/main", "\x00report-status atomic push-options") + "0000" + packet("clean") + "0000PACK\x00\x00\x00\x02\x00\x00\x00\x01rest",
+		packet("shallow "+some) + command("refs/heads/x", "\x00") + "0000PACK\x00\x00\x00\x04\x00\x00\x00\x01",
+		packet(some+" "+none+" refs/heads/x") + "0000", command("refs/heads/a", "") + command("refs/heads/a", "") + "0000",
+		command("refs/heads/a", "\x00") + command("refs/heads/b", "\x00atomic") + "0000", "000Z", "FFFF" + strings.Repeat("x", 100),
+		strings.Repeat(command("refs/heads/a", ""), 5) + "0000", packet("push-cert\x00push-options") + "0000",
+	} {
+		f.Add([]byte(s))
+	}
+	limits := gitreceive.Limits{Commands: 4, RefLen: 40, Objects: 100}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		passed, commands, err := gitreceive.Overhear(bytes.NewReader(in), limits)
+		// Only the case of a length's digits may differ.
+		if len(passed) > len(in) || !bytes.Equal(bytes.ToLower(passed), bytes.ToLower(in[:len(passed)])) {
+			t.Errorf("%q became %q", in, passed)
+		}
+		if err == nil && len(passed) != len(in) {
+			t.Errorf("%q was cut to %q without an error", in, passed)
+		}
+		again, same, errAgain := gitreceive.Overhear(iotest.OneByteReader(bytes.NewReader(in)), limits)
+		if !bytes.Equal(again, passed) || !slices.Equal(same, commands) || (err == nil) != (errAgain == nil) {
+			t.Errorf("%q byte by byte: %q, %v, %v; at once: %q, %v, %v", in, again, same, errAgain, passed, commands, err)
+		}
+		names := map[string]bool{}
+		for _, c := range commands {
+			if names[c.Ref] || len(c.Ref) > limits.RefLen || strings.Contains(c.Ref, "\x00") {
+				t.Errorf("%q: command %+v", in, c)
+			}
+			names[c.Ref] = true
+		}
+		if len(commands) > limits.Commands {
+			t.Errorf("%q: %d commands", in, len(commands))
+		}
+	})
+}
+
+// F40: what a hook says is within the limits, or not heard.
+func FuzzHook(f *testing.F) {
+	const some = "1234567890123456789012345678901234567890"
+	command := packet(some + " " + some + " refs/heads/main")
+	for _, s := range []string{
+		packet("version=1\x00push-options atomic\n") + "0000" + command + "0000" + packet("clean") + "0000",
+		packet("version=1") + "0000" + command + command + "0000", packet("version=2") + "0000", packet("version=1\n") + packet("more"), "0000", "garbage",
+	} {
+		f.Add([]byte(s))
+	}
+	limits := gitreceive.Limits{Commands: 4, RefLen: 40}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		commands, options, err := gitreceive.Hear(bytes.NewReader(in), limits)
+		if err != nil {
+			return
+		}
+		if len(commands) > limits.Commands || len(options) > daeploy.MaxPushOptions {
+			t.Errorf("%q: %d commands, %d options", in, len(commands), len(options))
+		}
+		for _, c := range commands {
+			if c.Ref == "" || len(c.Ref) > limits.RefLen+1 {
+				t.Errorf("%q: command %+v", in, c)
+			}
+		}
+	})
+}
+
+// F44, F53, F58: of the requests of a session, one asks for a command, one variable
+// is kept, in one of three forms, and a terminal has a sound name and size.
+func FuzzRequests(f *testing.F) {
+	env := func(name, value string) []byte { return gossh.Marshal(struct{ Name, Value string }{name, value}) }
+	f.Add("env", env("GIT_PROTOCOL", "version=2"), "exec", gossh.Marshal(struct{ Line string }{"run blog"}))
+	f.Add("env", env("GIT_DIR", "/etc"), "env", env("GIT_PROTOCOL", "version=2\nx"))
+	f.Add("pty-req", gossh.Marshal(struct {
+		Term                         string
+		Columns, Rows, Width, Height uint32
+		Modes                        string
+	}{"xterm", 1 << 31, 0, 0, 0, "\x00"}), "window-change", []byte("\xff\xff\xff\xff\x00\x00\x00\x01"))
+	f.Add("shell", []byte(nil), "subsystem", []byte("\x00\x00\x00\x04sftp"))
+	f.Fuzz(func(t *testing.T, kind1 string, payload1 []byte, kind2 string, payload2 []byte) {
+		s, commands := gitreceive.NewFilter(), 0
+		for range 3 {
+			for _, req := range []struct {
+				kind    string
+				payload []byte
+			}{{kind1, payload1}, {kind2, payload2}} {
+				pass, _ := s.Request(req.kind, req.payload)
+				if pass && req.kind != "exec" && req.kind != "shell" {
+					t.Errorf("%q passed", req.kind)
+				}
+				if pass {
+					commands++
+				}
+			}
+		}
+		protocol, terminal := s.Kept()
+		if commands > 1 || protocol != "" && !slices.Contains([]string{"version=0", "version=1", "version=2"}, protocol) {
+			t.Errorf("%d commands, protocol %q", commands, protocol)
+		}
+		if terminal == nil {
+			return
+		}
+		if size := terminal.Size(); size.Columns > 10_000 || size.Rows > 10_000 || gitreceive.Plain(terminal.Term, 64) != terminal.Term {
+			t.Errorf("terminal %q of %+v", terminal.Term, size)
 		}
 	})
 }
