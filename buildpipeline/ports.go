@@ -188,6 +188,8 @@ type Engine interface {
 	// Room tells whether the disks have more than their reserve free; if not, an
 	// error of kind TryAgain with the numbers.
 	Room() error
+	// RoomFor is Room for so many bytes more in a rootfs.
+	RoomFor(bytes int64) error
 	// Open gives the build's workspace. It creates the lease that holds all the
 	// build makes, or finds what an earlier daemon left.
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)

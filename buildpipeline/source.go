@@ -228,6 +228,9 @@ func readBlob(ctx context.Context, git Source, app daeploy.AppName, id daeploy.R
 	return data, err
 }
 
+// files tells how many there are, for people.
+func (s *source) files() string { return count(len(s.Files)+len(s.Modules), "file") }
+
 // bytes is the sum of the sizes of all files.
 func (s *source) bytes() (sum int64) {
 	for _, e := range slices.Concat(s.Files, s.Modules) {

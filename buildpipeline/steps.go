@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -148,15 +149,30 @@ func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error 
 		if err := a.submodules(ctx, src); err != nil {
 			return "", err
 		}
-		if err := a.deliver(ctx, src, c); err != nil {
+		if err := a.Engine.RoomFor(src.bytes()); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%s, %s", count(len(src.Files)+len(src.Modules), "file"), size(src.bytes())), nil
+		if err := a.deliver(ctx, src, c); err != nil {
+			return "", full(err, src)
+		}
+		return fmt.Sprintf("%s, %s", src.files(), size(src.bytes())), nil
 	})
 	if err != nil {
 		return err
 	}
 	return a.log.Say(append([]string{a.lastLine()}, src.Notices...)...)
+}
+
+// full has words for a disk on which the source had room, until others took it.
+func full(err error, src *source) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "disk_full", Err: err,
+		Message: fmt.Sprintf("the disk of this server became full while the source was written: %s, %s", src.files(), size(src.bytes())),
+		Hint:    "push again later; the operator sees what could go with:  gc --dry-run",
+	}
 }
 
 // places makes what every script finds in its container: /tmp (S37) and its

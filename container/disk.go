@@ -54,15 +54,28 @@ func (e *Engine) Room() error {
 		if err != nil || disk.Free >= disk.Reserve {
 			continue
 		}
-		return &daeploy.Error{
-			Kind: daeploy.TryAgain, Code: "disk_reserve",
-			Message: fmt.Sprintf("the disk of %s has %s free, and %s are kept free: no build begins",
-				d.whose, size(disk.Free), size(disk.Reserve)),
-			Hint: "push again later; the operator sees what could go with:  gc --dry-run",
-			Err:  errors.New("the disk is that of " + d.dir),
-		}
+		return noRoom(d.dir, fmt.Sprintf("the disk of %s has %s free, and %s are kept free: no build begins",
+			d.whose, size(disk.Free), size(disk.Reserve)))
 	}
 	return nil
+}
+
+// RoomFor tells the same of so many bytes in a rootfs.
+func (e *Engine) RoomFor(bytes int64) error {
+	dir := e.diskDir()
+	disk, err := e.diskOf(dir)
+	if err != nil || disk.Free-disk.Reserve >= bytes {
+		return nil
+	}
+	return noRoom(dir, fmt.Sprintf("the source needs %s, and the disk of containerd has %s free, of which %s are kept free",
+		size(bytes), size(disk.Free), size(disk.Reserve)))
+}
+
+func noRoom(dir, message string) error {
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "disk_reserve", Message: message,
+		Hint: "push again later; the operator sees what could go with:  gc --dry-run", Err: errors.New("the disk is that of " + dir),
+	}
 }
 
 // checkupDisk looks at bytes and inodes. A directory that is not there yet will be

@@ -21,6 +21,7 @@ import (
 type Engine interface {
 	Check(ctx context.Context) error
 	Room() error
+	RoomFor(bytes int64) error
 	Open(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	Scratch(ctx context.Context, id daeploy.BuildID) (Workspace, error)
 	OpenRuntime(ctx context.Context, id daeploy.BuildID) (Workspace, error)

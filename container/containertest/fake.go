@@ -147,6 +147,9 @@ func digestOf(text []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum25
 // Room says that there is some: the fake looks at no disk.
 func (f *Fake) Room() error { return nil }
 
+// RoomFor finds room for anything.
+func (f *Fake) RoomFor(int64) error { return nil }
+
 // Check answers Down.
 func (f *Fake) Check(context.Context) error { return f.Down }
 
