@@ -40,6 +40,7 @@ func TestService(t *testing.T) {
 		{"init", (*machine).inits},
 		{"units", (*machine).units},
 		{"push", (*machine).pushes},
+		{"reload", (*machine).reloads},
 		{"watchdog", (*machine).watchdog},
 		{"restart in the middle of a build", (*machine).restarts},
 		{"upgrade in the middle of a build", (*machine).upgrades},
