@@ -41,6 +41,7 @@ func TestService(t *testing.T) {
 		{"units", (*machine).units},
 		{"push", (*machine).pushes},
 		{"reload", (*machine).reloads},
+		{"credentials", (*machine).credentials},
 		{"watchdog", (*machine).watchdog},
 		{"restart in the middle of a build", (*machine).restarts},
 		{"upgrade in the middle of a build", (*machine).upgrades},
