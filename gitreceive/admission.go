@@ -4,7 +4,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"time"
 )
 
 // admission counts the connections of the SSH door and drops early what is
@@ -12,12 +14,19 @@ import (
 type admission struct {
 	limits Limits
 
-	mu      sync.Mutex
-	open    int
-	unauth  int // of the open ones, without a session so far
-	sources map[netip.Prefix]int
+	mu       sync.Mutex
+	open     int
+	unproven []*visitor // the open ones without a session so far, oldest first
+	sources  map[netip.Prefix]int
 
 	admitted, dropped, crowded uint64 // since the start
+}
+
+// visitor is a connection that was let in and has not had a session.
+type visitor struct {
+	source netip.Prefix
+	since  time.Time
+	end    func()
 }
 
 func newAdmission(l Limits) *admission {
@@ -25,51 +34,65 @@ func newAdmission(l Limits) *admission {
 }
 
 // admit counts a connection in. proven is called when it opened its first
-// session, left when it is gone; both may be called more than once.
-func (a *admission) admit(remote net.Addr) (proven, left func(), ok bool) {
-	src := source(remote)
+// session, left when it is gone; both may be called more than once. end closes
+// it, from a goroutine of its own, if somebody else needs its place.
+func (a *admission) admit(remote net.Addr, end func()) (proven, left func(), ok bool) {
+	v := &visitor{source: source(remote), since: time.Now(), end: end}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case a.sources[src] >= a.limits.PerSource:
+	case a.sources[v.source] >= a.limits.PerSource && !a.makeRoom(func(other *visitor) bool { return other.source == v.source }):
 		a.crowded++
 		return nil, nil, false
-	case a.dropEarly():
+	case a.dropEarly() && !a.makeRoom(func(*visitor) bool { return true }):
 		a.dropped++
 		return nil, nil, false
 	}
 	a.admitted++
-	a.sources[src]++
+	a.sources[v.source]++
 	a.open++
-	a.unauth++
+	a.unproven = append(a.unproven, v)
 	proven = sync.OnceFunc(func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.unauth--
+		a.unproven = slices.DeleteFunc(a.unproven, func(other *visitor) bool { return other == v })
 	})
 	left = sync.OnceFunc(func() {
 		proven()
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.open--
-		if a.sources[src]--; a.sources[src] == 0 {
-			delete(a.sources, src)
+		if a.sources[v.source]--; a.sources[v.source] == 0 {
+			delete(a.sources, v.source)
 		}
 	})
 	return proven, left, true
 }
 
+// makeRoom ends the oldest of those without a session, if it has had the time in
+// which others log in: who only holds a place has it for so long. a.mu is held;
+// the place is counted as taken until the connection is gone.
+func (a *admission) makeRoom(of func(*visitor) bool) bool {
+	i := slices.IndexFunc(a.unproven, of)
+	if i < 0 || time.Since(a.unproven[i].since) < a.limits.Login/10 {
+		return false
+	}
+	go a.unproven[i].end()
+	a.unproven = slices.Delete(a.unproven, i, i+1)
+	return true
+}
+
 // dropEarly throws a die whose odds rise from UnauthPercent at UnauthStart to
 // certainty at UnauthFull. a.mu is held.
 func (a *admission) dropEarly() bool {
-	l := a.limits
+	l, unproven := a.limits, len(a.unproven)
 	switch {
-	case a.unauth < l.UnauthStart:
+	case unproven < l.UnauthStart:
 		return false
-	case a.unauth >= l.UnauthFull:
+	case unproven >= l.UnauthFull:
 		return true
 	}
-	percent := l.UnauthPercent + (100-l.UnauthPercent)*(a.unauth-l.UnauthStart)/(l.UnauthFull-l.UnauthStart)
+	percent := l.UnauthPercent + (100-l.UnauthPercent)*(unproven-l.UnauthStart)/(l.UnauthFull-l.UnauthStart)
 	return rand.IntN(100) < percent
 }
 

@@ -318,6 +318,7 @@ func TestCertificateEnds(t *testing.T) {
 			wantCode(t, p.ssh("version"), 255)
 		})
 	}
+	t.Attr("F50", "certificates that expire or are revoked, and CA files that go bad, under a running command: the session ends within five seconds")
 }
 
 // CAs that are adopted let in from then on, and those that are no more end the

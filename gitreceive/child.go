@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
 )
 
 // child is a git that talks to a client, in a process group of its own. in,
@@ -54,7 +56,7 @@ func startChild(g program, limits Limits, env []string, extra []*os.File, args .
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = std[0], std[1], std[2], extra
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start git: %w", err)
+		return nil, cannotStart(err)
 	}
 	c := &child{cmd: cmd, in: ours[0], out: ours[1], err: ours[2]}
 	// Nothing has been sent to it yet, and what it starts inherits the limits.
@@ -63,6 +65,15 @@ func startChild(g program, limits Limits, env []string, extra []*os.File, args .
 		return nil, errors.Join(fmt.Errorf("limit git: %w", err), c.wait())
 	}
 	return c, nil
+}
+
+// cannotStart is for a git that went away, or a host that has no room for another
+// process: either may pass (F43, F125).
+func cannotStart(err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.Unavailable, Code: "git_away", Message: "git cannot be started on this host",
+		Hint: "ask the operator of this host, or try again later", Err: err,
+	}
 }
 
 func (c *child) limit(l Limits) error {

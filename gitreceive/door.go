@@ -64,7 +64,7 @@ func (d *door) accept(raw net.Conn) {
 	proven, left := func() {}, func() {}
 	if d.admission != nil {
 		var ok bool
-		if proven, left, ok = d.admission.admit(raw.RemoteAddr()); !ok {
+		if proven, left, ok = d.admission.admit(raw.RemoteAddr(), func() { raw.Close() }); !ok {
 			raw.Close()
 			return
 		}

@@ -41,6 +41,7 @@ func TestFetch(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F64", "ls-remote and clone by protocols 0, 1 and 2: the branch, and nothing hidden")
 }
 
 // F34: a hidden commit cannot be asked for by its id, whatever the protocol.
@@ -63,6 +64,7 @@ func TestFetchHidden(t *testing.T) {
 			t.Errorf("protocol %s: a commit without a ref was fetched by its id", version)
 		}
 	}
+	t.Attr("F34", "a fetch by the id of a hidden commit, by protocols 0 and 2: refused")
 }
 
 // A fetch that goes on and on keeps nobody from deleting the app: it is ended, and

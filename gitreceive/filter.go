@@ -64,8 +64,9 @@ func (s *session) request(req *gossh.Request) (pass, ok bool) {
 		}
 	case "pty-req":
 		if !s.asked && s.terminal == nil {
-			s.terminal = parseTerminal(req.Payload)
-			return false, s.terminal != nil
+			if s.terminal = parseTerminal(req.Payload); s.terminal != nil {
+				return false, true
+			}
 		}
 	case "window-change":
 		if s.terminal != nil && len(req.Payload) >= 8 {

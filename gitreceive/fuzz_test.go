@@ -24,6 +24,7 @@ func FuzzExec(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	f.Attr("F57", "the seeds of a fuzz target: what is accepted names a sound app")
 	f.Fuzz(func(t *testing.T, line string) {
 		git, app, words, err := gitreceive.ParseExec(line)
 		if err != nil {
@@ -64,6 +65,7 @@ func FuzzRefName(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	f.Attr("F31", "the seeds of a fuzz target: what we accept git check-ref-format accepts")
 	f.Fuzz(func(t *testing.T, ref string) {
 		if gitreceive.CheckRef(ref, 255) != nil {
 			return
@@ -82,6 +84,7 @@ func FuzzPktLine(f *testing.F) {
 	for _, s := range []string{"0000", "0004", "0003", "0009hello", "ffff", "zzzz", "000", "0009hel", "00-1x", "+004"} {
 		f.Add([]byte(s), 100)
 	}
+	f.Attr("F40", "the seeds of a fuzz target: a line is within its limit, or an error")
 	f.Fuzz(func(t *testing.T, in []byte, most int) {
 		most = max(0, min(most, 70_000))
 		line, flush, err := gitreceive.ReadPkt(bytes.NewReader(in), most)

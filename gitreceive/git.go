@@ -115,6 +115,9 @@ func (g program) start(ctx context.Context, c command, args ...string) error {
 	var errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, &limitedBuffer{buf: &errOut, most: 4 << 10}
 	err := cmd.Start()
+	if err != nil && ctx.Err() == nil {
+		return cannotStart(err)
+	}
 	if err == nil && c.started != nil {
 		if failed := c.started(cmd.Process.Pid); failed != nil {
 			cancel(failed)

@@ -271,6 +271,7 @@ func (h *host) wantNoResidue() {
 		})
 		return err == nil && clean
 	})
+	h.t.Attr("after", "no files of a push are left")
 }
 
 // eventually waits for what another process brings about.

@@ -47,4 +47,5 @@ func TestHostKey(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F56", "a host key missing, open, broken, a directory: no start, with a hint; made anew only where there never was one")
 }

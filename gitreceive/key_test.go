@@ -73,6 +73,7 @@ func TestParseKey(t *testing.T) {
 			t.Errorf("%s: the error repeats the key", test.name)
 		}
 	}
+	t.Attr("F65", "comments, CR LF, options, two keys, words, 10 MB, a private key: read, or refused with the line, and the private key not repeated")
 }
 
 func FuzzParseKey(f *testing.F) {

@@ -40,6 +40,8 @@ func TestPush(t *testing.T) {
 	}
 	want(t, "the audit trail", h.audit.String(), `msg=push user=anna certificate="" remote=127.0.0.1:`, "app=blog name=refs/heads/main")
 	h.wantNoResidue()
+	t.Attr("F15", "a second push, which git sends as a thin pack: taken, the branch moved")
+	t.Attr("F38", "the first push of an app: one repository and one record")
 }
 
 // F17, F21, F36: many branches, tags, deletions and options in one story.
@@ -82,6 +84,10 @@ func TestPushRefs(t *testing.T) {
 	r = w.try(append([]string{"push", "daeploy", "main"}, options(17)...)...)
 	want(t, "git's output", r.err, "more than 16 push options")
 	h.wantNoResidue()
+	t.Attr("F17", "a push that deletes a branch and a tag: both gone, no pack was waited for")
+	t.Attr("F21", "100 branches in one push, two kinds of tags in another: all stored, tags with the commit they stand for")
+	t.Attr("F22", "101 refs in one push: refused on the way in with the limit")
+	t.Attr("F36", "an unknown push option, and 17 of them: refused with the list of options, with the limit")
 }
 
 func options(n int) (args []string) {
@@ -116,6 +122,7 @@ func TestPushAtomic(t *testing.T) {
 	}
 	wantCode(t, w.try("push", "--atomic", "daeploy", "main", "other"), 0)
 	h.wantRef("blog", "refs/heads/other", w.git("rev-parse", "other"))
+	t.Attr("F20", "atomic pushes of which git, and of which we refuse one ref: nothing moved, the pipeline was not asked")
 }
 
 // F32, F34: refs that git lets pass, or not, to what no ref may be or point to.
@@ -155,6 +162,11 @@ func TestPushRefused(t *testing.T) {
 		})
 	}
 	h.wantNoResidue()
+	t.Attr("F26", "a push whose branch somebody deleted meanwhile: refused with the word to fetch first")
+	t.Attr("F31", "refs outside of heads and tags, and too long: refused with the reason")
+	t.Attr("F32", "tags of a blob and of a tree: refused, they are no commits")
+	t.Attr("F33", "a ref below another one: refused with both names")
+	t.Attr("F34", "a push to a hidden ref: refused by git")
 }
 
 // A build's failure is what git prints behind the ref, on one line.
@@ -197,6 +209,7 @@ func TestPushShallow(t *testing.T) {
 	wantCode(t, r, 1)
 	want(t, "git's output", r.err, "shallow update not allowed", "hint: this clone is shallow: git fetch --unshallow")
 	h.wantNoApp("other")
+	t.Attr("F19", "pushes from a shallow clone: taken where the parent is there, else refused with the hint to unshallow, and no app made")
 }
 
 func (h *host) wantNoApp(app daeploy.AppName) {
@@ -234,6 +247,8 @@ func TestPushRights(t *testing.T) {
 	r := bob.ssh("git-receive-pack", "shop")
 	wantCode(t, r, 69)
 	want(t, "the answer", r.err, "error: containerd is away")
+	t.Attr("F38", "a first push by a key without the right: refused, no app made")
+	t.Attr("F63", "push, fetch and raw commands with the key of another app: exit 5 and the same words, whether the app exists or not")
 }
 
 // A key that may only read an app fetches it and cannot push, whether the app is
@@ -280,6 +295,7 @@ func TestPushKeyRemoved(t *testing.T) {
 	wantCode(t, r, 1)
 	want(t, "git's output", r.err, `[remote rejected] main -> main (this key has no right to "shop")`)
 	h.wantNoApp("shop")
+	t.Attr("F50", "the right is lost between the pack and the hook: the push is refused")
 }
 
 // F50: a key that is removed, and added again with fewer rights before anybody
@@ -326,6 +342,7 @@ func TestKeyAddedAgain(t *testing.T) {
 		t.Errorf("%d events login.ended; want 1:\n%s", n, h.audit)
 	}
 	wantCode(t, bob.ssh("builds"), 0)
+	t.Attr("F50", "a key removed and added again with less, faster than anybody looks: the old connection ends, and what it had begun")
 }
 
 // F5: pushers who leave while the pack comes.
@@ -359,6 +376,9 @@ func TestPushBroken(t *testing.T) {
 		})
 	}
 	want(t, "the audit trail", h.audit.String(), "push.refused", "no byte came for 300ms")
+	t.Attr("F5", "a session closed inside the pack: no app, no files left")
+	t.Attr("F9", "a pack of which half comes, or waste: refused, no app, no files left")
+	t.Attr("F46", "a pack that stops coming: cut after the limit, which the audit trail names")
 }
 
 // F6: who leaves while the pipeline works gets no answer, but the push is not
@@ -395,4 +415,5 @@ func TestPushLeft(t *testing.T) {
 		return err == nil && id != ""
 	})
 	h.wantNoResidue()
+	t.Attr("F6", "the connection is cut while the pipeline works: the branch moves all the same")
 }

@@ -97,13 +97,15 @@ func (t *transfer) push(ctx context.Context, free func()) (*conversation, error)
 		return nil, err
 	}
 	defer pipes.close()
+	talking, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	repos := t.server.config.Repositories
 	c, err := startChild(repos.git, t.server.limits, t.environ(t.settings()), pipes.theirs[:], "receive-pack", repos.path(t.app))
 	if err != nil {
 		return nil, err
 	}
 	f := newFlow(t, c)
-	f.watch = &finder{words: []byte("shallow update not allowed")}
+	f.remarks = t.server.limits.remarks()
 	tap := &tap{limits: t.server.limits}
 	talk := &conversation{t: t, tap: tap, git: pipes.commands, answers: pipes.answers, log: pipes.log}
 
@@ -121,17 +123,21 @@ func (t *transfer) push(ctx context.Context, free func()) (*conversation, error)
 	f.pumps.Go(func() {
 		defer pipes.close()
 		defer f.recovered()
-		talk.run(ctx, func() bool {
+		talk.run(talking, func() bool {
 			free()
 			return f.relax()
 		})
 	})
 	// The hook's descriptors are inherited by all of git's children, and so no
-	// end-of-file is to be waited for: git's end ends the conversation.
-	f.ended = pipes.commands.Close
+	// end-of-file is to be waited for: git's end ends the conversation, also of a
+	// pusher who is there and waits (F39).
+	f.ended = func() error {
+		end(ErrGone)
+		return pipes.commands.Close()
+	}
 	err = f.finish()
-	if _, _, shallow := tap.seen(); shallow && f.watch.found {
-		sayHint(t.err, "this clone is shallow: git fetch --unshallow, then push again")
+	if err == nil {
+		sayHint(t.err, remarkOn(f.remarks))
 	}
 	return talk, err
 }

@@ -61,6 +61,8 @@ func TestMoveRefs(t *testing.T) {
 			t.Errorf("%s descends from %s: %v, %v; want %v", c.rev.Short(), c.old.Short(), got, err, c.want)
 		}
 	}
+	t.Attr("F26", "stale old values, refs that are there or gone: no ref of the swap moves")
+	t.Attr("F33", "refs in each other's way: refused with both names")
 }
 
 // F1, F2, F42: a sweep takes what a killed daemon left, and nothing else.
@@ -93,6 +95,8 @@ func TestSweep(t *testing.T) {
 	if left, err := os.ReadDir(b.root); err != nil || len(left) > 0 {
 		t.Errorf("after Delete there is %v, %v; want nothing", left, err)
 	}
+	t.Attr("F1", "what git leaves when the daemon is killed in a pack: swept at the start")
+	t.Attr("F2", "stale keep and lock files: swept, git fsck clean")
 }
 
 // F43: without a usable git there is no start.
@@ -105,6 +109,7 @@ func TestGitMissing(t *testing.T) {
 			t.Errorf("with %s: %v; want an error of kind Config", path, err)
 		}
 	}
+	t.Attr("F43", "no git, and git 2.33: no start")
 }
 
 // A build moves its branch after its pusher has left, when the push's leftovers

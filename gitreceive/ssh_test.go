@@ -102,6 +102,8 @@ func TestLoginRefused(t *testing.T) {
 	h.eventually("an audit line for the failed login", func() bool {
 		return strings.Contains(h.audit.String(), `msg=login.refused user="" certificate="" remote=127.0.0.1:`)
 	})
+	t.Attr("F47", "unknown key, password, keyboard-interactive, none, a certificate: nobody let in, one line in the audit trail")
+	t.Attr("F54", "an RSA key of 1024 bits that is on the list: not accepted")
 }
 
 // F48: the proven key counts, not one that was offered, and no user name does.
@@ -136,6 +138,7 @@ func TestLoginProvenKey(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F48", "keys of others offered first, up to three in turn, and a user name that is a lie: the proven key counts")
 }
 
 // F57, F58: what reaches the commands, git, or nobody.
@@ -173,6 +176,7 @@ func TestExec(t *testing.T) {
 			want(t, "the answer", text, wanted.text)
 		})
 	}
+	t.Attr("F57", "17 command lines with quotes, options, paths, NUL, line breaks, 5,000 bytes: one exact form reaches git, the rest are words or exit 2")
 }
 
 // F58: a shell prints the help; everything else that SSH can do is refused.
@@ -214,6 +218,7 @@ func TestSessionRequests(t *testing.T) {
 	if ok, _ := s.SendRequest("exec", true, gossh.Marshal(struct{ Line string }{"apps"})); ok {
 		t.Error("a second command in one session was started")
 	}
+	t.Attr("F58", "shell, sftp, forwarding both ways, agent, X11, break, variables, a second command: help for the shell, all else refused")
 }
 
 // F58: a terminal is raw for run, line by line for other commands, nothing for git.
@@ -270,6 +275,7 @@ func TestTerminal(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F58", "a terminal for run, for builds, for git: raw, by lines, refused")
 }
 
 // F55: a panic ends its session only.
@@ -298,4 +304,5 @@ func TestPanic(t *testing.T) {
 	}
 	want(t, "the operator's log", h.audit.String(), "secret", "goroutine")
 	h.wantNoResidue()
+	t.Attr("F55", "a panic in a command and in a push: exit 70 without its cause, the stack in the operator's log, the connection goes on")
 }

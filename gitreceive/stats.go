@@ -27,7 +27,7 @@ func (s *Server) Stats() Stats {
 	a := s.admission
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n.Unproven, n.Proven, n.Local = a.unauth, a.open-a.unauth, max(0, all-a.open)
+	n.Unproven, n.Proven, n.Local = len(a.unproven), a.open-len(a.unproven), max(0, all-a.open)
 	n.Admitted, n.Dropped, n.Crowded = a.admitted, a.dropped, a.crowded
 	return n
 }

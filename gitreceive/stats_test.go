@@ -3,13 +3,14 @@ package gitreceive_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/gitreceive"
 )
 
 func TestStats(t *testing.T) {
-	h := start(t, withLimits(gitreceive.Limits{UnauthStart: 3, UnauthFull: 3, PerSource: 4}))
+	h := start(t, withLimits(gitreceive.Limits{Login: time.Minute, UnauthStart: 3, UnauthFull: 3, PerSource: 4}))
 	anna := h.admin()
 	h.eventually("both doors accept", func() bool { return h.server.Accepting() == nil })
 	is := func(what string, want gitreceive.Stats) {

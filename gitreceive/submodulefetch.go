@@ -102,7 +102,7 @@ func (c SubmoduleConfig) environ(to remote, limits Limits) ([]string, error) {
 		{"http.followRedirects", "false"},
 		{"core.askPass", ""},
 		{"credential.helper", ""},
-		{"core.bigFileThreshold", "512m"},
+		{"core.bigFileThreshold", neverStreamed},
 	}
 	if c.CA != "" {
 		settings = append(settings, setting{"http.sslCAInfo", c.CA})

@@ -1,6 +1,7 @@
 package gitreceive
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -140,6 +141,12 @@ func (t *tap) copyOptions(git io.Writer, client io.Reader) error {
 		}
 		if n == daeploy.MaxPushOptions {
 			return overLimit("push_option_invalid", "the push has more than %d push options", daeploy.MaxPushOptions)
+		}
+		if bytes.IndexByte(line, 0) >= 0 {
+			// git would take what stands before it for the whole.
+			return &daeploy.Error{
+				Kind: daeploy.Invalid, Code: "push_option_invalid", Message: "a push option holds a NUL character", Hint: "leave it out",
+			}
 		}
 		if _, err := io.WriteString(git, pkt(string(line))); err != nil {
 			return err

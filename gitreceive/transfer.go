@@ -2,6 +2,7 @@ package gitreceive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,10 @@ func (t *transfer) enter(ctx context.Context, end context.CancelCauseFunc) (leav
 	return leave, nil
 }
 
+// neverStreamed is a size that no blob has. Above core.bigFileThreshold git reads
+// a blob piece by piece, past the limit of one object (F13).
+const neverStreamed = "1048576g"
+
 // environ is git's environment: our settings, and the protocol version that
 // the client asked for.
 func (t *transfer) environ(settings []setting) []string {
@@ -104,7 +109,7 @@ func (t *transfer) environ(settings []setting) []string {
 		setting{"uploadpack.allowTipSHA1InWant", "false"},
 		setting{"uploadpack.allowReachableSHA1InWant", "false"},
 		setting{"uploadpack.allowAnySHA1InWant", "false"},
-		setting{"core.bigFileThreshold", "512m"},
+		setting{"core.bigFileThreshold", neverStreamed},
 	)
 	env := append(environ(settings...), "GIT_ALLOC_LIMIT="+strconv.FormatInt(t.server.limits.ObjectBytes+1<<20, 10))
 	// Protocol 2 lets a client ask for any object by its id, hidden or not (F34).
@@ -146,9 +151,10 @@ type flow struct {
 	total   *time.Timer
 	cause   error // why the child was killed; the first counts
 
-	watch *finder      // looks for words in git's output; may be nil
-	ended func() error // called when git has ended; may be nil
-	pumps sync.WaitGroup
+	remarks []*remark // guarded by heard
+	heard   sync.Mutex
+	ended   func() error // called when git has ended; may be nil
+	pumps   sync.WaitGroup
 
 	panicked atomic.Bool
 	errOut   bytes.Buffer // what git said on standard error
@@ -237,7 +243,7 @@ func (f *flow) finish() error {
 	f.pumps.Go(f.receive)
 	f.pumps.Go(func() {
 		// What git says when it dies, for the client; a broken pipe ends it too.
-		_, _ = io.Copy(&limitedBuffer{buf: &f.errOut, most: 4 << 10}, f.child.err)
+		_, _ = io.Copy(&limitedBuffer{buf: &f.errOut, most: 4 << 10}, &heardReader{f.child.err, f})
 	})
 	err := f.child.wait()
 	if f.ended != nil {
@@ -260,6 +266,27 @@ func (f *flow) finish() error {
 	return nil
 }
 
+// hear looks at what git says.
+func (f *flow) hear(stream int, p []byte) {
+	f.heard.Lock()
+	defer f.heard.Unlock()
+	for _, r := range f.remarks {
+		r.look(stream, p)
+	}
+}
+
+// heardReader hears what is read of git's standard error.
+type heardReader struct {
+	io.Reader
+	f *flow
+}
+
+func (h *heardReader) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	h.f.hear(gitErr, p[:n])
+	return n, err
+}
+
 // receive copies git's output to the client. When the client is gone it goes
 // on reading, so that git ends by itself and cleans up.
 func (f *flow) receive() {
@@ -268,7 +295,7 @@ func (f *flow) receive() {
 	for {
 		n, err := f.child.out.Read(buf)
 		if n > 0 {
-			f.watch.look(buf[:n])
+			f.hear(gitOut, buf[:n])
 			if !gone {
 				_, werr := f.t.out.Write(buf[:n])
 				gone = werr != nil
@@ -289,7 +316,7 @@ func (f *flow) gitFailed(err error) error {
 	if said == "" {
 		said = "it ended with " + err.Error()
 	}
-	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: "try again", Err: err}
+	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks), "try again"), Err: err}
 }
 
 // movedReader tells of every byte that passes.
@@ -304,21 +331,4 @@ func (m *movedReader) Read(p []byte) (int, error) {
 		m.moved()
 	}
 	return n, err
-}
-
-// finder looks for words in a stream, wherever it is cut. A nil finder looks
-// for nothing.
-type finder struct {
-	words []byte
-	tail  []byte
-	found bool
-}
-
-func (f *finder) look(p []byte) {
-	if f == nil || f.found {
-		return
-	}
-	f.tail = append(f.tail, p...)
-	f.found = bytes.Contains(f.tail, f.words)
-	f.tail = append(f.tail[:0], f.tail[max(0, len(f.tail)-len(f.words)+1):]...)
 }

@@ -97,6 +97,7 @@ func TestMaintain(t *testing.T) {
 	if _, err := b.repos.Maintain(ctx, "shop", true); daeploy.KindOf(err) != daeploy.NotFound {
 		t.Errorf("an app that is not there: %v; want NotFound", err)
 	}
+	t.Attr("F41", "12 packs that nothing reaches beside 12 that are needed: maintenance leaves one pack with all that a branch or pin reaches")
 }
 
 func TestUnreachableOfAnEmptyRepository(t *testing.T) {
@@ -136,6 +137,7 @@ func TestMaintainCutOff(t *testing.T) {
 	if n := b.packs(); n != 1 {
 		t.Errorf("%d packs are left; want 1", n)
 	}
+	t.Attr("F42", "maintenance cut off at 25 moments: git fsck clean each time, nothing left, the last one done")
 }
 
 // F42: git was cut off between two files of a pack. Nobody reads what is left of
@@ -161,6 +163,7 @@ func TestSweepTornPacks(t *testing.T) {
 			t.Errorf("without its %s: commit %v, %d packs of %d", ext, err, b.packs(), len(whole))
 		}
 	}
+	t.Attr("F42", "a pack without its index, and an index without its pack: swept, the rest is read")
 }
 
 // wantTidy looks for files of an unfinished operation.
@@ -306,6 +309,7 @@ func TestUpkeepAtTheCap(t *testing.T) {
 	refuse(nil)
 	w.commit("second")
 	w.git("push", "-q", "daeploy", "main")
+	t.Attr("F41", "refused pushes until the repository is at its cap: the next is refused with the cause, maintenance is woken, then pushes come in")
 }
 
 // TestUpkeepNearTheCap: a repository that comes near its cap is repacked before it

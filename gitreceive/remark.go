@@ -1,0 +1,59 @@
+package gitreceive
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// remark is a hint for the pusher, if git says certain words. Its methods belong
+// to one goroutine at a time.
+type remark struct {
+	words []byte
+	hint  string // "" if git says enough
+
+	tails [2][]byte // the ends of git's two streams so far
+	found bool
+}
+
+// The streams of a git, to look for words in.
+const (
+	gitOut = iota
+	gitErr
+)
+
+// remarks are what we add to git's own words about limits that it, and not the
+// daemon, holds a push to.
+func (l Limits) remarks() []*remark {
+	const ask = ", or ask the operator of this host for a higher limit"
+	say := func(words, format string, args ...any) *remark {
+		return &remark{words: []byte(words), hint: fmt.Sprintf(format, args...)}
+	}
+	return []*remark{
+		say("shallow update not allowed", "this clone is shallow: git fetch --unshallow, then push again"),
+		say("attempting to allocate", "an object of this push has more than %d MiB; keep it out of the history%s", l.ObjectBytes>>20, ask),
+		say("pack exceeds maximum allowed size", "the push has more than %d MiB; push in smaller parts%s", l.PackBytes>>20, ask),
+		say("ut of memory", "git had no more memory for this push; the limit is %d MiB; push in smaller parts%s", l.Memory>>20, ask),
+		{words: []byte("fatal: ")},
+		say("index-pack abnormal exit", "git was ended while it read the push: it may use %s of CPU time and %d MiB of memory; push in smaller parts%s", l.CPU, l.Memory>>20, ask),
+	}
+}
+
+// remarkOn gives the hint to what git has said, or "". The first one counts.
+func remarkOn(all []*remark) string {
+	for _, r := range all {
+		if r.found {
+			return r.hint
+		}
+	}
+	return ""
+}
+
+// look looks at the next bytes of a stream, wherever it is cut.
+func (r *remark) look(stream int, p []byte) {
+	if r.found {
+		return
+	}
+	tail := append(r.tails[stream], p...)
+	r.found = bytes.Contains(tail, r.words)
+	r.tails[stream] = append(tail[:0], tail[max(0, len(tail)-len(r.words)+1):]...)
+}
