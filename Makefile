@@ -37,6 +37,10 @@ test: deps ## run all tests, in a network of their own
 test-systemd: deps ## the packages on a Debian under its own systemd, from install to purge
 	test/isolate.sh $(GO) test -count=1 -v -timeout 30m ./test/service
 
+.PHONY: faults
+faults: deps ## the tests of the fault matrix, and docs/faults-report.md; ROWS="F12 F13" SEED=7 LONG=1
+	DAEPLOY_TEST_SEED=$(SEED) DAEPLOY_TEST_LONG=$(LONG) test/isolate.sh $(GO) run ./test/faults $(ROWS)
+
 .PHONY: unit
 unit: ## run the tests that need neither root nor containerd
 	$(GO) test -race . ./backup ./buildpipeline ./control ./gitreceive ./metrics ./publish ./store ./systemd ./webhook

@@ -76,6 +76,7 @@ func TestParseAppName(t *testing.T) {
 			t.Errorf("%q: %v, want an error with exit code 2", in, err)
 		}
 	}
+	t.Attr("F37", "13 names with paths, options, capitals, dots, quotes, 51 letters: exit 2")
 }
 
 // F37: what is accepted reads as itself, and is harmless as a word and in a path.
@@ -167,6 +168,7 @@ func TestParsePushOptions(t *testing.T) {
 			t.Errorf("%.40q: %v, want an error that lists the options", words, err)
 		}
 	}
+	t.Attr("F36", "unknown, reserved and long options, NUL and newlines in values: refused with the rule")
 }
 
 // TestTransitions: every status is queued or running, or final for good.

@@ -41,6 +41,7 @@ func TestQueueOrder(t *testing.T) {
 		t.Errorf("a running build is at place %d", n)
 	}
 	endBlog2()
+	t.Attr("F27", "pushes to two apps with two slots: one build per app at a time, first come, first served")
 }
 
 // Oldest is about those that wait, and about when they came, not where they stand.
@@ -192,6 +193,7 @@ func TestQueueIsFair(t *testing.T) {
 			t.Errorf("turns with one slot (-want +got):\n%s", diff)
 		}
 	}
+	t.Attr("F27", "ten pushes of one app at once: no other app waits for more than one of them")
 }
 
 // TestQueueLeaveOfALine: an app whose only build is canceled is in line no more,

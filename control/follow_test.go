@@ -74,6 +74,7 @@ func TestFollow(t *testing.T) {
 			})
 		})
 	}
+	t.Attr("F62", "a client vanishes in logs -f: the command ends at once")
 }
 
 // TestFollowEvents: `events -f` shows what is there and then what comes, and

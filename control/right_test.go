@@ -109,6 +109,7 @@ func TestRights(t *testing.T) {
 			})
 		}
 	}
+	t.Attr("F63", "each command with a key of another app: exit 5 before anything is looked at, one line in the audit trail")
 }
 
 // TestDeniedTellsNothing: a key without right reads the same whether the app
@@ -130,6 +131,7 @@ func TestDeniedTellsNothing(t *testing.T) {
 			}
 		}
 	}
+	t.Attr("F63", "each command about an app that exists and one that does not: the same words")
 }
 
 // trespass names what h was asked for that the actor has no right to, or "".

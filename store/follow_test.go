@@ -207,4 +207,5 @@ func TestHeartbeat(t *testing.T) {
 			t.Errorf("the quiet view, in which the output does not end the silence, is:\n%s", got)
 		}
 	})
+	t.Attr("F61", "a build that says nothing: its followers read a line every 15 s, never inside a line of the build")
 }

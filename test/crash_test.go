@@ -36,6 +36,8 @@ func TestCrashAtEachStep(t *testing.T) {
 			}
 		}
 	}
+	t.Attr("F3", "the daemon ends before and after each call by which a build changes anything: one build with one pin each time")
+	t.Attr("F4", "the same between image, branch and record: the next daemon comes to the end that was recorded")
 }
 
 // TestRebootAtEachStep: F101. The host goes down with the daemon, and with it

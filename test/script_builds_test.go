@@ -1,6 +1,7 @@
 package test_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,4 +78,16 @@ func (t *teller) doImageconfig(args []string) error {
 	return t.exec("cat", t.path("config.json"))
 }
 
-func (t *teller) doResidue([]string) error { return within(5*time.Second, t.residue) }
+func (t *teller) doResidue([]string) error {
+	t.Attr("after", "nothing is left")
+	return within(5*time.Second, t.residue)
+}
+
+// doShows says of a row of the fault matrix what the story did and what happened.
+func (t *teller) doShows(args []string) error {
+	if len(args) != 2 || !strings.Contains(args[1], ": ") {
+		return errors.New("usage: shows ROW 'what was done: what happened'")
+	}
+	t.Attr(args[0], args[1])
+	return nil
+}
