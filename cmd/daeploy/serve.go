@@ -138,6 +138,10 @@ func serve(ctx context.Context, words []string, std streams) error {
 func serveConfig(words []string, std streams) (read func() (config, error), err error) {
 	flags := flag.NewFlagSet("daeploy serve", flag.ContinueOnError)
 	flags.SetOutput(std.err)
+	flags.Usage = func() {
+		fmt.Fprintln(std.err, "Usage: daeploy serve [FLAG]...\n\nSIGHUP reads the configuration again, as daeploy reload does. Flags:")
+		flags.PrintDefaults()
+	}
 	byDefault := defaultConfig()
 	for _, f := range control.ServeFlags {
 		value := defaultConfigFile
