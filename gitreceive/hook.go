@@ -21,14 +21,33 @@ cat <&4 3>&- 5<&- 6<&-
 wait "$log"
 `
 
+const hookName = "proc-receive"
+
 // writeHook puts the hook into dir, which holds nothing else: it is
-// core.hooksPath, and no hook of a repository ever runs (F44).
+// core.hooksPath, and no hook of a repository ever runs (F44). One that is as it
+// should be stays: the disk may be full.
 func writeHook(dir string) error {
+	if holdsHook(dir) {
+		return nil
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, "proc-receive"), []byte(hookScript), 0o755)
+	return writeFile(filepath.Join(dir, hookName), []byte(hookScript), 0o755)
+}
+
+func holdsHook(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != hookName {
+		return false
+	}
+	info, err := entries[0].Info()
+	if err != nil || info.Mode() != 0o755 {
+		return false
+	}
+	text, err := os.ReadFile(filepath.Join(dir, hookName))
+	return err == nil && string(text) == hookScript
 }

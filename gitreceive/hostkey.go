@@ -68,9 +68,13 @@ func OpenHostKey(dir string) (*HostKey, error) {
 		return nil, hostKeyError(err, "broken", "restore %s from a backup; or, if it is lost for good: rm %s %s", file, file, marker)
 	}
 	key := &HostKey{signer}
-	// Written again at each start: whoever brought the key along from another
-	// host gets the marker too.
-	if err := writeFile(marker, []byte(key.Fingerprint()+"\n"), 0o600); err != nil {
+	// Looked at at each start: whoever brought the key along from another host gets
+	// the marker too. A full disk is no reason not to start.
+	mark := key.Fingerprint() + "\n"
+	if have, err := os.ReadFile(marker); err == nil && string(have) == mark {
+		return key, nil
+	}
+	if err := writeFile(marker, []byte(mark), 0o600); err != nil {
 		return nil, hostKeyError(err, "not markable", "make %s writable for the daemon", dir)
 	}
 	return key, nil

@@ -11,46 +11,46 @@ import (
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
 )
 
-// CheckupDir looks at a state directory from outside: what it is, whose, and on
-// what it lies (F123).
-func CheckupDir(dir string) daeploy.Finding {
-	const check = "state directory"
-	info, err := os.Lstat(dir)
+// CheckupLock tells who has the store in dir open. It is for who has no daemon to
+// ask, and waits for nobody.
+func CheckupLock(dir string) daeploy.Finding {
+	const check = "lock"
+	path := filepath.Join(dir, LockFile)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return daeploy.Fine(check, "no daemon has been here yet")
+	}
+	if err != nil {
+		return daeploy.Fault(check, err)
+	}
+	defer f.Close()
+	// A daemon that starts at this moment asks again until the lock is free.
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return daeploy.Doubt(check, dir+" is not there yet", "systemctl start daeploy makes it; daeploy restore FILE fills it")
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return daeploy.Fault(check, lockedBy(f))
+	case err != nil:
+		return daeploy.Fault(check, os.NewSyscallError("flock", err))
+	}
+	return daeploy.Fine(check, "no daemon has "+dir+" open")
+}
+
+// CheckupDatabase looks from outside at a database that nobody has open, as Open
+// does. verify is Config.Verify.
+func CheckupDatabase(ctx context.Context, dir string, verify func(ctx context.Context, path string) error) daeploy.Finding {
+	const check = "database"
+	_, there, err := examine(ctx, dir, verify)
+	switch {
 	case err != nil:
 		return daeploy.Fault(check, err)
-	case info.Mode().Type() == fs.ModeSymlink:
-		return daeploy.Doubt(check, dir+" is a link", "name what it leads to as state_dir")
-	case !info.IsDir():
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: dir + " is no directory", Hint: "ls -l " + dir}
+	case !there:
+		return daeploy.Fine(check, "none was made yet")
 	}
-	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
-		return daeploy.Finding{
-			Check: check, State: daeploy.FindingFail, Message: fmt.Sprintf("%s belongs to uid %d, who can change what is in it", dir, owner),
-			Hint: fmt.Sprintf("chown %d %s", os.Geteuid(), dir),
-		}
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return daeploy.Doubt(check, fmt.Sprintf("%s has mode %04o, so others can look into it", dir, mode), "chmod 0700 "+dir)
-	}
-	var on unix.Statfs_t
-	if err := unix.Statfs(dir, &on); err != nil {
-		return daeploy.Fault(check, os.NewSyscallError("statfs", err))
-	}
-	switch {
-	case on.Flags&unix.ST_RDONLY != 0:
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: dir + " is on a file system that is read-only", Hint: "mount -o remount,rw it; the kernel's log may say why"}
-	case on.Type == unix.TMPFS_MAGIC, on.Type == unix.RAMFS_MAGIC:
-		return daeploy.Doubt(check, dir+" is in memory: all is lost with the next boot", "name a directory on a disk as state_dir")
-	}
-	return daeploy.Fine(check, dir)
+	return daeploy.Fine(check, "is whole")
 }
 
 // Checkup looks through the database, of which it makes a copy in scratch, a

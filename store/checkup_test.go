@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/store"
@@ -25,7 +28,10 @@ func TestCheckupDir(t *testing.T) {
 	must(t, os.Mkdir(dir, 0o700))
 	wantFinding(t, store.CheckupDir(dir), daeploy.FindingOK, dir)
 	must(t, os.Chmod(dir, 0o777))
+	wantFinding(t, store.CheckupDir(dir), daeploy.FindingFail, "has mode 0777, so others can change what is in it")
+	must(t, os.Chmod(dir, 0o755))
 	wantFinding(t, store.CheckupDir(dir), daeploy.FindingWarn, "chmod 0700 "+dir)
+	must(t, os.Chmod(dir, 0o700))
 	link := dir + ".link"
 	must(t, os.Symlink(dir, link))
 	wantFinding(t, store.CheckupDir(link), daeploy.FindingWarn, "is a link")
@@ -39,6 +45,60 @@ func TestCheckupDir(t *testing.T) {
 	if os.Geteuid() == 0 {
 		must(t, os.Chown(dir, 4711, 0))
 		wantFinding(t, store.CheckupDir(dir), daeploy.FindingFail, "belongs to uid 4711")
+	}
+}
+
+// What Open refuses of a directory, CheckupDir fails in the same words, and nothing
+// in it is touched.
+func TestOpenRefusesDir(t *testing.T) {
+	for name, harm := range map[string]func(dir string) error{
+		"others write": func(dir string) error { return os.Chmod(dir, 0o720) },
+		"a file":       func(dir string) error { return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "state")
+			must(t, errors.Join(os.Mkdir(dir, 0o700), harm(dir)))
+			_, err := store.Open(t.Context(), store.Config{Dir: dir})
+			e, ok := errors.AsType[*daeploy.Error](err)
+			if !ok || e.Kind != daeploy.Config || e.Code != "state_dir" {
+				t.Fatalf("Open gives %v; want an error of kind Config, state_dir", err)
+			}
+			if found := store.CheckupDir(dir); found.Message != e.Message || found.Hint != e.Hint {
+				t.Errorf("CheckupDir says %+v; Open says %q, hint %q", found, e.Message, e.Hint)
+			}
+			if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+				t.Errorf("Open has left %v", entries)
+			}
+		})
+	}
+}
+
+// From outside, one sees who has a store open, and what is wrong with a database that
+// nobody has (F102, F119).
+func TestCheckupOutside(t *testing.T) {
+	dir := t.TempDir()
+	verify := func(_ context.Context, path string) error { return store.Verify(path) }
+	wantFinding(t, store.CheckupLock(dir), daeploy.FindingOK, "no daemon has been here")
+	wantFinding(t, store.CheckupDatabase(t.Context(), dir, verify), daeploy.FindingOK, "none was made yet")
+	if at := store.Written(dir); !at.IsZero() {
+		t.Errorf("a database that is not there was written at %s", at)
+	}
+	s, err := store.Open(t.Context(), store.Config{Dir: dir})
+	must(t, err)
+	wantFinding(t, store.CheckupLock(dir), daeploy.FindingFail, fmt.Sprintf("%s is in use by process %d", dir, os.Getpid()))
+	must(t, s.Close())
+	wantFinding(t, store.CheckupLock(dir), daeploy.FindingOK, "no daemon has "+dir)
+	wantFinding(t, store.CheckupDatabase(t.Context(), dir, verify), daeploy.FindingOK, "is whole")
+	if at := store.Written(dir); time.Since(at) > time.Minute || time.Since(at) < -time.Minute {
+		t.Errorf("the database was written at %s; want now", at)
+	}
+	path := filepath.Join(dir, "daeploy.db")
+	must(t, os.Truncate(path, 100))
+	wantFinding(t, store.CheckupDatabase(t.Context(), dir, verify), daeploy.FindingFail, "daeploy restore FILE")
+	must(t, os.Remove(path))
+	wantFinding(t, store.CheckupDatabase(t.Context(), dir, verify), daeploy.FindingFail, "it is gone")
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("looking has made a database")
 	}
 }
 

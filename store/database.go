@@ -19,6 +19,11 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
+const (
+	databaseFile = "daeploy.db"
+	sentinelFile = "instance.json"
+)
+
 // sentinel is instance.json. It lies beside the database and says that there
 // is one, so that a lost or emptied file is not taken for a first start: bbolt
 // opens a file of no bytes as a sound, empty database.
@@ -34,32 +39,15 @@ type sentinel struct {
 // final name or a complete one; a complete one without sentinel gets its
 // sentinel here; a migration is one transaction, and the sentinel follows it.
 func openDatabase(ctx context.Context, c Config, check func(context.Context, string) error) (*bolt.DB, error) {
-	path, markPath := filepath.Join(c.Dir, "daeploy.db"), filepath.Join(c.Dir, "instance.json")
-	mark, err := readSentinel(markPath)
-	if err != nil {
-		return nil, refuse(path, err)
-	}
-	info, err := os.Lstat(path)
-	switch {
-	case err == nil && !info.Mode().IsRegular():
-		return nil, refuse(path, errors.New("it is not a plain file"))
-	case err == nil:
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("look at the database: %w", err)
-	case mark != nil:
-		return nil, refuse(path, errors.New("it is gone"))
-	default:
+	path, markPath := filepath.Join(c.Dir, databaseFile), filepath.Join(c.Dir, sentinelFile)
+	mark, there, err := examine(ctx, c.Dir, check)
+	if err == nil && !there {
 		if err := create(path); err != nil {
 			return nil, fmt.Errorf("create the database: %w", err)
 		}
+		err = verified(ctx, path, check)
 	}
-	if mark != nil && mark.Schema > uint64(len(migrations)) {
-		return nil, refuse(path, newer(mark.Schema))
-	}
-	if err := check(ctx, path); err != nil {
-		if ctx.Err() == nil {
-			err = refuse(path, err)
-		}
+	if err != nil {
 		return nil, err
 	}
 	db, now, err := openVerified(c, path, mark)
@@ -72,6 +60,39 @@ func openDatabase(ctx context.Context, c Config, check func(context.Context, str
 		}
 	}
 	return db, nil
+}
+
+// examine looks at the database of dir, which nobody has open, before anything is
+// written: whether there is one, whether it is the one that belongs here, and whether
+// it is whole.
+func examine(ctx context.Context, dir string, check func(context.Context, string) error) (mark *sentinel, there bool, err error) {
+	path := filepath.Join(dir, databaseFile)
+	if mark, err = readSentinel(filepath.Join(dir, sentinelFile)); err != nil {
+		return nil, false, refuse(path, err)
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && mark == nil:
+		return nil, false, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return mark, false, refuse(path, errors.New("it is gone"))
+	case err != nil:
+		return mark, false, fmt.Errorf("look at the database: %w", err)
+	case !info.Mode().IsRegular():
+		return mark, true, refuse(path, errors.New("it is not a plain file"))
+	case mark != nil && mark.Schema > uint64(len(migrations)):
+		return mark, true, refuse(path, newer(mark.Schema))
+	}
+	return mark, true, verified(ctx, path, check)
+}
+
+// verified runs check on the database; that it was cut short is no fault of it.
+func verified(ctx context.Context, path string, check func(context.Context, string) error) error {
+	err := check(ctx, path)
+	if err != nil && ctx.Err() == nil {
+		return refuse(path, err)
+	}
+	return err
 }
 
 // openVerified opens for writing, brings the schema up to date, and compares

@@ -48,7 +48,8 @@ func lock(ctx context.Context, path string) (*os.File, error) {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := errors.Join(f.Truncate(0), writeAt0(f, pid)); err != nil {
+	// In this order it takes no new block of a disk that may be full.
+	if err := errors.Join(writeAt0(f, pid), f.Truncate(int64(len(pid)))); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("write the lock file: %w", err)
 	}
@@ -87,6 +88,6 @@ func lockedBy(f *os.File) error {
 	return &daeploy.Error{
 		Kind: daeploy.TryAgain, Code: "state_locked",
 		Message: fmt.Sprintf("%s is in use by %s", filepath.Dir(f.Name()), who),
-		Hint:    "stop it first, or ask the running daemon instead",
+		Hint:    "stop it:  systemctl stop daeploy, or kill it; or ask the running daemon instead",
 	}
 }

@@ -69,7 +69,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 	boltErrors "go.etcd.io/bbolt/errors"
@@ -124,12 +123,14 @@ type Store struct {
 
 // Open opens the store in c.Dir and locks it, and makes an empty one if there
 // never was any. It waits two seconds for the lock and then says who holds it
-// (TryAgain). A database that is damaged, gone, newer than this program or not
+// (TryAgain). A directory that cannot be worked in, or that others can write to, is
+// refused (Config), and a disk without room for what must be written (TryAgain). A
+// full disk alone is no reason: what is there can be read. A database that is damaged, gone, newer than this program or not
 // the one that belongs here is refused (Config, F119): it is never mended, and
 // never replaced by an empty one.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
+	if err := makeDir(c.Dir); err != nil {
+		return nil, err
 	}
 	c.MaxSize = cmp.Or(c.MaxSize, 1<<30)
 	s := &Store{
@@ -148,6 +149,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	if err := s.open(ctx, c); err != nil {
 		_ = s.Close() // the first error is the one that tells
+		if full(err) {
+			err = fullError(c.Dir)
+		}
 		return nil, err
 	}
 	return s, nil
@@ -223,7 +227,7 @@ func edge(err error) error {
 			Kind: daeploy.TryAgain, Code: "database_full", Message: "the database of this server has reached its size limit",
 			Hint: "tell the operator of this host", Err: err,
 		}
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case full(err):
 		return &daeploy.Error{
 			Kind: daeploy.TryAgain, Code: "disk_full", Message: "the disk of this server is full",
 			Hint: "tell the operator of this host", Err: err,
