@@ -53,6 +53,8 @@ var owners = map[string][]string{
 	"golang.org/x/crypto/ssh/agent":    {},
 	"golang.org/x/crypto/openpgp":      {},
 	"golang.org/x/crypto/bcrypt":       {"container"}, // of containertest's registry
+	"google.golang.org/grpc":           {"container"}, // of containertest's impostor
+	"google.golang.org/protobuf":       {"container"},
 	"github.com/containerd/containerd": {"container"},
 }
 

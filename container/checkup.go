@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -43,7 +42,7 @@ func (e *Engine) checkupContainerd(ctx context.Context) []daeploy.Finding {
 	defer cancel()
 	v, err := c.Version(ask)
 	if err != nil {
-		return []daeploy.Finding{daeploy.Fault(check, silent(err))}
+		return []daeploy.Finding{daeploy.Fault(check, explain(ctx, e.cfg.Address, err))}
 	}
 	all := []daeploy.Finding{judgeContainerd(v.Version)}
 	select {
@@ -97,7 +96,7 @@ func checkupRunc(ctx context.Context) daeploy.Finding {
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "runc", "--version").Output()
 	if err != nil {
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: "does not run: " + err.Error(), Hint: "apt-get install runc"}
+		return daeploy.Fault(check, hostError("runc does not run: "+err.Error(), "apt-get install runc"))
 	}
 	m := runcVersion.FindSubmatch(out)
 	if m == nil {
@@ -110,7 +109,7 @@ func judgeRunc(version string) daeploy.Finding {
 	const check = "runc"
 	switch {
 	case olderThan(version, "1.1.5"):
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: version + " is too old: builds could leave their container", Hint: "install 1.1.5 with the distribution's patches, or newer"}
+		return daeploy.Fault(check, hostError("runc "+version+" is too old: builds could leave their container", "install 1.1.5 with the distribution's patches, or newer"))
 	case !mended(version, mendedRunc):
 		return daeploy.Doubt(check, version+" works, and has known holes unless the distribution has patched it",
 			"apt-get install --only-upgrade runc, or install "+strings.Join(mendedRunc, ", ")+" or newer")
@@ -160,38 +159,19 @@ func (e *Engine) checkupInit() daeploy.Finding {
 
 func checkupCgroups() daeploy.Finding {
 	const check = "cgroups"
-	unified := readHost().unified
-	has := func(controller string) bool {
-		_, err := os.Stat(filepath.Join(cgroupRoot, controller))
-		return err == nil
+	if err := checkCgroups(); err != nil {
+		return daeploy.Fault(check, err)
 	}
-	version := "version 1: a build that runs out of memory loses one process, and is ended after it"
-	if unified {
-		text, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers"))
-		if err != nil {
-			return daeploy.Fault(check, err)
-		}
-		version = "version 2"
-		has = func(controller string) bool { return slices.Contains(strings.Fields(string(text)), controller) }
+	if readHost().unified {
+		return daeploy.Fine(check, "version 2")
 	}
-	for _, controller := range []string{"memory", "pids", "cpu"} {
-		if !has(controller) {
-			return daeploy.Finding{
-				Check: check, State: daeploy.FindingFail, Message: "the controller " + controller + " is not there, so builds cannot be limited",
-				Hint: "add cgroup_enable=" + controller + " to the kernel's command line, and reboot",
-			}
-		}
-	}
-	return daeploy.Fine(check, version)
+	return daeploy.Fine(check, "version 1: a build that runs out of memory loses one process, and is ended after it")
 }
 
 func checkupSeccomp() daeploy.Finding {
 	const check = "seccomp"
-	if _, err := os.Stat("/proc/sys/kernel/seccomp/actions_avail"); err != nil {
-		return daeploy.Finding{
-			Check: check, State: daeploy.FindingFail, Message: "this kernel has none: builds could make every system call",
-			Hint: "boot a kernel with CONFIG_SECCOMP_FILTER",
-		}
+	if err := checkSeccomp(); err != nil {
+		return daeploy.Fault(check, err)
 	}
 	return daeploy.Fine(check, "the kernel has it")
 }

@@ -91,17 +91,22 @@ func (e *Engine) checkupDisk(check, dir string) daeploy.Finding {
 		return daeploy.Fault(check, fmt.Errorf("look at %s: %w", dir, err))
 	}
 	free, all, reserve := int64(on.Bavail)*on.Bsize, int64(on.Blocks)*on.Bsize, e.reserve(on)
-	const mend = "daeploy gc --dry-run says what could go; or make the disk larger"
 	text := fmt.Sprintf("%s of %s are free for %s", size(free), size(all), dir)
 	switch {
 	case free < reserve:
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: text + ", and builds keep " + size(reserve) + " free", Hint: mend}
+		return daeploy.Fault(check, scarce(text+", and builds keep "+size(reserve)+" free"))
 	case on.Files > 0 && on.Ffree < on.Files/100:
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: fmt.Sprintf("%d of %d inodes are free for %s", on.Ffree, on.Files, dir), Hint: mend}
+		return daeploy.Fault(check, scarce(fmt.Sprintf("%d of %d inodes are free for %s", on.Ffree, on.Files, dir)))
 	case free/2 < reserve:
-		return daeploy.Doubt(check, text, mend)
+		return daeploy.Doubt(check, text, scarceHint)
 	}
 	return daeploy.Fine(check, text)
+}
+
+const scarceHint = "daeploy gc --dry-run says what could go; or make the disk larger"
+
+func scarce(message string) error {
+	return &daeploy.Error{Kind: daeploy.TryAgain, Code: "disk_reserve", Message: message, Hint: scarceHint}
 }
 
 func (e *Engine) diskDir() string {

@@ -146,8 +146,8 @@ func (e *Engine) connect() (*containerd.Client, error) {
 }
 
 // Check tells whether containerd answers and can be used: Unavailable if it
-// does not answer in two seconds, Config if it cannot serve us. What costs
-// something is looked at once per outage.
+// does not answer in two seconds, Config if it, or this host, cannot serve us. What
+// costs something is looked at once per outage.
 func (e *Engine) Check(ctx context.Context) error {
 	c, err := e.connect()
 	if err != nil {
@@ -161,7 +161,7 @@ func (e *Engine) Check(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return silent(err)
+		return explain(ctx, e.cfg.Address, err)
 	}
 	if e.isUsable() {
 		return nil
@@ -180,6 +180,9 @@ func (e *Engine) Check(ctx context.Context) error {
 		return err
 	}
 	if err := checkInit(e.cfg.Init); err != nil {
+		return err
+	}
+	if err := errors.Join(checkCgroups(), checkSeccomp()); err != nil {
 		return err
 	}
 	if err := e.checkSnapshots(ctx, c); err != nil {
@@ -254,13 +257,13 @@ func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error
 	sn := c.SnapshotService(snapshotter)
 	key := "daeploy-check-" + e.cfg.Owner
 	if err := sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
-		return unusable("overlayfs snapshots cannot be used", err)
+		return unusable("overlayfs snapshots cannot be used", hintOverlay, err)
 	}
 	mounts, err := sn.Prepare(ctx, key, "", snapshots.WithLabels(map[string]string{
 		labelOwner: e.cfg.Owner, "containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
 	}))
 	if err != nil {
-		return unusable("overlayfs snapshots cannot be used", err)
+		return unusable("overlayfs snapshots cannot be used", hintOverlay, err)
 	}
 	defer func() {
 		if err := sn.Remove(context.WithoutCancel(ctx), key); err != nil {
@@ -269,7 +272,7 @@ func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error
 	}()
 	layers, err := layersOf(mounts)
 	if err != nil {
-		return unusable("containerd's snapshots have no directory of their own", err)
+		return unusable("containerd's snapshots have no directory of their own", hintOverlay, err)
 	}
 	e.mu.Lock()
 	e.disk = filepath.Dir(filepath.Dir(layers.upper)) // of all snapshots: this one's goes
@@ -277,20 +280,24 @@ func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error
 	const name = "trusted.daeploy.check"
 	var value [8]byte
 	if err := unix.Setxattr(layers.upper, name, []byte("y"), 0); err != nil {
-		return unusable("the file system of "+layers.upper+" stores no trusted attributes", os.NewSyscallError("setxattr", err))
+		return unusable("the file system of "+layers.upper+" stores no trusted attributes",
+			"move containerd's root to one that does, such as ext4 or xfs", os.NewSyscallError("setxattr", err))
 	}
 	if n, err := unix.Getxattr(layers.upper, name, value[:]); err != nil || n != 1 {
-		return unusable("trusted attributes cannot be read back; CAP_SYS_ADMIN is needed", os.NewSyscallError("getxattr", err))
+		return unusable("trusted attributes cannot be read back; CAP_SYS_ADMIN is needed",
+			"install the unit of this version, or run the daemon as root", os.NewSyscallError("getxattr", err))
 	}
 	return nil
 }
 
-func unusable(message string, err error) error {
+const hintOverlay = "enable overlayfs: see disabled_plugins of  containerd config dump; then  systemctl restart containerd"
+
+func unusable(message, hint string, err error) error {
 	if gone := away(err); errors.As(gone, new(*daeploy.Error)) {
 		return gone
 	}
 	return &daeploy.Error{
 		Kind: daeploy.Config, Code: "containerd_unusable", Message: message,
-		Hint: "daeploy doctor says more", Err: err,
+		Hint: hint, Err: err,
 	}
 }

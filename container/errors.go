@@ -28,7 +28,7 @@ func away(err error) error {
 func silent(err error) error {
 	return &daeploy.Error{
 		Kind: daeploy.Unavailable, Code: "containerd_unavailable", Message: "containerd does not answer",
-		Hint: "systemctl start containerd", Err: err,
+		Hint: "systemctl restart containerd", Err: err,
 	}
 }
 

@@ -3,10 +3,13 @@ package container
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -41,6 +44,40 @@ func readHost() host {
 		h.apparmor = profile
 	}
 	return h
+}
+
+// checkCgroups looks for the controllers that limit a build, whichever version of
+// cgroups the host has.
+func checkCgroups() error {
+	there := func(controller string) bool {
+		_, err := os.Stat(filepath.Join(cgroupRoot, controller))
+		return err == nil
+	}
+	if readHost().unified {
+		text, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers"))
+		if err != nil {
+			return hostError("the controllers of cgroups cannot be read: "+err.Error(), "mount cgroup2 at "+cgroupRoot)
+		}
+		there = func(controller string) bool { return slices.Contains(strings.Fields(string(text)), controller) }
+	}
+	for _, controller := range []string{"memory", "pids", "cpu"} {
+		if !there(controller) {
+			return hostError("the cgroup controller "+controller+" is not there, so builds cannot be limited",
+				"add cgroup_enable="+controller+" to the kernel's command line, and reboot")
+		}
+	}
+	return nil
+}
+
+func checkSeccomp() error {
+	if _, err := os.Stat("/proc/sys/kernel/seccomp/actions_avail"); err != nil {
+		return hostError("this kernel has no seccomp: builds could make every system call", "boot a kernel with CONFIG_SECCOMP_FILTER")
+	}
+	return nil
+}
+
+func hostError(message, hint string) error {
+	return &daeploy.Error{Kind: daeploy.Config, Code: "host_unfit", Message: message, Hint: hint}
 }
 
 // oomKills counts the processes that the kernel has killed for a container's

@@ -13,7 +13,7 @@ import (
 // server in one of the files.
 func (c Config) Checkup(check string, resolvConf ...string) daeploy.Finding {
 	fail := func(message, hint string) daeploy.Finding {
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: message, Hint: hint}
+		return daeploy.Fault(check, &daeploy.Error{Kind: daeploy.Config, Code: "host_unfit", Message: message, Hint: hint})
 	}
 	for _, plugin := range []string{"bridge", "host-local"} {
 		if !c.hasPlugin(plugin) {
