@@ -203,6 +203,15 @@ func TestPublic(t *testing.T) {
 	if got := daeploy.ExitCode(daeploy.Public(context.Canceled, "x")); got != 130 {
 		t.Errorf("canceled has exit code %d, want 130", got)
 	}
+	for kind := daeploy.Internal; kind <= daeploy.Canceled; kind++ {
+		status := daeploy.ExitCode(&daeploy.Error{Kind: kind})
+		if back := daeploy.KindOfExit(status); daeploy.ExitCode(&daeploy.Error{Kind: back}) != status {
+			t.Errorf("exit status %d is of kind %d, which ends with another", status, back)
+		}
+	}
+	if got := daeploy.KindOfExit(99); got != daeploy.Failure {
+		t.Errorf("an exit status of nobody is of kind %d; want Failure", got)
+	}
 	if daeploy.ExitCode(nil) != 0 {
 		t.Error("no error has an exit code")
 	}

@@ -78,6 +78,17 @@ func ExitCode(err error) int {
 	return exitCodes[KindOf(err)]
 }
 
+// KindOfExit is the kind behind an exit status of a daeploy program: Failure if
+// no kind has it.
+func KindOfExit(status int) Kind {
+	for kind, code := range exitCodes {
+		if code == status {
+			return Kind(kind)
+		}
+	}
+	return Failure
+}
+
 // Public is what may be shown to the one who asked. An error without a kind
 // becomes "internal error in <what>" and keeps err as its cause.
 func Public(err error, what string) *Error {

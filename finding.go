@@ -17,18 +17,23 @@ type Finding struct {
 	State   FindingState
 	Message string // what was seen; never empty
 	Hint    string // the command that mends it; "" if it is ok
+	Err     *Error // of a failure: what a command ends with that meets it; else nil
 }
 
 // Fine is a finding of nothing wrong.
-func Fine(check, message string) Finding { return Finding{check, FindingOK, message, ""} }
+func Fine(check, message string) Finding {
+	return Finding{Check: check, State: FindingOK, Message: message}
+}
 
 // Doubt is a finding of something that should be otherwise.
-func Doubt(check, message, hint string) Finding { return Finding{check, FindingWarn, message, hint} }
+func Doubt(check, message, hint string) Finding {
+	return Finding{Check: check, State: FindingWarn, Message: message, Hint: hint}
+}
 
 // Fault is a finding of what an error says.
 func Fault(check string, err error) Finding {
 	e := Public(err, check)
-	f := Finding{check, FindingFail, e.Message, e.Hint}
+	f := Finding{Check: check, State: FindingFail, Message: e.Message, Hint: e.Hint, Err: e}
 	if e.Err != nil {
 		f.Message = e.Error() // who asks is the operator
 	}

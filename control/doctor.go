@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,16 @@ type findingJSON struct {
 	State   daeploy.FindingState `json:"state" doc:"ok, warn or fail"`
 	Message string               `json:"message" doc:"what was seen"`
 	Hint    string               `json:"hint" doc:"what mends it, or \"\""`
+	Code    string               `json:"code" doc:"of a failure: the code of its error; else \"\""`
+	Exit    int                  `json:"exit_code" doc:"of a failure: the exit status of a command that meets it; else 0"`
+}
+
+func toFinding(f daeploy.Finding) findingJSON {
+	j := findingJSON{Check: f.Check, State: f.State, Message: f.Message, Hint: f.Hint}
+	if f.Err != nil {
+		j.Code, j.Exit = f.Err.Code, daeploy.ExitCode(f.Err)
+	}
+	return j
 }
 
 func (s *session) doctor() *cobra.Command {
@@ -24,13 +35,15 @@ func (s *session) doctor() *cobra.Command {
 		Use: "doctor", Short: "look for what is wrong with this host", Args: words(0, 0),
 		Long: "Looks at programs, kernel, disk, clock, directories, database and containerd,\n" +
 			"and says what mends what is wrong. The exit status is 1 if something fails;\n" +
-			"warnings leave it 0. On the host it also works while the daemon is away.",
+			"warnings leave it 0. On the host it also works while the daemon is away, and\n" +
+			"then says what would keep it from starting.",
 		Example: "daeploy doctor\nssh -p 2222 daeploy@HOST doctor --json",
 	}
+	cmd.Flags().String(doctorConfig, "", "`FILE` to look by while the daemon is away")
 	return s.declare(admins, s.answers(cmd, "array of finding"), func(ctx context.Context, _ daeploy.BuildID, _ []string) error {
 		list := []findingJSON{}
 		for _, f := range s.Doctor.Checkup(ctx) {
-			list = append(list, findingJSON(f))
+			list = append(list, toFinding(f))
 			if f.State == daeploy.FindingFail {
 				s.exit = 1
 			}
@@ -53,6 +66,22 @@ func (s *session) doctor() *cobra.Command {
 		}
 		return nil
 	})
+}
+
+const doctorConfig = "config"
+
+// DoctorConfig is the file that the words of a doctor name, or usual. What else is
+// wrong with them, doctor says.
+func DoctorConfig(words []string, usual string) string {
+	for i, word := range words {
+		if file, ok := strings.CutPrefix(word, "--"+doctorConfig+"="); ok {
+			return file
+		}
+		if word == "--"+doctorConfig && i+1 < len(words) {
+			return words[i+1]
+		}
+	}
+	return usual
 }
 
 // OfflineDoctor answers doctor without a daemon behind it.

@@ -12,6 +12,7 @@ type Init struct {
 	Name    string
 	Builder string
 	NoTest  bool
+	Config  string
 }
 
 // Declare gives the flags to a set that fills i in.
@@ -20,6 +21,7 @@ func (i *Init) Declare(flags *flag.FlagSet) {
 	flags.StringVar(&i.Name, "name", "", "`NAME` of that key; by default that of the user")
 	flags.StringVar(&i.Builder, "builder", "/usr/share/daeploy/builders/python",
 		"`DIR` of a recipe, or the name of an image; \"\" for none")
+	flags.StringVar(&i.Config, "config", "/etc/daeploy/daeploy.toml", "`FILE` that the service is started with")
 	flags.BoolVar(&i.NoTest, "no-test", false, "do not build an app of two hooks at the end")
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/term"
@@ -116,6 +117,10 @@ func local(words []string) bool {
 	return false
 }
 
+// patience is how long a client waits for a daemon that has just been started, or
+// is about to be.
+const patience = 10 * time.Second
+
 // ask has the daemon run a command and gives its exit code.
 func ask(ctx context.Context, socket string, words []string, input io.Reader, std streams) (int, error) {
 	conn, err := dial(ctx, socket)
@@ -124,6 +129,10 @@ func ask(ctx context.Context, socket string, words []string, input io.Reader, st
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	// systemd may hold the socket of a daemon that does not start.
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, gone(ctx, socket, err)
+	}
 	// The socket's file permissions say who is at its other end; the host key
 	// would say no more.
 	sshConn, channels, requests, err := ssh.NewClientConn(conn, "daeploy", &ssh.ClientConfig{
@@ -134,6 +143,9 @@ func ask(ctx context.Context, socket string, words []string, input io.Reader, st
 	}
 	c := ssh.NewClient(sshConn, channels, requests)
 	defer c.Close()
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return 0, gone(ctx, socket, err)
+	}
 	session, err := c.NewSession()
 	if err != nil {
 		return 0, gone(ctx, socket, err)
@@ -178,10 +190,14 @@ func gone(ctx context.Context, socket string, err error) error {
 	if ctx.Err() != nil {
 		return daeploy.ErrCanceled
 	}
-	return &daeploy.Error{
+	e := &daeploy.Error{
 		Kind: daeploy.Unavailable, Code: "daemon_away", Message: fmt.Sprintf("no daemon answers at %s", socket),
 		Hint: "start it:  systemctl start daeploy", Err: err,
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		e.Message, e.Hint = fmt.Sprintf("%s within %s", e.Message, patience), "daeploy doctor says what keeps it from starting, and so does:  journalctl -u daeploy"
+	}
+	return e
 }
 
 // attach gives the session this terminal, and the way back.

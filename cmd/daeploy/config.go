@@ -195,6 +195,18 @@ func (c *config) load(path string) error {
 	return nil
 }
 
+// readConfig is the configuration of a file, or why serve would not take it.
+func readConfig(file string) (*config, error) {
+	c := defaultConfig()
+	if err := c.load(file); err != nil {
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
 func configError(err error) error {
 	e := &daeploy.Error{Kind: daeploy.Config, Code: "config_invalid", Message: err.Error()}
 	if fault, ok := errors.AsType[*buildpipeline.FileError](err); ok {

@@ -28,11 +28,8 @@ func checkConfig(words []string, std streams) error {
 	if len(files) == 1 {
 		file = files[0]
 	}
-	c := defaultConfig()
-	if err := c.load(file); err != nil {
-		return err
-	}
-	if err := c.check(); err != nil {
+	c, err := readConfig(file)
+	if err != nil {
 		return err
 	}
 	if asJSON {

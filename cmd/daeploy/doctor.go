@@ -31,6 +31,7 @@ type doctor struct {
 	repositories *gitreceive.Repositories
 	containers   *container.Engine
 	builds       *buildpipeline.Pipeline
+	written      time.Time // when the database was last written before this start
 }
 
 // Checkup asks every room, and looks at what belongs to none.
@@ -38,7 +39,7 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
 	c := d.config.config()
-	all := append([]daeploy.Finding{d.config.Checkup(), checkupService()}, checkupHost(ctx, c)...)
+	all := append([]daeploy.Finding{d.config.Checkup(), checkupService()}, checkupHost(ctx, c, d.written)...)
 	scratch, err := os.MkdirTemp(c.StateDir, checkupScratch)
 	if err != nil {
 		all = append(all, daeploy.Fault("database", err))
@@ -49,6 +50,15 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	all = append(all, d.repositories.Checkup(ctx))
 	all = append(all, d.containers.Checkup(ctx)...)
 	return append(all, d.checkupLeftovers(ctx))
+}
+
+// brief is the part of Checkup that is cheap, and decides whether pushes are taken.
+func (d doctor) brief(ctx context.Context) []daeploy.Finding {
+	all := checkupHost(ctx, d.config.config(), d.written)
+	if err := d.containers.Check(ctx); err != nil {
+		all = append(all, daeploy.Fault("containerd", err))
+	}
+	return all
 }
 
 // checkupLeftovers looks for what builds have in containerd that are over, or
@@ -69,26 +79,38 @@ func (d doctor) checkupLeftovers(ctx context.Context) daeploy.Finding {
 	return daeploy.Fine(check, "containerd holds nothing that no build claims")
 }
 
-// checkupHost looks at what needs no daemon.
-func checkupHost(ctx context.Context, c *config) []daeploy.Finding {
+// checkupHost looks at what needs no daemon. written is when the database was last
+// written by a daemon before.
+func checkupHost(ctx context.Context, c *config, written time.Time) []daeploy.Finding {
 	return []daeploy.Finding{
-		store.CheckupDir(c.StateDir), checkupClock(), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir),
+		store.CheckupDir(c.StateDir), checkupClock(written), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir),
 	}
 }
 
-// checkupClock looks at the year, and whether the kernel believes that somebody
-// keeps its clock right.
-func checkupClock() daeploy.Finding {
+// clockSlack is how far a clock may be behind what it once was: it was set right.
+const clockSlack = 24 * time.Hour
+
+// checkupClock looks at the year, at a time that must be over, and whether the
+// kernel believes that somebody keeps its clock right (F118).
+func checkupClock(written time.Time) daeploy.Finding {
 	var clock unix.Timex
 	state, err := unix.Adjtimex(&clock)
-	return judgeClock(time.Now(), state, err)
+	return judgeClock(time.Now(), written, state, err)
 }
 
-func judgeClock(now time.Time, state int, err error) daeploy.Finding {
+func judgeClock(now, written time.Time, state int, err error) daeploy.Finding {
 	const check = "clock"
+	off := func(why string) daeploy.Finding {
+		return daeploy.Fault(check, &daeploy.Error{
+			Kind: daeploy.Config, Code: "clock_off", Message: "it is " + now.UTC().Format(time.RFC3339) + " here, " + why,
+			Hint: "timedatectl set-ntp true",
+		})
+	}
 	switch {
 	case now.Year() < 2024 || now.Year() > 2100:
-		return daeploy.Finding{Check: check, State: daeploy.FindingFail, Message: "it is " + now.Format(time.RFC3339) + " here, which cannot be", Hint: "timedatectl set-ntp true"}
+		return off("which cannot be")
+	case now.Before(written.Add(-clockSlack)):
+		return off("and the database was written at " + written.UTC().Format(time.RFC3339) + ": the clock is wrong, or was")
 	case err == nil && state == unix.TIME_ERROR:
 		return daeploy.Doubt(check, "nobody keeps it right", "apt-get install systemd-timesyncd, then: timedatectl set-ntp true")
 	}
@@ -167,24 +189,21 @@ func (c *config) password() (table string) {
 
 // away looks at the host while there is no daemon to ask.
 type away struct {
-	err error // why there is none
+	file string // the configuration to look by
+	err  error  // why there is no daemon
 }
 
 // Checkup does what can be done from outside.
 func (a away) Checkup(ctx context.Context) []daeploy.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
-	all := []daeploy.Finding{daeploy.Fault("daemon", a.err)}
-	all[0].Message = daeploy.Public(a.err, "daemon").Message
-	c := defaultConfig()
-	err := c.load(defaultConfigFile)
-	if err == nil {
-		err = c.check()
+	daemon := daeploy.Fault("daemon", a.err)
+	daemon.Message = daeploy.Public(a.err, "daemon").Message
+	c, all := a.start(ctx)
+	all = append([]daeploy.Finding{daemon}, all...)
+	if c == nil {
+		return all
 	}
-	if err != nil {
-		return append(all, daeploy.Fault("configuration", err))
-	}
-	all = append(append(all, checkupConfig(&c)), checkupHost(ctx, &c)...)
 	self, err := os.Executable()
 	if err != nil {
 		return append(all, daeploy.Fault("program", err))
@@ -197,11 +216,30 @@ func (a away) Checkup(ctx context.Context) []daeploy.Finding {
 	return append(all, engine.Checkup(ctx)...)
 }
 
+// start looks at what could keep a daemon from starting. Without a configuration
+// that can be used, c is nil.
+func (a away) start(ctx context.Context) (c *config, all []daeploy.Finding) {
+	c, err := readConfig(a.file)
+	if err != nil {
+		return nil, []daeploy.Finding{daeploy.Fault("configuration", err)}
+	}
+	all = append([]daeploy.Finding{checkupConfig(c)}, checkupHost(ctx, c, store.Written(c.StateDir))...)
+	held := store.CheckupLock(c.StateDir)
+	if all = append(all, held); held.State == daeploy.FindingOK {
+		self, err := os.Executable()
+		if err != nil {
+			return c, append(all, daeploy.Fault("program", err))
+		}
+		all = append(all, store.CheckupDatabase(ctx, c.StateDir, verifyBy(self)))
+	}
+	return c, append(all, checkupDoors(ctx, c))
+}
+
 // askDoctor asks the daemon, or looks from outside if it is away.
 func askDoctor(ctx context.Context, socket string, words []string, std streams) int {
 	code, err := ask(ctx, socket, words, nil, std)
 	if daeploy.KindOf(err) == daeploy.Unavailable {
-		return control.OfflineDoctor(ctx, away{err}, words, std.out, std.err)
+		return control.OfflineDoctor(ctx, away{control.DoctorConfig(words, defaultConfigFile), err}, words, std.out, std.err)
 	}
 	return max(code, fail(std.err, err))
 }

@@ -15,19 +15,24 @@ import (
 
 func TestJudgeClock(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	never := time.Time{}
 	for name, tt := range map[string]struct {
-		now   time.Time
-		state int
-		err   error
-		want  daeploy.FindingState
+		now     time.Time
+		written time.Time
+		state   int
+		err     error
+		want    daeploy.FindingState
 	}{
-		"kept":           {now, unix.TIME_OK, nil, daeploy.FindingOK},
-		"kept by nobody": {now, unix.TIME_ERROR, nil, daeploy.FindingWarn},
-		"not told":       {now, -1, errors.New("not permitted"), daeploy.FindingOK},
-		"before us":      {now.AddDate(-50, 0, 0), unix.TIME_OK, nil, daeploy.FindingFail},
-		"far away":       {now.AddDate(200, 0, 0), unix.TIME_OK, nil, daeploy.FindingFail},
+		"kept":                   {now, never, unix.TIME_OK, nil, daeploy.FindingOK},
+		"kept by nobody":         {now, never, unix.TIME_ERROR, nil, daeploy.FindingWarn},
+		"not told":               {now, never, -1, errors.New("not permitted"), daeploy.FindingOK},
+		"before us":              {now.AddDate(-50, 0, 0), never, unix.TIME_OK, nil, daeploy.FindingFail},
+		"far away":               {now.AddDate(200, 0, 0), never, unix.TIME_OK, nil, daeploy.FindingFail},
+		"after the database":     {now, now.AddDate(-3, 0, 0), unix.TIME_OK, nil, daeploy.FindingOK},
+		"set back by hours":      {now, now.Add(23 * time.Hour), unix.TIME_OK, nil, daeploy.FindingOK},
+		"a year before database": {now, now.AddDate(1, 0, 0), unix.TIME_ERROR, nil, daeploy.FindingFail},
 	} {
-		if got := judgeClock(tt.now, tt.state, tt.err); got.State != tt.want || (got.Hint == "") != (tt.want == daeploy.FindingOK) {
+		if got := judgeClock(tt.now, tt.written, tt.state, tt.err); got.State != tt.want || (got.Hint == "") != (tt.want == daeploy.FindingOK) {
 			t.Errorf("%s: %+v, want %s", name, got, tt.want)
 		}
 	}

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,8 +32,8 @@ func openDoors(c config) (d doors, err error) {
 		return d, err
 	}
 	if d.ssh = given.SSH; d.ssh == nil {
-		if d.ssh, err = net.Listen("tcp", c.SSHAddr); err != nil {
-			return d, listenError("ssh_addr", c.SSHAddr, err)
+		if d.ssh, err = listenTCP("ssh_addr", c.SSHAddr); err != nil {
+			return d, err
 		}
 	}
 	if d.local = given.Local; d.local == nil {
@@ -39,9 +43,9 @@ func openDoors(c config) (d doors, err error) {
 		}
 	}
 	if c.MetricsAddr != "" {
-		if d.metrics, err = net.Listen("tcp", c.MetricsAddr); err != nil {
+		if d.metrics, err = listenTCP("metrics_addr", c.MetricsAddr); err != nil {
 			d.close()
-			return d, listenError("metrics_addr", c.MetricsAddr, err)
+			return d, err
 		}
 	}
 	return d, nil
@@ -62,6 +66,40 @@ func (d doors) close() {
 	if d.metrics != nil {
 		d.metrics.Close()
 	}
+}
+
+func listenTCP(key, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, listenError(key, address, err)
+	}
+	return l, nil
+}
+
+// checkupDoors tries the doors of a daemon that is away. systemd may hold the first
+// one for it.
+func checkupDoors(ctx context.Context, c *config) daeploy.Finding {
+	const check = "doors"
+	said, addresses := "free: ", map[string]string{"ssh_addr": c.SSHAddr, "metrics_addr": c.MetricsAddr}
+	if exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", "daeploy.socket").Run() == nil {
+		said, addresses["ssh_addr"] = "systemd holds what daeploy.socket names; free: ", ""
+	}
+	var free []string
+	for _, key := range slices.Sorted(maps.Keys(addresses)) {
+		if addresses[key] == "" {
+			continue
+		}
+		l, err := listenTCP(key, addresses[key])
+		if err != nil {
+			return daeploy.Fault(check, err)
+		}
+		l.Close()
+		free = append(free, key+" "+addresses[key])
+	}
+	if free == nil {
+		free = []string{"nothing else is configured"}
+	}
+	return daeploy.Fine(check, said+strings.Join(free, ", "))
 }
 
 // listenLocal opens the unix socket: mode 0660, group daeploy if there is one.

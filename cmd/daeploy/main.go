@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,7 +52,7 @@ func run(ctx context.Context, words []string, std streams) int {
 	var err error
 	switch first {
 	case "serve":
-		err = serve(ctx, words[1:], std)
+		err = toOperator(serve(ctx, words[1:], std))
 	case "network-hook":
 		err = networkHook(ctx, words[1:], std)
 	case "verify-database":
@@ -60,6 +61,18 @@ func run(ctx context.Context, words []string, std streams) int {
 		return client(ctx, words, std)
 	}
 	return fail(std.err, err)
+}
+
+// toOperator puts the cause into the message: who reads what the daemon ends with is
+// who starts it, and doctor says it so.
+func toOperator(err error) error {
+	known, ok := errors.AsType[*daeploy.Error](err)
+	if !ok || known.Kind == daeploy.Internal {
+		return err // fail shows all of it
+	}
+	said := *known
+	said.Message = known.Error()
+	return &said
 }
 
 // fail prints an error and gives its exit code; 0 for nil. What is in it may be

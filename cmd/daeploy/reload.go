@@ -163,11 +163,10 @@ func (f *inForce) Checkup() daeploy.Finding {
 	const check = "configuration"
 	next, err := f.read()
 	if err != nil {
-		e := daeploy.Public(err, "the configuration")
-		return daeploy.Finding{
-			Check: check, State: daeploy.FindingFail, Hint: "correct it, then: daeploy reload",
-			Message: e.Message + "; the daemon works by what it has read before, and would not start again",
-		}
+		found := daeploy.Fault(check, err)
+		found.Message += "; the daemon works by what it has read before, and would not start again"
+		found.Hint = "correct it, then: daeploy reload"
+		return found
 	}
 	taken, restart := next.inherit(f.config())
 	var changed []string

@@ -46,6 +46,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 
 	// What lasts.
+	written := store.Written(c.StateDir)
 	records, err := store.Open(ctx, store.Config{Dir: c.StateDir, Log: log, Verify: verifyBy(self), SecretsKey: credential("secrets.key")})
 	if err != nil {
 		return err
@@ -95,11 +96,12 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err := backups.sweep(backupScratch, checkupScratch); err != nil {
 		return err
 	}
+	examined := doctor{current, records, repositories, containers, pipeline, written}
 	commands, err := control.New(control.Config{
 		Keys: records, Events: trail, Apps: apps{records, repositories, containers, pipeline}, Settings: settings{records, containers},
 		History: records, Builds: pipeline, Images: containers, Publisher: publisher, Runner: runner{containers}, Webhooks: hooks,
 		Host:     host{current, started, doors.ssh, hostKey.Fingerprint(), containers, records, pipeline, backups},
-		Doctor:   doctor{current, records, repositories, containers, pipeline},
+		Doctor:   examined,
 		ParseKey: gitreceive.ParseKey, ParseBranch: gitreceive.ParseBranch, Schema: schema, Version: versionText(), Log: log,
 	})
 	if err != nil {
@@ -123,6 +125,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		group.Go(func() error { return run(ctx) })
 	}
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
+	group.Go(func() error { return (&fitness{look: examined.brief, log: log}).Run(ctx) })
 	group.Go(func() error { return systemd.Watch(ctx, alive{records, containers, doors.local.Addr()}.check, log) })
 	group.Go(func() error { return current.follow(ctx, hangUps, trail.Tell) })
 	group.Go(func() error { return board.announce(ctx, pipeline, doors.attrs(c.Socket)) })
