@@ -9,6 +9,12 @@ configure) first=$([ -n "${2-}" ] && echo no || echo yes) ;;
 2) first=no ;;
 *) exit 0 ;; # dpkg takes something back: nothing of ours is undone
 esac
+if [ "$1" = configure ] && [ -e /usr/share/debconf/confmodule ]; then
+	# Purge has a question, and then its text is gone: debconf reads it now.
+	# shellcheck disable=SC1091 # not there on every host
+	. /usr/share/debconf/confmodule
+	db_stop
+fi
 
 systemd-sysusers daeploy.conf
 systemd-tmpfiles --create daeploy.conf

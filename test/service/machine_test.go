@@ -16,11 +16,11 @@ import (
 )
 
 // base is the recipe of the system that machines run: what the package depends
-// on, and a git client.
+// on, a git client, and the other package manager.
 var base = []string{
 	"--variant=minbase",
 	"--include=systemd,systemd-sysv,dbus,procps,iproute2,ca-certificates," +
-		"containerd,runc,tini,containernetworking-plugins,iptables,git,openssh-client",
+		"containerd,runc,tini,containernetworking-plugins,iptables,git,openssh-client,rpm",
 	"bookworm",
 }
 

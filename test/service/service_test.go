@@ -42,6 +42,7 @@ func TestService(t *testing.T) {
 		{"push", (*machine).pushes},
 		{"reload", (*machine).reloads},
 		{"credentials", (*machine).credentials},
+		{"a configuration that is wrong", (*machine).refused},
 		{"watchdog", (*machine).watchdog},
 		{"restart in the middle of a build", (*machine).restarts},
 		{"upgrade in the middle of a build", (*machine).upgrades},
@@ -49,6 +50,7 @@ func TestService(t *testing.T) {
 		{"reboot in the middle of a build", (*machine).reboots},
 		{"remove and install again", (*machine).removes},
 		{"purge", (*machine).purges},
+		{"the rpm", (*machine).rpms},
 	} {
 		began := time.Now()
 		passed := t.Run(part.name, func(t *testing.T) {
@@ -63,7 +65,7 @@ func TestService(t *testing.T) {
 	}
 }
 
-// pack makes the package of a version and puts it into the machine's /share.
+// pack makes the packages of a version and puts them into the machine's /share.
 func (m *machine) pack(version string) {
 	m.Helper()
 	dist := m.path("dist-" + version)
@@ -71,8 +73,10 @@ func (m *machine) pack(version string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		m.Fatalf("make dist: %v\n%s", err, out)
 	}
-	if err := os.Rename(filepath.Join(dist, deb(version)), m.path("share", deb(version))); err != nil {
-		m.Fatal(err)
+	for _, name := range []string{deb(version), rpm(version)} {
+		if err := os.Rename(filepath.Join(dist, name), m.path("share", name)); err != nil {
+			m.Fatal(err)
+		}
 	}
 }
 
@@ -162,6 +166,33 @@ func (m *machine) units() {
 	if got := m.run("stat", "-c", "%a %G", "/run/daeploy/daeploy.sock"); got != "660 daeploy" {
 		m.Errorf("the local door is %s; want 660 daeploy", got)
 	}
+}
+
+// refused: a daemon that does not start says why in the journal, and doctor and init
+// say the same, although systemd still takes their connections for it. When it is
+// mended the service comes back by itself.
+func (m *machine) refused() {
+	const config, fault = "/etc/daeploy/daeploy.toml", "max_bilds"
+	m.run("sh", "-c", "cp -a "+config+" /root/; sed -i '1i "+fault+" = 3' "+config)
+	if out, err := m.try("systemctl", "restart", "daeploy.service"); err == nil {
+		m.Errorf("with that the service starts: %s", out)
+	}
+	want := config + ":1:1: "
+	m.await("the journal to name the key", time.Minute, func() error {
+		if text := m.journal(); !strings.Contains(text, "error: "+want) || !strings.Contains(text, "max_builds") {
+			return fmt.Errorf("it says:\n%s", text)
+		}
+		return nil
+	})
+	for _, words := range [][]string{{"doctor"}, {"init", "--builder", ""}} {
+		out, err := m.try(append([]string{"daeploy"}, words...)...)
+		status := map[string]int{"doctor": 1, "init": 78}[words[0]]
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != status || !strings.Contains(out, want) || !strings.Contains(out, "max_builds") {
+			m.Errorf("daeploy %s: %v; want exit status %d, and %q\n%s", words[0], err, status, want, out)
+		}
+	}
+	m.run("cp", "-a", "/root/daeploy.toml", config)
+	m.run("daeploy", "status")
 }
 
 // property is what systemd knows of the service.
@@ -370,69 +401,6 @@ func (m *machine) upgrades() {
 	}
 }
 
-// storm pushes in a row while the service restarts: no connection is refused, no
-// build is lost. A pusher who is cut off has read that the build goes on.
-func (m *machine) storm() {
-	pushes := 20
-	if n, err := strconv.Atoi(os.Getenv("DAEPLOY_STORM")); err == nil {
-		pushes = n
-	}
-	m.app("storm", 0)
-	stop, stopped := make(chan struct{}), make(chan int)
-	go func() {
-		restarts := 0
-		defer func() { stopped <- restarts }()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(2 * time.Second):
-			}
-			if _, err := m.try("systemctl", "restart", "daeploy.service"); err == nil {
-				restarts++
-			}
-		}
-	}()
-	cut := 0
-	for n := range pushes {
-		m.commit("storm")
-		out, err := m.try("git", "-C", "/root/storm", "push", "daeploy", "main")
-		if err != nil {
-			if !strings.Contains(out, "goes on") {
-				m.Errorf("push %d was refused:\n%s", n+1, out)
-			}
-			cut++
-			m.settled("storm")
-		}
-		m.moved("storm")
-	}
-	close(stop)
-	restarts := <-stopped
-	var builds []build
-	m.json(&builds, "daeploy", "builds", "storm", "--limit", "0", "--json")
-	for _, b := range builds {
-		if b.Status != "succeeded" {
-			m.Errorf("%s is %s: %s\n%s", b.ID, b.Status, b.Message, m.run("sh", "-c", "daeploy logs "+b.ID+"; journalctl -u daeploy -o cat --no-pager | grep -w "+b.ID))
-		}
-	}
-	m.Logf("%d pushes and %d builds over %d restarts; %d pushers were cut off and told so", pushes, len(builds), restarts, cut)
-	if len(builds) < pushes {
-		m.Errorf("there are %d builds of %d pushes", len(builds), pushes)
-	}
-}
-
-// settled waits until no build of an app is under way.
-func (m *machine) settled(app string) {
-	m.Helper()
-	m.await("the builds of "+app+" to end", time.Minute, func() error {
-		out, err := m.try("daeploy", "builds", app, "--status", "queued", "--status", "running", "--json")
-		if err != nil || strings.TrimSpace(out) != "[]" {
-			return fmt.Errorf("%s: %v", out, err)
-		}
-		return nil
-	})
-}
-
 // reboots: the build is interrupted, and the service comes back by itself.
 func (m *machine) reboots() {
 	m.underWay("steady", "steady/3", 200)
@@ -449,42 +417,4 @@ func (m *machine) reboots() {
 	m.commit("steady")
 	m.git("steady", "push", "daeploy", "main")
 	m.moved("steady")
-}
-
-// removes: the state outlives the package.
-func (m *machine) removes() {
-	before := m.run("daeploy", "builds", "--limit", "0", "--json")
-	m.run("apt-get", "remove", "-y", "daeploy")
-	if out, err := m.try("systemctl", "is-active", "daeploy.socket", "daeploy.service"); err == nil {
-		m.Errorf("after the removal the units are %q", out)
-	}
-	m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
-	m.run("test", "-e", "/etc/daeploy/daeploy.toml")
-	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
-	m.run("systemctl", "enable", "--now", "daeploy.socket", "daeploy.service")
-	if after := m.run("daeploy", "builds", "--limit", "0", "--json"); after != before {
-		m.Errorf("the history is another one now:\n%s\nbefore:\n%s", after, before)
-	}
-}
-
-// purges: the state goes only if that is what is wanted.
-func (m *machine) purges() {
-	out := m.run("apt-get", "purge", "-y", "daeploy")
-	if !strings.Contains(out, "/var/lib/daeploy stays") {
-		m.Errorf("purge does not say that the state stays:\n%s", out)
-	}
-	m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
-	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
-	m.run("env", "DAEPLOY_PURGE=yes", "apt-get", "purge", "-y", "daeploy")
-	for _, path := range []string{"/var/lib/daeploy", "/etc/daeploy", "/run/daeploy", "/usr/bin/daeploy", "/usr/share/daeploy"} {
-		if out, err := m.try("ls", "-A", path); err == nil {
-			m.Errorf("%s is still there: %s", path, out)
-		}
-	}
-	if out := m.run("ctr", "namespaces", "ls", "-q"); strings.Contains(out, "daeploy") {
-		m.Errorf("containerd still has the namespaces %s", out)
-	}
-	if out := m.run("iptables-save"); strings.Contains(out, "daeploy0") {
-		m.Errorf("the firewall still has rules of ours:\n%s", out)
-	}
 }

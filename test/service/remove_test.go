@@ -1,0 +1,124 @@
+package service_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// removes: the state outlives the package.
+func (m *machine) removes() {
+	before := m.run("daeploy", "builds", "--limit", "0", "--json")
+	m.run("apt-get", "remove", "-y", "daeploy")
+	if out, err := m.try("systemctl", "is-active", "daeploy.socket", "daeploy.service"); err == nil {
+		m.Errorf("after the removal the units are %q", out)
+	}
+	m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
+	m.run("test", "-e", "/etc/daeploy/daeploy.toml")
+	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
+	m.run("systemctl", "enable", "--now", "daeploy.socket", "daeploy.service")
+	if after := m.run("daeploy", "builds", "--limit", "0", "--json"); after != before {
+		m.Errorf("the history is another one now:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// question is what debconf asks of whoever purges the package.
+const question = "Delete all repositories, builds, logs, secrets and images of daeploy?"
+
+// purges: the state goes only if that is what is wanted, by who is asked, or who
+// has said so beforehand.
+func (m *machine) purges() {
+	install := func() {
+		m.Helper()
+		m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
+	}
+	stays := func(out string) {
+		m.Helper()
+		if !strings.Contains(out, "/var/lib/daeploy and the images stay") {
+			m.Errorf("purge does not say that the state stays:\n%s", out)
+		}
+		m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
+		if out := m.run("ctr", "-n", "daeploy", "images", "ls", "-q"); out == "" {
+			m.Error("the images are gone")
+		}
+	}
+	out := m.run("apt-get", "purge", "-y", "daeploy")
+	stays(out)
+	if strings.Contains(out, question) {
+		m.Errorf("without a terminal purge asks:\n%s", out)
+	}
+	install()
+	stays(m.atTerminal("no", "apt-get", "purge", "-y", "daeploy"))
+
+	install()
+	m.atTerminal("yes", "apt-get", "purge", "-y", "daeploy")
+	m.nothing()
+
+	// Removed first, and purged when only that script is left; nobody to ask.
+	install()
+	m.run("mkdir", "-p", "/var/lib/daeploy/repositories")
+	m.run("apt-get", "remove", "-y", "daeploy")
+	m.run("sh", "-c", "echo daeploy daeploy/purge boolean true | debconf-set-selections")
+	m.run("apt-get", "purge", "-y", "daeploy")
+	m.nothing()
+}
+
+// atTerminal runs a program at a terminal, answers its question, and gives what the
+// terminal has shown.
+func (m *machine) atTerminal(answer string, words ...string) string {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
+	defer cancel()
+	cmd, err := m.command(ctx, "env", "-u", "DEBIAN_FRONTEND", "TERM=dumb", "script", "-qefc", strings.Join(words, " "), "/dev/null")
+	if err != nil {
+		m.Fatal(err)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		m.Fatal(err)
+	}
+	var shown screen
+	shown.asked = func() { fmt.Fprintln(in, answer) }
+	cmd.Stdout, cmd.Stderr = &shown, &shown
+	err = cmd.Run()
+	in.Close()
+	if err != nil || shown.asked != nil {
+		m.Fatalf("%s: %v; was it asked? %t\n%s", strings.Join(words, " "), err, shown.asked == nil, &shown)
+	}
+	return shown.String()
+}
+
+// screen keeps what is written to it, and calls asked once when a question ends. One
+// goroutine writes.
+type screen struct {
+	text  strings.Builder
+	asked func()
+}
+
+func (s *screen) String() string { return s.text.String() }
+
+func (s *screen) Write(p []byte) (int, error) {
+	n, err := s.text.Write(p)
+	if s.asked != nil && strings.Contains(s.String(), question) && strings.HasSuffix(strings.TrimSpace(s.String()), "[yes/no]") {
+		s.asked()
+		s.asked = nil
+	}
+	return n, err
+}
+
+// nothing wants no trace of daeploy in the machine.
+func (m *machine) nothing() {
+	m.Helper()
+	for _, path := range []string{"/var/lib/daeploy", "/etc/daeploy", "/run/daeploy", "/usr/bin/daeploy", "/usr/share/daeploy"} {
+		if out, err := m.try("ls", "-A", path); err == nil {
+			m.Errorf("%s is still there: %s", path, out)
+		}
+	}
+	if out := m.run("ctr", "namespaces", "ls", "-q"); strings.Contains(out, "daeploy") {
+		m.Errorf("containerd still has the namespaces %s", out)
+	}
+	if out := m.run("iptables-save"); strings.Contains(out, "daeploy0") {
+		m.Errorf("the firewall still has rules of ours:\n%s", out)
+	}
+}
