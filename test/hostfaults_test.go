@@ -83,6 +83,16 @@ func TestHostFaults(t *testing.T) {
 	if t.Failed() || slices.Contains(rows, "") {
 		return // what was not asked for cannot be compared
 	}
+	const alike = "; journal, doctor and init give one exit status, sentence and command"
+	t.Attr("F43", "no git, and git 2.30, at the start: no start"+alike)
+	t.Attr("F56", "a host key that is gone, and one that others can read: no start"+alike)
+	t.Attr("F102", "a second daemon with the same state: it ends with 75 and names the first one's process"+alike)
+	t.Attr("F104", "containerd away, hanging, 1.4, 2.1.0, or another program at its socket; no controller of memory, with cgroup v1 and v2: the daemon runs on"+alike)
+	t.Attr("F118", "a database that was written two years from now: the daemon runs on, and tells of the clock"+alike)
+	t.Attr("F119", "a database that is gone, and one of a newer schema: no start, nothing is made anew"+alike)
+	t.Attr("F122", "state on a read-only disk, on a full one, and on one that became full: no start, no start, and the daemon runs on"+alike)
+	t.Attr("F123", "a state directory of another owner, that others can write, that is a file: no start"+alike)
+	t.Attr("F127", "an unknown key, an impossible value, no file: no start"+alike)
 	comparePart(t, "../docs/operate.md", "host faults", "| what is wrong | the daemon | `init` | sentence | what mends it |\n|---|---|---|---|---|\n"+strings.Join(rows, "\n"))
 }
 
