@@ -47,4 +47,5 @@ func TestValuePlaces(t *testing.T) {
 	if _, err := read(); err == nil || !strings.HasPrefix(err.Error(), `socket "x"`) {
 		t.Errorf("a flag's value: %v; want no place in the file", err)
 	}
+	t.Attr("F127", "values that cannot be, at the top, in tables, in arrays of tables: each is told with line and column")
 }
