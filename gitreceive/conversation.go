@@ -224,7 +224,7 @@ func (c *conversation) refsLimit(ctx context.Context, updates []daeploy.RefUpdat
 	if err == nil && have+grow > most {
 		err = &daeploy.Error{
 			Kind: daeploy.Failure, Code: "refs_limit",
-			Message: fmt.Sprintf("%s has %d refs; the limit is %d", c.t.app, have, most), Hint: "delete old branches and tags first",
+			Message: fmt.Sprintf("%s has %d refs; the limit is %d", c.t.app, have, most), Hint: "delete old branches and tags first" + raise("receive.refs"),
 		}
 	}
 	return err

@@ -31,6 +31,9 @@ type Limits struct {
 	Receive                  time.Duration // of one push, until git has it all
 }
 
+// DefaultLimits are those of a Config that sets none.
+func DefaultLimits() Limits { return Limits{}.orDefaults() }
+
 func (l Limits) orDefaults() Limits {
 	orInt(&l.UnauthStart, 10)
 	orInt(&l.UnauthPercent, 30)

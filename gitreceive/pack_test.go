@@ -68,13 +68,15 @@ func (h *host) peak() (stop func() int64) {
 	go func() {
 		defer close(done)
 		for {
-			for pid := range h.gits() {
-				most = max(most, status(pid, "VmHWM"))
+			for _, pid := range descendants(os.Getpid()) {
+				if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && strings.HasPrefix(dir, h.state+"/repositories/") {
+					most = max(most, status(pid, "VmHWM"))
+				}
 			}
 			select {
 			case <-end:
 				return
-			case <-time.After(5 * time.Millisecond):
+			case <-time.After(time.Millisecond):
 			}
 		}
 	}()
@@ -83,6 +85,20 @@ func (h *host) peak() (stop func() int64) {
 		<-done
 		return most >> 10
 	})
+}
+
+// descendants are the children of a process, and theirs. It is quick, for what is
+// looked for lives for milliseconds.
+func descendants(pid int) (all []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is well formed
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // it may be gone
+		for word := range strings.FieldsSeq(string(text)) {
+			child, _ := strconv.Atoi(word) // the kernel's
+			all = append(append(all, child), descendants(child)...)
+		}
+	}
+	return all
 }
 
 // status is a line of /proc/PID/status, in kB; 0 if the process is gone.

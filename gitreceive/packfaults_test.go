@@ -129,10 +129,9 @@ func TestPushOverLimits(t *testing.T) {
 	anna := h.admin()
 	w := anna.work("blog")
 	w.git("push", "-q", "daeploy", "main")
-	big := func(size int) []byte {
+	zeros := func(mib int) []byte {
 		p := packtest.New()
-		p.Level = zlib.BestSpeed
-		p.Entry(packtest.Blob, nil, make([]byte, size))
+		p.Zeros(mib)
 		return p.Bytes()
 	}
 	large := packtest.New()
@@ -147,9 +146,9 @@ func TestPushOverLimits(t *testing.T) {
 		pack []byte
 		want string
 	}{
-		"an object of 101 MiB": {big(101 << 20), "hint: an object of this push has more than 100 MiB"},
+		"an object of 101 MiB": {zeros(101), "hint: an object of this push has more than 100 MiB"},
 		// Above this size git would read a blob piece by piece, past its limit.
-		"an object of 600 MiB": {big(600 << 20), "hint: an object of this push has more than 100 MiB"},
+		"an object of 600 MiB": {zeros(600), "hint: an object of this push has more than 100 MiB"},
 		"a pack of 10 MiB":     {large.Bytes(), "hint: the push has more than 8 MiB"},
 		"200,001 objects":      {many.Bytes(), "the push brings 200001 objects; the limit is 200000"},
 	} {
@@ -167,12 +166,16 @@ func TestPushCPU(t *testing.T) {
 	anna := h.admin()
 	w := anna.work("blog")
 	w.git("push", "-q", "daeploy", "main")
+	const size = 90 << 20
 	p := packtest.New()
-	p.Level = zlib.BestSpeed
-	zeros := make([]byte, 90<<20)
+	base := p.Zeros(size >> 20)
+	var copies [][]byte
+	for at := 0; at < size; at += 10 << 20 {
+		copies = append(copies, packtest.Copy(at, 10<<20))
+	}
 	for i := range 12 {
-		zeros[i] = 1
-		p.Entry(packtest.Blob, nil, zeros)
+		changed := append([][]byte{packtest.Insert([]byte{byte(i)})}, copies...)
+		p.Entry(packtest.OffsetDelta, p.Offset(base), packtest.Delta(size, size+1, changed...))
 	}
 	began := time.Now()
 	r := anna.sendPack("blog", "refs/heads/bad", strings.Repeat("ab", 20), p.Bytes())

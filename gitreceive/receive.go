@@ -71,7 +71,7 @@ func (t *transfer) hasRoom() (crowded bool, err error) {
 		return true, &daeploy.Error{
 			Kind: daeploy.Failure, Code: "repository_limit",
 			Message: fmt.Sprintf("the repository of %s has %d MiB; the limit is %d", t.app, size>>20, most>>20),
-			Hint:    "push again in a few minutes: what no ref needs is being removed; if that is too little, ask the operator of this host for a higher limit",
+			Hint:    "push again in a few minutes: what no ref needs is being removed; if that is too little, ask the operator of this host to raise receive.repository",
 		}
 	}
 	return false, nil

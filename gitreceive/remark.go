@@ -24,17 +24,16 @@ const (
 // remarks are what we add to git's own words about limits that it, and not the
 // daemon, holds a push to.
 func (l Limits) remarks() []*remark {
-	const ask = ", or ask the operator of this host for a higher limit"
 	say := func(words, format string, args ...any) *remark {
 		return &remark{words: []byte(words), hint: fmt.Sprintf(format, args...)}
 	}
 	return []*remark{
 		say("shallow update not allowed", "this clone is shallow: git fetch --unshallow, then push again"),
-		say("attempting to allocate", "an object of this push has more than %d MiB; keep it out of the history%s", l.ObjectBytes>>20, ask),
-		say("pack exceeds maximum allowed size", "the push has more than %d MiB; push in smaller parts%s", l.PackBytes>>20, ask),
-		say("ut of memory", "git had no more memory for this push; the limit is %d MiB; push in smaller parts%s", l.Memory>>20, ask),
+		say("attempting to allocate", "an object of this push has more than %d MiB; keep it out of the history%s", l.ObjectBytes>>20, raise("receive.object")),
+		say("pack exceeds maximum allowed size", "the push has more than %d MiB; push in smaller parts%s", l.PackBytes>>20, raise("receive.pack")),
+		say("ut of memory", "git had no more memory for this push; the limit is %d MiB; push in smaller parts%s", l.Memory>>20, raise("receive.memory")),
 		{words: []byte("fatal: ")},
-		say("index-pack abnormal exit", "git was ended while it read the push: it may use %s of CPU time and %d MiB of memory; push in smaller parts%s", l.CPU, l.Memory>>20, ask),
+		say("index-pack abnormal exit", "git was ended while it read the push: it may use %s of CPU time and %d MiB of memory; push in smaller parts%s", l.CPU, l.Memory>>20, raise("receive.cpu or receive.memory")),
 	}
 }
 

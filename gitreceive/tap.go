@@ -69,7 +69,7 @@ func (t *tap) copyCommands(git io.Writer, client io.Reader) (hasOptions bool, er
 		}
 		if strings.HasPrefix(string(line), "shallow ") {
 			if shallow++; shallow > maxShallow {
-				return false, overLimit("shallow_limit", "this clone has more than %d shallow edges", maxShallow)
+				return false, overLimit("shallow_limit", "", "this clone has more than %d shallow edges", maxShallow)
 			}
 			t.mu.Lock()
 			t.shallow = true
@@ -80,7 +80,7 @@ func (t *tap) copyCommands(git io.Writer, client io.Reader) (hasOptions bool, er
 				hasOptions = t.capabilities(caps)
 			} else if more {
 				// git would read capabilities here too; no client sends them.
-				return false, overLimit("command_invalid", "a command holds a NUL character")
+				return false, overLimit("command_invalid", "", "a command holds a NUL character")
 			}
 			first = false
 			if err := t.command(text, names); err != nil {
@@ -113,14 +113,14 @@ func (t *tap) command(text string, names map[string]bool) error {
 	case err != nil:
 		return &daeploy.Error{Kind: daeploy.Invalid, Code: "push_invalid", Message: "the push is malformed", Err: err}
 	case len(c.Ref) > t.limits.RefLen:
-		return overLimit("ref_invalid", "a ref name has %d bytes; the limit is %d", len(c.Ref), t.limits.RefLen)
+		return overLimit("ref_invalid", "", "a ref name has %d bytes; the limit is %d", len(c.Ref), t.limits.RefLen)
 	case names[c.Ref]:
 		return &daeploy.Error{
 			Kind: daeploy.Invalid, Code: "ref_twice", Message: fmt.Sprintf("the push names %s twice", plain(c.Ref, 255)),
 			Hint: "name each ref once",
 		}
 	case len(names) == t.limits.Commands:
-		return overLimit("commands_limit", "the push has more than %d refs", t.limits.Commands)
+		return overLimit("commands_limit", "receive.refs_per_push", "the push has more than %d refs", t.limits.Commands)
 	}
 	names[c.Ref] = true
 	t.mu.Lock()
@@ -140,7 +140,7 @@ func (t *tap) copyOptions(git io.Writer, client io.Reader) error {
 			return err
 		}
 		if n == daeploy.MaxPushOptions {
-			return overLimit("push_option_invalid", "the push has more than %d push options", daeploy.MaxPushOptions)
+			return overLimit("push_option_invalid", "", "the push has more than %d push options", daeploy.MaxPushOptions)
 		}
 		if bytes.IndexByte(line, 0) >= 0 {
 			// git would take what stands before it for the whole.
@@ -180,15 +180,23 @@ func (t *tap) copyPackHeader(git io.Writer, client io.Reader) error {
 			Hint: "push with a current git",
 		}
 	case int64(objects) > t.limits.Objects:
-		return overLimit("objects_limit", "the push brings %d objects; the limit is %d", objects, t.limits.Objects)
+		return overLimit("objects_limit", "receive.objects", "the push brings %d objects; the limit is %d", objects, t.limits.Objects)
 	}
 	_, err := git.Write(head[:])
 	return err
 }
 
-func overLimit(code, format string, args ...any) error {
-	return &daeploy.Error{
-		Kind: daeploy.Invalid, Code: code, Message: fmt.Sprintf(format, args...),
-		Hint: "push in smaller parts, or ask the operator of this host for a higher limit",
+// overLimit is for what passes a limit; setting is its key in the configuration,
+// if it has one.
+func overLimit(code, setting, format string, args ...any) error {
+	e := &daeploy.Error{
+		Kind: daeploy.Invalid, Code: code, Message: fmt.Sprintf(format, args...), Hint: "push in smaller parts",
 	}
+	if setting != "" {
+		e.Hint += raise(setting)
+	}
+	return e
 }
+
+// raise ends a hint about a limit of the operator's.
+func raise(setting string) string { return ", or ask the operator of this host to raise " + setting }

@@ -166,18 +166,18 @@ func newFlow(t *transfer, c *child) *flow {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.silence = time.AfterFunc(limits.Silence, func() {
-		f.fail(overTime("no byte came for", limits.Silence))
+		f.fail(overTime("no byte came for", limits.Silence, "receive.silence"))
 	})
 	f.total = time.AfterFunc(limits.Receive, func() {
-		f.fail(overTime("the transfer took longer than", limits.Receive))
+		f.fail(overTime("the transfer took longer than", limits.Receive, "receive.timeout"))
 	})
 	return f
 }
 
-func overTime(what string, limit time.Duration) error {
+func overTime(what string, limit time.Duration, setting string) error {
 	return &daeploy.Error{
 		Kind: daeploy.Failure, Code: "receive_timeout", Message: fmt.Sprintf("%s %s", what, limit),
-		Hint: "try again over a better line, or push in smaller parts",
+		Hint: "try again over a better line, push in smaller parts" + raise(setting),
 	}
 }
 

@@ -7,10 +7,20 @@ import (
 	"github.com/daeploy/daeploy/gitreceive"
 )
 
-// sshConfig says who may log in besides the keys that were added.
+// sshConfig says who may log in besides the keys that were added, and bounds what
+// a connection may do.
 type sshConfig struct {
 	TrustedUserCAKeys string `toml:"trusted_user_ca_keys"` // path: public keys of CAs, one a line
 	RevokedKeys       string `toml:"revoked_keys"`         // path: what of their certificates is revoked
+
+	MaxUnproven     int      `toml:"max_unproven"`
+	MaxPerSource    int      `toml:"max_per_source"`
+	MaxSessions     int      `toml:"max_sessions"`
+	LoginTimeout    duration `toml:"login_timeout"`
+	IdleTimeout     duration `toml:"idle_timeout"`
+	Keepalive       duration `toml:"keepalive"`
+	KeepaliveMisses int      `toml:"keepalive_misses"`
+	StallTimeout    duration `toml:"stall_timeout"`
 }
 
 func (c *config) checkSSH() error {

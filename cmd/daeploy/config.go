@@ -19,6 +19,7 @@ import (
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/container/network"
+	"github.com/daeploy/daeploy/gitreceive"
 	"github.com/daeploy/daeploy/publish"
 )
 
@@ -66,6 +67,7 @@ type config struct {
 
 	Submodules submoduleConfig `toml:"submodules"`
 	SSH        sshConfig       `toml:"ssh"`
+	Receive    receiveConfig   `toml:"receive"`
 
 	Webhooks []webhookConfig `toml:"webhooks"`
 
@@ -157,7 +159,7 @@ func defaultConfig() config { return defaultConfigOn(runtime.NumCPU()) }
 
 // defaultConfigOn is the default on a host with so many CPUs.
 func defaultConfigOn(cpus int) config {
-	limits := buildpipeline.DefaultLimits(cpus)
+	limits, front := buildpipeline.DefaultLimits(cpus), gitreceive.DefaultLimits()
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
 		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", SecretsDir: "/run/daeploy/secrets", Init: "/usr/bin/tini-static",
@@ -175,6 +177,7 @@ func defaultConfigOn(cpus int) config {
 		Network:  networkConfig{Mode: networkBridge, Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
 		Registry: registryConfig{MaxImage: 20 << 30, Push: pushConfig{Tags: publish.DefaultTags, Compression: daeploy.Gzip, SBOM: true, Provenance: true}},
 		Keep:     keepOf(buildpipeline.DefaultKeep()),
+		SSH:      sshOf(front), Receive: receiveOf(front),
 	}
 }
 

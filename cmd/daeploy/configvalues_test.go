@@ -27,6 +27,9 @@ func writeConfig(t *testing.T, text string, flags ...string) (read func() (confi
 func TestValuePlaces(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"# a comment\n  max_builds = 0\n", ":2:3: max_builds must be above zero"},
+		{"[receive]\nmemory = '1MiB'\n", ":2:1: receive.memory must be at least 64MiB"},
+		{"[receive]\nobjects = 0\n", ":2:1: receive.objects must be at least 1"},
+		{"[ssh]\n\nkeepalive = '10ms'\n", ":3:1: ssh.keepalive must be at least 1s"},
 		{"[build]\nlog = '0'\n", ":2:1: build.log must be above zero"},
 		{"build.cpus = 0\n", ":1:7: build.cpus must be above zero"},
 		{"[network]\nbridge = 'X'\n", `:1:2: network: network bridge "X"`},

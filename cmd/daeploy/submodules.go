@@ -19,7 +19,7 @@ func (c *config) submodules(repositories *gitreceive.Repositories) buildpipeline
 	if len(c.Submodules.Hosts) == 0 {
 		return nil
 	}
-	return gitreceive.NewSubmodules(repositories, gitreceive.SubmoduleConfig(c.Submodules), gitreceive.Limits{})
+	return gitreceive.NewSubmodules(repositories, gitreceive.SubmoduleConfig(c.Submodules), c.frontLimits())
 }
 
 func (c *config) checkSubmodules() error {

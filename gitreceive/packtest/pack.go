@@ -4,6 +4,7 @@ package packtest
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/zlib"
 	"crypto/sha1"
 	"encoding/binary"
@@ -24,10 +25,11 @@ const (
 
 // Pack is written entry by entry. What is flushed to a writer is forgotten.
 type Pack struct {
-	Level int    // of zlib
+	Level int    // of zlib, from the first entry on
 	Count uint32 // entries, as the header says
 
 	buf bytes.Buffer
+	z   *zlib.Writer
 	out io.Writer // nil: the pack stays in memory
 	sum hash.Hash
 }
@@ -52,25 +54,55 @@ func Stream(w io.Writer, count uint32) *Pack {
 // Entry adds one and returns its offset. base is what stands between the head and
 // the text of a delta.
 func (p *Pack) Entry(kind int, base, text []byte) int {
-	at, size := p.buf.Len(), len(text)
-	head := byte(kind<<4 | size&15)
-	for size >>= 4; size > 0; size >>= 7 {
-		p.buf.WriteByte(head | 0x80)
-		head = byte(size & 0x7f)
+	at := p.head(kind, base, len(text))
+	if p.z == nil {
+		var err error
+		if p.z, err = zlib.NewWriterLevel(&p.buf, p.Level); err != nil {
+			panic(err) // there is no such level
+		}
 	}
-	p.buf.WriteByte(head)
+	p.z.Reset(&p.buf)
+	_, _ = p.z.Write(text) // to memory
+	_ = p.z.Close()
+	if p.out != nil && p.buf.Len() > 1<<20 {
+		p.flush()
+	}
+	return at
+}
+
+// head begins an entry.
+func (p *Pack) head(kind int, base []byte, size int) int {
+	at := p.buf.Len()
+	first := byte(kind<<4 | size&15)
+	for size >>= 4; size > 0; size >>= 7 {
+		p.buf.WriteByte(first | 0x80)
+		first = byte(size & 0x7f)
+	}
+	p.buf.WriteByte(first)
 	p.buf.Write(base)
-	z, err := zlib.NewWriterLevel(&p.buf, p.Level)
+	if p.out == nil {
+		p.Count++
+	}
+	return at
+}
+
+// Zeros adds a blob of so many MiB of zeros, at no cost: the deflate block of the
+// first one stands for all.
+func (p *Pack) Zeros(mib int) int {
+	at := p.head(Blob, nil, mib<<20)
+	var block bytes.Buffer
+	z, err := flate.NewWriter(&block, flate.BestSpeed)
 	if err != nil {
 		panic(err) // there is no such level
 	}
-	_, _ = z.Write(text) // to memory
-	_ = z.Close()
-	if p.out == nil {
-		p.Count++
-	} else if p.buf.Len() > 1<<20 {
-		p.flush()
+	_, _ = z.Write(make([]byte, 1<<20)) // to memory
+	_ = z.Flush()
+	p.buf.Write([]byte{0x78, 0x01})
+	for range mib {
+		p.buf.Write(block.Bytes())
 	}
+	p.buf.Write([]byte{3, 0}) // an empty block, the last
+	p.buf.Write(binary.BigEndian.AppendUint32(nil, uint32(mib<<20%65521)<<16|1))
 	return at
 }
 
@@ -127,10 +159,15 @@ func (p *Pack) Commit(tree string) string {
 }
 
 // Tree adds a tree of plain files, numbered from zero.
-func (p *Pack) Tree(blobs ...string) string {
+func (p *Pack) Tree(blobs ...string) string { return p.numbered("100644", blobs) }
+
+// Dir adds a tree of trees, numbered from zero.
+func (p *Pack) Dir(trees ...string) string { return p.numbered("40000", trees) }
+
+func (p *Pack) numbered(mode string, ids []string) string {
 	var text []byte
-	for i, id := range blobs {
-		text = append(fmt.Appendf(text, "100644 %06d\x00", i), Raw(id)...)
+	for i, id := range ids {
+		text = append(fmt.Appendf(text, "%s %06d\x00", mode, i), Raw(id)...)
 	}
 	return p.Object(Tree, text)
 }
