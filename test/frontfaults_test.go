@@ -1,0 +1,474 @@
+package test_test
+
+import (
+	"bytes"
+	"compress/zlib"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/daeploy/daeploy/gitreceive/packtest"
+)
+
+// send begins a push by hand. in is what the client says; answer waits for the
+// end of the push.
+func send(c *gossh.Client, app string, in io.Reader) (answer func() string, err error) {
+	session, err := c.NewSession()
+	if err != nil {
+		return nil, err
+	}
+	out := new(lockedBuffer)
+	session.Stdin, session.Stdout, session.Stderr = in, out, out
+	if err := session.Start("git-receive-pack " + app); err != nil {
+		return nil, err
+	}
+	return func() string {
+		_ = session.Wait() // the text tells
+		session.Close()
+		return out.String()
+	}, nil
+}
+
+// TestKilledInPack: F1. The daemon dies in the middle of a pack.
+func TestKilledInPack(t *testing.T) {
+	s := newFront(t, "")
+	dir := s.source("blog", "")
+	s.timePush(dir, "blog", "main")
+	head := s.git(dir, "rev-parse", "HEAD")
+	p := packtest.New()
+	id := p.Commit(p.Tree(p.Object(packtest.Blob, packtest.Noise(packtest.Seeded(t), 4<<20))))
+	pack := p.Bytes()
+	c := s.dial("anna", "127.0.0.1")
+	defer c.Close()
+	in, more := io.Pipe()
+	defer more.Close()
+	if _, err := send(c, "blog", in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(more, packtest.Create("refs/heads/bad", id)+string(pack[:len(pack)/2])); err != nil {
+		t.Fatal(err)
+	}
+	incoming := func() []string {
+		found, _ := filepath.Glob(s.path("state/repositories/blog.git/objects/*incoming-*")) // the pattern is well formed
+		return found
+	}
+	err := within(10*time.Second, func() error {
+		if len(incoming()) == 0 {
+			return errors.New("no pack is coming in")
+		}
+		return nil
+	})
+	if err = errors.Join(err, s.end(syscall.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := within(5*time.Second, func() error {
+		if pids := s.gits(); len(pids) > 0 {
+			return fmt.Errorf("git still runs: %v", pids)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	ended, left := time.Since(began), len(incoming())
+	if err := s.serve(""); err != nil {
+		t.Fatal(err)
+	}
+	began = time.Now()
+	if err := within(5*time.Second, s.residue); err != nil {
+		t.Error(err)
+	}
+	swept := time.Since(began)
+	if refs := s.git(dir, "ls-remote", s.url("blog")); !strings.Contains(refs, head+"\trefs/heads/main") || strings.Contains(refs, "refs/heads/bad") {
+		t.Errorf("the refs are\n%s; want main at %s alone", refs, head)
+	}
+	s.wantQuiet(dir, "blog")
+	t.Attr("F1", fmt.Sprintf("kill -9 of the daemon when half of 4 MiB are there: git ends after %d ms, leaves %d directories, which are gone %d ms after the next start; no ref moved", ended.Milliseconds(), left, swept.Milliseconds()))
+}
+
+// TestCablePulled: F7. Nothing gets through any more, in both directions, and
+// nobody says so.
+func TestCablePulled(t *testing.T) {
+	const lost = "127.0.0.77"
+	s := newFront(t, "[ssh]\nkeepalive = \"1s\"\nkeepalive_misses = 4\n")
+	dir := s.source("blog", "#!/bin/sh\ni=0; while [ $i -lt 60 ]; do i=$((i+1)); echo tick $i; sleep 0.1; done\nexec ${STI_SCRIPTS_PATH}/assemble\n")
+	push := s.gitCommand(dir, []string{"-o", "BindAddress=" + lost}, "push", s.url("blog"), "main")
+	if err := push.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = syscall.Kill(-push.Process.Pid, syscall.SIGKILL)
+		_ = push.Wait() // it was killed
+	}()
+	connections := func() int {
+		out, err := exec.Command("ss", "-Htn", "state", "established", "dst", lost).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(out, []byte("\n"))
+	}
+	if err := within(20*time.Second, func() error {
+		text, err := s.ask("logs", "blog/1")
+		if err == nil && !strings.Contains(text, "tick 3\n") {
+			err = errors.New("the build does not run")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	before := s.descriptors()
+	cut(t, lost)
+	began := time.Now()
+	if connections() != 1 {
+		t.Errorf("%d connections to the lost client; want 1", connections())
+	}
+	if err := within(15*time.Second, func() error {
+		if n := connections(); n > 0 {
+			return errors.New("the daemon still talks to the lost client")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	if n := s.descriptors(); n >= before {
+		t.Errorf("%d descriptors are open, before %d", n, before)
+	}
+	if out, err := s.ask("logs", "-f", "blog/1"); err != nil || !strings.Contains(out, "tick 60\n") || !strings.Contains(out, "success: ") {
+		t.Errorf("the build: %v\n%s", err, out)
+	}
+	s.wantQuiet(dir, "blog")
+	t.Attr("F7", fmt.Sprintf("packets of a pusher dropped both ways during its build, with keepalive 1 s and 4 misses (15 s and 4 by default): noticed after %.1f s, descriptors given back, the build ends as it would have", took.Seconds()))
+}
+
+// cut drops all packets from and to an address, until the test ends.
+func cut(t *testing.T, address string) {
+	t.Helper()
+	rule := func(action, direction string) error {
+		out, err := exec.Command("iptables", "-w", action, "INPUT", direction, address, "-j", "DROP").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("iptables: %w\n%s", err, out)
+		}
+		return nil
+	}
+	if err := errors.Join(rule("-I", "-s"), rule("-I", "-d")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(rule("-D", "-s"), rule("-D", "-d")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestFrozenPusher: F8. A pusher who takes no bytes holds up nobody, and misses
+// none.
+func TestFrozenPusher(t *testing.T) {
+	const script = "#!/bin/sh\nhead -c 20000000 /dev/zero | tr '\\0' x | fold -w 1000\necho; echo the end\nexec ${STI_SCRIPTS_PATH}/assemble\n"
+	s := newFront(t, "")
+	dir := s.source("blog", script)
+	quiet := s.timePush(dir, "blog", "main")
+	s.git(dir, "commit", "-q", "--allow-empty", "-m", "more")
+	push := s.gitCommand(dir, nil, "push", s.url("blog"), "HEAD:main")
+	var out bytes.Buffer
+	push.Stdout, push.Stderr = &out, &out
+	if err := push.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(-push.Process.Pid, syscall.SIGKILL) //nolint:errcheck // usually gone already
+	status := func(want string) error {
+		text, err := s.ask("build", "blog/2", "--json")
+		if err == nil && !strings.Contains(text, `"status": "`+want+`"`) {
+			err = fmt.Errorf("blog/2 is not %s:\n%s", want, text)
+		}
+		return err
+	}
+	if err := within(20*time.Second, func() error { return status("running") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-push.Process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.freshPeak()
+	began := time.Now()
+	if err := within(60*time.Second, func() error { return status("succeeded") }); err != nil {
+		t.Error(err)
+	}
+	frozen, most := time.Since(began), s.mib("VmHWM")
+	if most > 100 {
+		t.Errorf("the daemon had %.0f MiB", most)
+	}
+	if err := syscall.Kill(-push.Process.Pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := push.Wait(); err != nil {
+		t.Errorf("the push that was frozen: %v\n%.2000s", err, out.String())
+	}
+	if text := out.String(); !strings.Contains(text, "| the end") || !strings.Contains(text, "success: ") {
+		t.Errorf("the pusher has not read all: %d bytes, and at the end\n%s", len(text), text[max(0, len(text)-2000):])
+	}
+	s.wantQuiet(dir, "blog")
+	t.Attr("F8", fmt.Sprintf("git and ssh of a pusher stopped while 20 MB of log come: the build ends %.1f s later (the whole push before took %.1f s), the daemon had %.0f MiB; when it goes on it reads all %d MB", frozen.Seconds(), quiet.Seconds(), most, out.Len()>>20))
+}
+
+// TestLargePush: F45.
+func TestLargePush(t *testing.T) {
+	s := newFront(t, "")
+	dir := s.source("blog", "")
+	s.timePush(dir, "blog", "main")
+	c := s.dial("anna", "127.0.0.1")
+	defer c.Close()
+	chance := packtest.Seeded(t)
+	blob := packtest.Noise(chance, 10<<20)
+	var told []string
+	for _, push := range []struct {
+		name   string
+		blobs  int
+		text   func(i int) []byte
+		within time.Duration
+	}{
+		{"300 MB in 30 files", 30, func(i int) []byte { return append(blob, byte(i)) }, 6 * time.Second},
+		{"200,000 objects", 199_000, func(i int) []byte { return fmt.Append(nil, i) }, 2 * time.Second},
+	} {
+		in, out := io.Pipe()
+		ref := "refs/heads/large-" + fmt.Sprint(push.blobs)
+		ids := make([]string, push.blobs)
+		for i := range ids {
+			ids[i] = packtest.ID(packtest.Blob, push.text(i))
+		}
+		// A directory for each thousand.
+		tree := func(p *packtest.Pack) string {
+			var dirs []string
+			for some := range slices.Chunk(ids, 1000) {
+				dirs = append(dirs, p.Tree(some...))
+			}
+			return p.Commit(p.Dir(dirs...))
+		}
+		head := tree(packtest.Stream(io.Discard, 0))
+		go func() {
+			_, _ = io.WriteString(out, packtest.Create(ref, head)) // the answer tells
+			p := packtest.Stream(out, uint32(push.blobs+(push.blobs+999)/1000+2))
+			p.Level = zlib.NoCompression
+			for i := range ids {
+				p.Entry(packtest.Blob, nil, push.text(i))
+			}
+			tree(p)
+			p.Close()
+			out.Close()
+		}()
+		s.freshPeak()
+		before := s.mib("VmHWM")
+		git, stop := s.watchGits()
+		began := time.Now()
+		wait, err := send(c, "blog", in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := wait()
+		took := time.Since(began)
+		stop()
+		grown := s.mib("VmHWM") - before
+		if !strings.Contains(answer, "ok "+ref) {
+			t.Errorf("%s: %s", push.name, answer)
+		}
+		if took > 3*push.within { // others use the CPU too
+			t.Errorf("%s: took %s; want about %s", push.name, took, push.within)
+		}
+		if git.Load() > 256<<10 || grown > 32 {
+			t.Errorf("%s: git had %d MiB, want at most 256; the daemon grew by %.1f MiB, want about 16", push.name, git.Load()>>10, grown)
+		}
+		told = append(told, fmt.Sprintf("%s in %.1f s, git had %d MiB, the daemon grew by %.1f MiB", push.name, took.Seconds(), git.Load()>>10, grown))
+	}
+	s.wantQuiet(dir, "blog")
+	t.Attr("F45", "large honest pushes, not compressed: taken, "+strings.Join(told, "; "))
+}
+
+// watchGits notes the most memory that one git of the repositories had, in kB.
+func (s *story) watchGits() (most *atomic.Int64, stop func()) {
+	most = new(atomic.Int64)
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			for _, pid := range s.gits() {
+				text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // it may be gone
+				var kb int64
+				if _, rest, ok := strings.Cut(string(text), "VmHWM:"); ok {
+					_, _ = fmt.Sscan(rest, &kb) // 0 says enough
+				}
+				most.Store(max(most.Load(), kb))
+			}
+			select {
+			case <-end:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	return most, sync.OnceFunc(func() { close(end); <-done })
+}
+
+// timePushes times pushes that build, over a connection that is there already.
+func (s *story) timePushes(n int, dir string) []time.Duration {
+	s.Helper()
+	var all []time.Duration
+	for range n {
+		all = append(all, s.timePush(dir, "blog", "main", "-o", "ControlMaster=auto", "-o", "ControlPersist=20", "-o", "ControlPath="+s.path("control")))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestFlood: F52. 10,000 connections without a login while pushes run.
+func TestFlood(t *testing.T) {
+	const connections, pushes = 10_000, 10
+	s := newFront(t, "")
+	dir := s.source("blog", "")
+	s.timePushes(1, dir)
+	defer exec.Command("ssh", "-o", "ControlPath="+s.path("control"), "-O", "exit", "127.0.0.1").Run() //nolint:errcheck // it ends by itself, too
+	before := s.descriptors()
+	var quiet, flooded []time.Duration
+	var f *flood
+	most := 0.0
+	for range 3 { // others use the CPU too: one fair round will do
+		quiet = s.timePushes(pushes, dir)
+		span := quiet[len(quiet)/2] * pushes
+		s.freshPeak()
+		f = s.flood(connections, span)
+		flooded = s.timePushes(pushes, dir)
+		f.wait()
+		most = max(most, s.mib("VmHWM"))
+		if flooded[pushes-1] < 2*quiet[pushes-1] {
+			break
+		}
+	}
+	if flooded[pushes-1] >= 2*quiet[pushes-1] {
+		t.Errorf("under the flood pushes took up to %s, without it up to %s", flooded[pushes-1], quiet[pushes-1])
+	}
+	if most > 100 {
+		t.Errorf("the daemon had %.0f MiB; want less than 100", most)
+	}
+	began := time.Now()
+	if err := within(5*time.Second, func() error {
+		if n := s.descriptors(); n > before+2 {
+			return fmt.Errorf("%d descriptors are open, before %d", n, before)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	recovered := time.Since(began)
+	s.wantQuiet(dir, "blog")
+	t.Attr("F52", fmt.Sprintf("%d connections without a login from 250 addresses, up to %d at once on the daemon, while %d pushes build: the slowest push took %.2f s (%.2f s without), the median %.2f s (%.2f s); the daemon had %.0f MiB, descriptors are back after %d ms",
+		connections, f.held.Load(), pushes, flooded[pushes-1].Seconds(), quiet[pushes-1].Seconds(), flooded[pushes/2].Seconds(), quiet[pushes/2].Seconds(), most, recovered.Milliseconds()))
+}
+
+// flood is many connections that say nothing, and end by themselves.
+type flood struct {
+	all        sync.WaitGroup
+	open, held atomic.Int64 // at the daemon now, and the most
+}
+
+// flood opens so many within a time, each from one of 250 addresses.
+func (s *story) flood(connections int, within time.Duration) *flood {
+	f := new(flood)
+	f.all.Go(func() {
+		tick := time.NewTicker(within / time.Duration(connections/10))
+		defer tick.Stop()
+		for i := range connections {
+			if i%10 == 0 {
+				<-tick.C
+			}
+			f.all.Go(func() {
+				d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%250))}}
+				c, err := d.Dial("tcp", "127.0.0.1:"+s.port)
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				_ = c.SetReadDeadline(time.Now().Add(3 * time.Second)) // a TCP connection has deadlines
+				if n, _ := c.Read(make([]byte, 64)); n == 0 {
+					return // dropped early
+				}
+				n := f.open.Add(1)
+				for m := f.held.Load(); n > m && !f.held.CompareAndSwap(m, n); m = f.held.Load() {
+				}
+				_, _ = io.Copy(io.Discard, c) // until one of us has enough
+				f.open.Add(-1)
+			})
+		}
+	})
+	return f
+}
+
+func (f *flood) wait() { f.all.Wait() }
+
+// TestPushFlood: F46, F52. Two keys push broken packs as fast as they can beside
+// a normal push.
+func TestPushFlood(t *testing.T) {
+	const pushes = 6
+	s := newFront(t, "")
+	dir := s.source("blog", "")
+	s.timePushes(1, dir)
+	quiet := s.timePushes(pushes, dir)
+	chance := packtest.Seeded(t)
+	bad := packtest.Bad(chance)
+	names := slices.Sorted(func(yield func(string) bool) {
+		for name := range bad {
+			if !yield(name) {
+				return
+			}
+		}
+	})
+	var floods sync.WaitGroup
+	var stop atomic.Bool
+	var refused atomic.Int64
+	for _, who := range []string{"eve", "mallory"} {
+		if err := s.makeKey(who); err != nil {
+			t.Fatal(err)
+		}
+		s.addKey(who)
+		for i := range 4 {
+			pack, id := bad[names[(i*7)%len(names)]]()
+			c := s.dial(who, "127.0.0.2")
+			floods.Go(func() {
+				defer c.Close()
+				for !stop.Load() {
+					wait, err := send(c, who, io.MultiReader(strings.NewReader(packtest.Create("refs/heads/main", id)), bytes.NewReader(pack)))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if answer := wait(); strings.Contains(answer, "ok refs/heads/main") {
+						t.Errorf("a broken pack was taken: %s", answer)
+						return
+					}
+					refused.Add(1)
+				}
+			})
+		}
+	}
+	s.freshPeak()
+	flooded := s.timePushes(pushes, dir)
+	stop.Store(true)
+	floods.Wait()
+	most := s.mib("VmHWM")
+	if most > 100 {
+		t.Errorf("the daemon had %.0f MiB; want less than 100", most)
+	}
+	s.wantQuiet(dir, "blog")
+	t.Attr("F46", fmt.Sprintf("two keys with four connections each push broken packs as fast as they can (%d were refused) while another key's pushes build: the slowest took %.2f s (%.2f s without), the daemon had %.0f MiB", refused.Load(), flooded[pushes-1].Seconds(), quiet[pushes-1].Seconds(), most))
+}
