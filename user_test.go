@@ -69,6 +69,7 @@ func TestLookupUser(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F86", "25 users and groups, by name and number, above the limit, broken lines: found or refused as the kernel would take them")
 }
 
 // CVE-2026-47262: a group file has no business being larger than memory.

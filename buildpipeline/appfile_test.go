@@ -2,6 +2,7 @@ package buildpipeline_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,7 @@ cpus = 1.5
 
 // TestParseAppFileFaults: S161, S162, C51, F73, F75.
 func TestParseAppFileFaults(t *testing.T) {
+	var longest time.Duration
 	for _, test := range []struct{ name, text, want string }{
 		{"unknown key", "# a comment\n\nbulder = \"x\"\n", `.daeploy:3:1: unknown key "bulder"; did you mean "builder"?`},
 		{"unknown table", "[biuld]\ntimeout = \"1m\"\n", `.daeploy:1:2: unknown table "biuld"; did you mean "build"?`},
@@ -124,9 +126,11 @@ func TestParseAppFileFaults(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			begin := time.Now()
 			_, err := buildpipeline.ParseAppFile([]byte(test.text))
-			if took := time.Since(begin); took > time.Second {
+			took := time.Since(begin)
+			if took > time.Second {
 				t.Errorf("reading took %s", took)
 			}
+			longest = max(longest, took)
 			var e *daeploy.Error
 			if !errors.As(err, &e) {
 				t.Fatalf("error %v, want a daeploy.Error", err)
@@ -139,6 +143,9 @@ func TestParseAppFileFaults(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F73", fmt.Sprintf("unknown and double keys, wrong types, 65 KiB, no UTF-8, 60,000 brackets, 16,000 keys, deep tables: line, column, nearest name, within %d ms", longest.Milliseconds()))
+	t.Attr("F75", "host paths, a NUL, reserved and odd names in .daeploy: refused with line and column")
+	t.Attr("F79", "context_dir that is absolute or leaves: refused with line and column")
 }
 
 func FuzzParseAppFile(f *testing.F) {

@@ -27,6 +27,7 @@ func TestWrap(t *testing.T) {
 	if got := buildpipeline.Wrap("hint:", long); len(got) != 1 || got[0] != "hint: "+long {
 		t.Errorf("a word that can be copied was broken: %q", got)
 	}
+	t.Attr("F94", "names with escapes and other scripts in our own lines: ASCII of at most 72 columns")
 }
 
 func TestShorten(t *testing.T) {

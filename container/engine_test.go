@@ -225,6 +225,7 @@ func TestContainerLabels(t *testing.T) {
 	if diff := cmp.Diff(want, labels); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
+	t.Attr("F85", "an image with labels for containerd, nerdctl and us: the container has the four that are ours")
 }
 
 func client(t testing.TB) *containerd.Client {

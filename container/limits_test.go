@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,6 +42,7 @@ func TestMuchOutput(t *testing.T) {
 	if use > 2<<20 {
 		t.Errorf("the file read takes %d bytes on disk still", use)
 	}
+	t.Attr("F93", "64 MiB of output without a line end: handed over whole in pieces of at most 32 KiB, and freed on disk on the way")
 }
 
 // F87, F91: the counters tell, not the number.
@@ -59,6 +61,8 @@ func TestOutOfMemory(t *testing.T) {
 			t.Errorf("%s: %+v, want OOM", name, exit)
 		}
 	}
+	t.Attr("F91", "200 MiB where 64 may be, by the script or its child, and a full /dev/shm: told as out of memory by the counters")
+	t.Attr("F87", "a child that the kernel killed, and a script that ends well after it: told as out of memory, whatever the exit code")
 }
 
 // F90, F92.
@@ -72,8 +76,10 @@ func TestDiskAndProcessLimits(t *testing.T) {
 		{"one file", "i=0; while dd if=/dev/zero of=/big$i bs=1M count=4 2>/dev/null; do i=$((i+1)); done; sleep 60", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
 		{"a file as large as may be", "dd if=/dev/zero of=/big bs=1M 2>/dev/null", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
 		{"faster than the watch", "dd if=/dev/zero of=/a bs=1M count=9 && cp /a /b", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
+		{"sparse files", "for i in 1 2 3 4 5; do truncate -s 5M /hole$i; done", "of 16 MiB", daeploy.Limits{Disk: 16 << 20}},
 		{"many files", "i=0; while :; do : >/f$i; i=$((i+1)); done", "of 1000 files", daeploy.Limits{Inodes: 1000}},
 	}
+	var longest time.Duration
 	for _, tt := range tests {
 		start := time.Now()
 		p := script(tt.script)
@@ -82,15 +88,19 @@ func TestDiskAndProcessLimits(t *testing.T) {
 		if exit.Limit != "disk" || !strings.Contains(exit.Detail, tt.detail) {
 			t.Errorf("%s: %+v, want limit disk, detail with %q", tt.name, exit, tt.detail)
 		}
-		if took := time.Since(start); took > 8*time.Second {
+		took := time.Since(start)
+		if took > 8*time.Second {
 			t.Errorf("%s: stopped after %v", tt.name, took)
 		}
+		longest = max(longest, took)
 	}
 	p := script(`i=0; while [ $i -lt 50 ]; do sleep 60 & i=$((i+1)); done 2>/dev/null; echo survived`)
 	p.Limits.PIDs = 10
 	if out, exit := run(t, w, p); exit.Code == 0 && strings.Contains(out, "survived") {
 		t.Errorf("50 processes under a limit of 10: %q, %+v", out, exit)
 	}
+	t.Attr("F90", "a script that starts 50 processes under a limit of 10: it does not get through")
+	t.Attr("F92", fmt.Sprintf("files, one file, a copy faster than the watch, sparse files, empty files without end: disk_limit with the numbers, %.1f s after the start at most", longest.Seconds()))
 }
 
 // F89, F111.
@@ -133,4 +143,5 @@ func TestEndFromOutside(t *testing.T) {
 			t.Errorf("Wait: %v, want the reader's error", err)
 		}
 	})
+	t.Attr("F89", "a script that ignores SIGTERM, stops itself, has children: all of it gone after the grace")
 }

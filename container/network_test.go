@@ -184,6 +184,7 @@ cat /etc/resolv.conf`
 	if out, _ := run(t, w, script("ip -o addr | grep -v 127.0.0.1; nc -w 1 "+world+" 80 </dev/null; cat /etc/resolv.conf")); strings.Contains(out, "hello") || strings.Contains(out, "nameserver") {
 		t.Errorf("without network: %q", out)
 	}
+	t.Attr("F112", "a build tries metadata, also in hexadecimal, the host by two addresses, loopback, a neighbour, a private range open and closed: nothing but what is open answers, and the resolver")
 }
 
 // rulesStand: each jump is first and there once, however often rules were set.
@@ -230,4 +231,5 @@ func TestNetworkRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F113", "no plugin, a hook that crashes or is not there, no resolver, no address left: nothing is started, and it is said why")
 }

@@ -141,6 +141,8 @@ func TestPullRefusals(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F82", "images that are not there, denied, broken, of another platform, at this host: each its code and hint")
+	t.Attr("F84", "a config of 2 MB, 1,001 variables, layers that are not there, links for /dev and /etc/passwd: builder_invalid")
 }
 
 // A canceled pull says so at once, whatever the registry does.

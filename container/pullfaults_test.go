@@ -99,6 +99,7 @@ func TestPullFaults(t *testing.T) {
 			pullLeftNothing(t, before)
 		})
 	}
+	t.Attr("F82", "answers 401 to 500, blobs that are gone, short, altered, too large, endless redirects, another platform: each its code and words, nothing left in containerd")
 }
 
 // A registry that trickles meets the limit of time, and leaves nothing.

@@ -192,4 +192,5 @@ func TestPullOfFalseSizes(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F84", "manifests and configs that say less than the 64 MiB they have: refused, the daemon has not read them into memory")
 }

@@ -90,6 +90,7 @@ func TestProbe(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F114", "68 attempts by a program in a container, as root and as 1001: none gets through but what root may (chroot, chown); outside of a container most do")
 }
 
 // buildProbe makes the program; it needs nothing of its image.

@@ -134,4 +134,5 @@ func TestPackDamage(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F80", "packs with a flipped bit, false types and sizes, cut off, emptied: an internal error that names the blob")
 }

@@ -150,6 +150,8 @@ func TestTree(t *testing.T) {
 	if _, offset := c.Committed.Zone(); offset != 5*3600+1800 {
 		t.Errorf("the committer's zone is %d s; want +0530", offset)
 	}
+	t.Attr("F69", "a name that is no UTF-8 and has an escape character: listed byte for byte")
+	t.Attr("F76", "modes 100664, 100600 and 104755, a submodule: listed as plain files, the last one without its bytes")
 }
 
 // S5, F69, F70: what must never be created.
@@ -181,6 +183,8 @@ func TestTreeUnsafe(t *testing.T) {
 			b.wantTree(b.tree(lines...), "source_unsafe", "")
 		})
 	}
+	t.Attr("F69", "15 names that mean .git to some file system, dots, nothing, a slash: source_unsafe with the name")
+	t.Attr("F70", "trees out of order, with a name twice, with a link and a directory of one name, cut off: source_unsafe")
 }
 
 // F66, F68, F71: limits are found before anything is written, and quickly.
@@ -199,10 +203,16 @@ func TestTreeLimits(t *testing.T) {
 		bomb = b.tree(manyLines("40000", 100, bomb)...)
 		hollow = b.tree(manyLines("40000", 100, hollow)...)
 	}
+	began := time.Now()
 	b.wantTree(bomb, "source_unsafe", "more than 200000 files and directories")
+	took := time.Since(began)
 	b.wantTree(hollow, "source_unsafe", "more than 200000 files and directories")
 	b.wantTree(b.tree(line("100644", strings.Repeat("x", 256), blob)), "source_unsafe", "has 256 bytes; the limit is 255")
 	b.wantTree(b.tree(line("120000", "l", b.blob(strings.Repeat("x", 4096)))), "source_unsafe", "4096 bytes; the limit is 4095")
+	t.Attr("F66", fmt.Sprintf("10^12 files and 10^10 directories from six objects each: counted and refused before anything is written, the files in %.2f s", took.Seconds()))
+	t.Attr("F68", "a tree 71 deep: refused with the limit of 64")
+	t.Attr("F69", "a name of 256 bytes: refused with its path and the limit")
+	t.Attr("F71", "a link with a target of 4,096 bytes: refused with the limit")
 }
 
 func manyLines(mode string, n int, id string) (all []string) {
@@ -247,6 +257,7 @@ func TestDamage(t *testing.T) {
 	if daeploy.KindOf(err) != daeploy.NotFound {
 		t.Errorf("an invented app gives %v; want NotFound", err)
 	}
+	t.Attr("F80", "loose objects cut off, overwritten, lost: an internal error that names the object, and not that it is not there")
 }
 
 // fill commits many files, packed, and returns the tree.

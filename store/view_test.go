@@ -60,6 +60,8 @@ func TestViews(t *testing.T) {
 			t.Errorf("JSON view (-want +got):\n%s", diff)
 		}
 	})
+	t.Attr("F94", "the same output as a view and raw: the raw one has its NUL and its colour as they were")
+	t.Attr("F95", "a line of the app that begins as ours do: it stands behind the bar in the text, under app in JSON")
 }
 
 // F94: what a view lets through, and S52: it skips no lines and trims no blanks.
@@ -114,6 +116,7 @@ func TestClean(t *testing.T) {
 			checkCleaner(t, []byte(test.in), 1, 2)
 		})
 	}
+	t.Attr("F94", "37 kinds of control characters, escapes, broken UTF-8, cut anywhere: only line ends, tabs and colours are left, and cleaning again changes nothing")
 }
 
 // checkCleaner checks what holds for every output: cuts don't matter, cleaning

@@ -115,6 +115,7 @@ func TestDiskFullInCheckout(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F78", "a source of 24 MiB where 20 are free, and one of 3,000 files where 1,500 fit: failed with the numbers, nothing left, the same push works when there is space")
 }
 
 // leave fills a disk up to so many free bytes.

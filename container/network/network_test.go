@@ -209,4 +209,5 @@ func TestForbids(t *testing.T) {
 			t.Errorf("%s without private ranges: forbidden %v, want %v", addr, got, test.closed)
 		}
 	}
+	t.Attr("F112", "15 addresses with private ranges open and closed: those of metadata, loopback, link-local, multicast are never reached")
 }

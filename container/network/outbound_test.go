@@ -43,4 +43,5 @@ func TestCheckDial(t *testing.T) {
 	if err := open.CheckDial("localhost:80"); err == nil {
 		t.Error("a name was taken for an address")
 	}
+	t.Attr("F112", "what the daemon fetches for a build from metadata, link-local, mapped and its own addresses: refused")
 }

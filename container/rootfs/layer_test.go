@@ -74,6 +74,7 @@ c' -- -dash
 	if _, err := os.Lstat(s.upper + "/socket"); err == nil {
 		t.Error("the socket is still in the upper directory, which is to equal the layer")
 	}
+	t.Attr("F115", "links in place of directories, set-uid, attributes, hard links, sockets, whiteouts, deep and odd names: unpacked it is what the walking differ gives")
 }
 
 // Nothing changed is a layer too, and the same tree gives the same bytes.

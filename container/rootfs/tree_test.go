@@ -312,6 +312,8 @@ func TestShape(t *testing.T) {
 			})
 		}
 	}
+	t.Attr("F115", "links, devices and pipes in place of /dev, /proc, /run and the files of /etc, in the upper layer: refused by name before the commit")
+	t.Attr("F84", "the same in an image: refused by name before a container exists")
 }
 
 // S41.
