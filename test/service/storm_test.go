@@ -34,6 +34,7 @@ func weather(t testing.TB) (pushes int, every time.Duration) {
 func (m *machine) storm() {
 	pushes, every := weather(m)
 	m.app("storm", 0)
+	since := m.run("date", "+@%s")
 	stop, stopped := make(chan struct{}), make(chan int)
 	go func() {
 		restarts := 0
@@ -64,6 +65,9 @@ func (m *machine) storm() {
 	}
 	close(stop)
 	restarts, took := <-stopped, time.Since(began)
+	if errs, err := m.try("sh", "-c", "journalctl -u daeploy --since="+since+" -o cat --no-pager | grep level=ERROR"); err == nil {
+		m.Errorf("the daemons log errors:\n%s", errs)
+	}
 	// Records are forgotten when they are too many (50 of an app): events tell of all.
 	ends := map[string]int{}
 	var events []struct{ Kind, Build, Message string }
