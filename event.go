@@ -38,7 +38,8 @@ const (
 	EventImagePublished EventKind = "image.published" // Message is the digest
 	EventPublishFailed  EventKind = "publish.failed"  // given up
 	EventPublishAsked   EventKind = "publish.asked"   // who asked for another attempt
-	EventBackupMade     EventKind = "backup.made"     // and was sent to whoever asked
+	EventBackupMade     EventKind = "backup.made"     // and was sent to whoever asked, or put into the file Name
+	EventBackupFailed   EventKind = "backup.failed"   // that was due by the clock
 
 	EventConfigReloaded   EventKind = "config.reloaded" // Name is the file
 	EventGarbageCollected EventKind = "garbage.collected"
@@ -67,7 +68,7 @@ func EventKinds() []EventKind {
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppChanged, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,
-		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventDrainBegun, EventDrainEnded, EventConfigReloaded, EventGarbageCollected, EventCancelAsked,
+		EventImagePulled, EventImageImported, EventImageRun, EventBackupMade, EventBackupFailed, EventDrainBegun, EventDrainEnded, EventConfigReloaded, EventGarbageCollected, EventCancelAsked,
 		EventImagePublished, EventPublishFailed, EventPublishAsked,
 		EventBuildQueued, EventBuildStarted, EventBuildSucceeded, EventBuildFailed,
 		EventBuildCanceled, EventBuildSuperseded, EventBuildInterrupted,

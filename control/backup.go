@@ -16,6 +16,9 @@ type Backup struct {
 	Bytes int64 // as compressed
 }
 
+// String is for people: "12 files, 3.4 MiB".
+func (b Backup) String() string { return fmt.Sprintf("%d files, %s", b.Files, size(b.Bytes)) }
+
 func (s *session) backup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "backup FILE|-", Short: "save the daemon's state while it runs", Args: words(1, 1),
@@ -34,9 +37,8 @@ func (s *session) backup() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		said := fmt.Sprintf("%d files, %s", made.Files, size(made.Bytes))
-		s.tell(daeploy.Event{Kind: daeploy.EventBackupMade, Message: said})
-		s.chat("backed up %s", said)
+		s.tell(daeploy.Event{Kind: daeploy.EventBackupMade, Message: made.String()})
+		s.chat("backed up %s", made)
 		return nil
 	})
 }

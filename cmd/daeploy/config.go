@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/backup"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/container/network"
@@ -72,6 +73,8 @@ type config struct {
 	Webhooks []webhookConfig `toml:"webhooks"`
 
 	Keep keepConfig `toml:"keep"`
+
+	Backup backupConfig `toml:"backup"`
 
 	Apps map[daeploy.AppName]appConfig `toml:"apps"`
 }
@@ -174,6 +177,7 @@ func defaultConfigOn(cpus int) config {
 			SaveArtifactsTimeout: duration(limits.SaveTimeout),
 			Artifacts:            bytes(limits.Artifacts.Bytes), ArtifactEntries: limits.Artifacts.Entries,
 		},
+		Backup:   backupConfig{At: backup.TimeOfDay(150 * time.Minute), Every: duration(24 * time.Hour), Keep: 7},
 		Network:  networkConfig{Mode: networkBridge, Bridge: "daeploy0", Subnet: "10.209.0.0/16", AllowPrivate: true},
 		Registry: registryConfig{MaxImage: 20 << 30, Push: pushConfig{Tags: publish.DefaultTags, Compression: daeploy.Gzip, SBOM: true, Provenance: true}},
 		Keep:     keepOf(buildpipeline.DefaultKeep()),

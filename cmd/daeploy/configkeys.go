@@ -170,6 +170,14 @@ var configKeys = []configKey{
 	{name: "keep.image_age", absent: "no limit", meaning: "how long they stay, after the build's end"},
 	{name: "keep.image_bytes", absent: "no limit", meaning: "what the builds have added to their images, in all"},
 	{name: "keep.cache_age", meaning: "how long a package cache stays that no build has used; `[build] cache` is its size"},
+
+	{
+		name: "backup.directory", absent: "never",
+		meaning: "where to, as in `\"/var/backups/daeploy\"`; absolute, not in `state_dir`, and there already: it is never made",
+	},
+	{name: "backup.at", meaning: "time of the day, on the host's clock"},
+	{name: "backup.every", meaning: "from `at` on; a whole part of a day, of an hour at least, as in `6h`"},
+	{name: "backup.keep", meaning: "how many of these stay"},
 }
 
 // configValue is a key of the file with its value in a configuration. A table

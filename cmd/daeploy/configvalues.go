@@ -126,6 +126,9 @@ func (c *config) checkValues() error {
 	if err := c.checkKeep(); err != nil {
 		return err
 	}
+	if err := c.checkBackup(); err != nil {
+		return err
+	}
 	if err := c.checkWebhooks(); err != nil {
 		return err
 	}

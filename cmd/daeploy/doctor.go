@@ -47,7 +47,7 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 		defer os.RemoveAll(scratch) // what stays, the next start removes
 		all = append(all, d.records.Checkup(ctx, scratch)...)
 	}
-	all = append(all, d.repositories.Checkup(ctx))
+	all = append(all, c.Backup.checkup(time.Now()), d.repositories.Checkup(ctx))
 	all = append(all, d.containers.Checkup(ctx)...)
 	return append(all, d.checkupLeftovers(ctx))
 }

@@ -121,7 +121,8 @@ func serve(ctx context.Context, words []string, std streams) error {
 
 	stop := ctx
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{pipeline.Run, publisher.Run, front.Run, hooks.Run, watched} {
+	nightly := scheduled{current.config, backups.Backup, trail.Tell, log}
+	for _, run := range []func(context.Context) error{pipeline.Run, publisher.Run, front.Run, hooks.Run, nightly.Run, watched} {
 		group.Go(func() error { return run(ctx) })
 	}
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
