@@ -11,12 +11,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/api/services/tasks/v1"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -157,26 +159,45 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w", b.name, away(err))
 	}
-	task, err = newTask(ctx, c, io, mounts)
+	// A call that is given up goes on in containerd, and what it makes then would be
+	// in nobody's way to remove. So it is not given up.
+	making, cancel := cleanup(ctx)
+	defer cancel()
+	task, err = b.newTask(making, c, io, mounts)
 	if err != nil {
 		return nil, fmt.Errorf("create task %s: %w", b.name, away(err))
 	}
-	if err := task.Start(ctx); err != nil {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := task.Start(making); err != nil {
 		return nil, fmt.Errorf("start task %s: %w", b.name, away(err))
 	}
 	return task, nil
 }
 
 // newTask creates the task. A call of a daemon that ended meanwhile leaves its
-// bundle to be removed by containerd, which takes a moment and has no name for the
-// error: so long the task's own is taken.
-func newTask(ctx context.Context, c containerd.Container, io cio.Creator, mounts []mount.Mount) (task containerd.Task, err error) {
+// bundle to be removed by containerd, which takes a moment, or a task that nobody
+// wants: so long the task's own name is taken.
+func (b *box) newTask(ctx context.Context, c containerd.Container, io cio.Creator, mounts []mount.Mount) (task containerd.Task, err error) {
 	for try := 1; ; try++ {
 		task, err = c.NewTask(ctx, io, containerd.WithRootFS(mounts))
-		if err == nil || !strings.Contains(err.Error(), "file exists") || try == bundleTries || sleep(ctx, bundlePause) != nil {
+		if err == nil || !bundleInUse(err) || try == bundleTries || sleep(ctx, bundlePause) != nil {
 			return task, err
 		}
+		if err := b.removeTask(ctx); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// bundleInUse tells of an error of NewTask whether containerd is still at an earlier
+// call for the same name. It has no name for that: the bundle is there already, or it
+// is taken away from under the new shim.
+func bundleInUse(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "file exists") || errdefs.IsAlreadyExists(err) ||
+		strings.Contains(text, "/io.containerd.runtime.v2.task/") && strings.Contains(text, "no such file or directory")
 }
 
 // task loads the task without its streams; errdefs' NotFound if it or its
@@ -218,13 +239,28 @@ func (b *box) removeTask(ctx context.Context) error {
 		if err == nil {
 			_, err = task.Delete(ctx, containerd.WithProcessKill)
 		}
-		if err == nil || errdefs.IsNotFound(err) {
+		if errdefs.IsNotFound(err) {
+			err = b.removeShim(ctx)
+		}
+		if err == nil {
 			return nil
 		}
 		if try == removeTries || sleep(ctx, removePause) != nil {
 			return fmt.Errorf("remove task %s: %w", b.name, away(err))
 		}
 	}
+}
+
+// removeShim removes a task that cannot be loaded: where containerd was killed while
+// it made one, there is a shim without a process. Nobody sees that, and no task of
+// the name can be made beside it. Nothing there is fine; the container's record
+// must still be there.
+func (b *box) removeShim(ctx context.Context) error {
+	_, err := b.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: b.name})
+	if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+		return nil
+	}
+	return err
 }
 
 func (b *box) removeContainer(ctx context.Context) error {

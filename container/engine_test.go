@@ -4,14 +4,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/api/runtime/task/v2"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/ttrpc"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -258,5 +265,58 @@ func TestBundleOfEarlierStart(t *testing.T) {
 	defer removed.Stop()
 	if out, exit := run(t, w, script("echo here")); exit.Code != 0 || out != "here\n" {
 		t.Errorf("exit %+v, output %q", exit, out)
+	}
+}
+
+// F101, F103: what containerd says of a start while it is at an earlier one of the
+// same name, and what it says of other faults.
+func TestBundleInUse(t *testing.T) {
+	const bundle = "/run/containerd/io.containerd.runtime.v2.task/daeploy/shop-7"
+	for text, want := range map[string]bool{
+		"mkdir " + bundle + ": file exists": true,
+		"failed to start shim: start failed: io.containerd.runc.v2: rename " + bundle + "/.address " + bundle + "/address: no such file or directory: exit status 1": true,
+		"failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: no such file or directory":                                                                false,
+		"OCI runtime create failed: exec /assemble: no such file or directory":                                                                                       false,
+	} {
+		if got := container.BundleInUse(errors.New(text)); got != want {
+			t.Errorf("%q is waited out: %v, want %v", text, got, want)
+		}
+	}
+	if !container.BundleInUse(fmt.Errorf("task shop-5: %w", errdefs.ErrAlreadyExists)) {
+		t.Error("a task that is there already is not waited out")
+	}
+}
+
+// F103: containerd was killed while it made a task. It finds the shim when it comes
+// back, in which there is no process, and tells nobody of it. The build can start
+// all the same, and its end leaves nothing.
+func TestShimWithoutProcess(t *testing.T) {
+	e := newEngine(t)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	must(t, w.Start(t.Context(), script("sleep 60")))
+	ids, err := e.Leftovers(t.Context())
+	if err != nil || len(ids) != 1 {
+		t.Fatalf("Leftovers = %v, %v; want the build", ids, err)
+	}
+	name := ids[0].Host()
+	address, err := os.ReadFile(filepath.Join(shared.Dir, "state", "io.containerd.runtime.v2.task", shared.Namespace, name, "address"))
+	must(t, err)
+	conn, err := net.Dial("unix", strings.TrimPrefix(string(address), "unix://"))
+	must(t, err)
+	defer conn.Close()
+	shim := task.NewTTRPCTaskClient(ttrpc.NewClient(conn))
+	ctx := namespaces.WithNamespace(t.Context(), shared.Namespace)
+	_, err = shim.Kill(ctx, &task.KillRequest{ID: name, Signal: uint32(syscall.SIGKILL), All: true})
+	must(t, err)
+	_, err = shim.Wait(ctx, &task.WaitRequest{ID: name})
+	must(t, err)
+	_, err = shim.Delete(ctx, &task.DeleteRequest{ID: name})
+	must(t, err)
+	if out, exit := run(t, w, script("echo here")); exit.Code != 0 || out != "here\n" {
+		t.Errorf("exit %+v, output %q", exit, out)
+	}
+	must(t, w.Close(t.Context()))
+	if left, err := filepath.Glob(filepath.Join(shared.Dir, "state", "io.containerd.runtime.v2.task", shared.Namespace, name)); err != nil || len(left) > 0 {
+		t.Errorf("%v are left (%v)", left, err)
 	}
 }

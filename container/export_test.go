@@ -39,6 +39,9 @@ func AppendLayer(config []byte) ([]byte, error) {
 // Compress writes what a layer becomes for a registry.
 var Compress = compress
 
+// BundleInUse tells which errors of a start are to be waited out.
+var BundleInUse = bundleInUse
+
 // What Checkup makes of versions and modes.
 var (
 	JudgeContainerd = judgeContainerd

@@ -55,6 +55,12 @@ func TestOutage(t *testing.T) {
 	<-begun
 	must(t, d.Kill())
 	check("while it is dead", daeploy.Unavailable)
+	// Whose image it is does not matter: no registry is to blame.
+	for _, name := range []daeploy.ImageRef{ref, "127.0.0.1:1/team/builder:1"} {
+		if _, err := w.Image(t.Context(), name, daeploy.PullIfMissing, nil); daeploy.KindOf(err) != daeploy.Unavailable {
+			t.Errorf("Image of %s while it is dead: %v", name, err)
+		}
+	}
 	must(t, d.Revive())
 	r := <-got
 	if r.err != nil || r.exit.Code != 4 || out.String() != "one\ntwo\n" {

@@ -62,6 +62,8 @@ func (e *Engine) builderError(ctx context.Context, ref daeploy.ImageRef, err err
 	code := 0
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
 		code = status.StatusCode
+	} else if gone := away(err); errors.As(gone, new(*daeploy.Error)) {
+		return gone // no registry speaks containerd's protocol
 	}
 	switch {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, errors.Is(err, docker.ErrInvalidAuthorization),

@@ -170,12 +170,11 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 		// It was faster than the watch, or a file ran into the limit on its size.
 		exit.Limit, exit.Detail = "disk", detail
 	}
-	if err := r.note(ctx, exit); err != nil {
-		return daeploy.Exit{}, err
-	}
 	// The task's removal waits for the shim to have written all output.
-	if err := r.removeTask(ctx); err != nil {
-		return daeploy.Exit{}, err
+	for _, last := range []func() error{func() error { return r.note(ctx, exit) }, func() error { return r.removeTask(ctx) }} {
+		if err := r.endure(ctx, last); err != nil {
+			return daeploy.Exit{}, err
+		}
 	}
 	if !r.deaf {
 		if err := r.drain(); err != nil && r.reason == nil {
@@ -229,6 +228,22 @@ func (b *box) ending(ctx context.Context, c containerd.Container) (daeploy.Exit,
 		return daeploy.Exit{}, false, fmt.Errorf("exit status of %s: %w", b.name, err)
 	}
 	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1"}, true, nil
+}
+
+// endure asks containerd for something, over any outage that is not too long (F103).
+func (b *box) endure(ctx context.Context, do func() error) error {
+	pause, since := awayRetry, time.Now()
+	for {
+		err := do()
+		if daeploy.KindOf(err) != daeploy.Unavailable || time.Since(since) > awayTime {
+			return err
+		}
+		b.engine.cfg.Log.Info("containerd is away, waiting", "container", b.name, "err", err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, awayPause)
+	}
 }
 
 // ended is how await saw the process end.
