@@ -62,6 +62,8 @@ type attempt struct {
 	trims  bool // the package cache is counted, or is about to be
 	late   bool // it ended in an earlier daemon, and this one only tells so
 
+	outage bool // containerd was away in the middle of a step
+
 	runtime  Workspace // of the runtime image; nil without one
 	settings settings
 }
@@ -72,6 +74,19 @@ func (a *attempt) run(ctx context.Context, j *job) error {
 		return err
 	}
 	a.Rules = a.Pipeline.Rules()
+	for outages := 1; ; outages++ {
+		err := a.goOn(ctx)
+		if !isOutage(err) || outages > mostOutages {
+			return err
+		}
+		if err := a.comeBack(ctx, err, time.Duration(outages)*100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// goOn takes the steps that the journal has not, and those there are then.
+func (a *attempt) goOn(ctx context.Context) error {
 	if len(a.Build.Resume) > 0 {
 		if err := json.Unmarshal(a.Build.Resume, &a.note); err != nil {
 			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
@@ -175,20 +190,30 @@ func (a *attempt) resume(ctx context.Context) error {
 	case stageCarried, stageFinishes, stageFinished:
 		return a.resumeRuntime(ctx)
 	}
-	started, err := a.ws.Started(ctx)
-	switch {
-	case err != nil:
-		return err
-	case started:
+	started := a.note.Stage == stageStarted
+	if a.note.Stage == stageStarting { // before that a process is one that was about to be removed
+		var err error
+		if started, err = a.ws.Started(ctx); err != nil {
+			return err
+		}
+	}
+	if started {
 		return a.fromStarted(ctx, a.assembling())
-	case a.note.Stage == stageStarted:
-		return errInterrupted
 	}
 	// Nothing of the app's next image has begun: begin again, under the same number.
 	if err := a.dropScratch(ctx); err != nil {
 		return err
 	}
-	if err := a.log.Say("warning: the daemon was restarted; the build begins again"); err != nil {
+	return a.beginAgain(ctx)
+}
+
+// beginAgain is for a build of whose next image nothing has begun to be.
+func (a *attempt) beginAgain(ctx context.Context) error {
+	what := "the daemon was restarted"
+	if a.outage {
+		what = "containerd was away"
+	}
+	if err := a.log.Say("warning: " + what + "; the build begins again"); err != nil {
 		return err
 	}
 	return a.fromStart(ctx)

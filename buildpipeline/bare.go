@@ -26,10 +26,7 @@ func (a *attempt) resumeBare(ctx context.Context) error {
 	a.Log.Info("build taken up again", "build", a.Build.ID, "stage", a.note.Stage)
 	switch a.note.Stage {
 	case stageNew, stageStarting:
-		if err := a.log.Say("warning: the daemon was restarted; the build begins again"); err != nil {
-			return err
-		}
-		return a.fromStart(ctx)
+		return a.beginAgain(ctx)
 	case stageStored:
 		moved, err := a.haveMoved(ctx)
 		if err != nil {

@@ -305,14 +305,15 @@ func (a *attempt) resumeRuntime(ctx context.Context) error {
 	if a.note.Stage == stageFinished {
 		return a.fromFinished(ctx)
 	}
-	started, err := a.runtime.Started(ctx)
-	switch {
-	case err != nil:
-		return err
-	case started:
+	started := a.note.Stage == stageFinishes
+	if !started {
+		var err error
+		if started, err = a.runtime.Started(ctx); err != nil {
+			return err
+		}
+	}
+	if started {
 		return a.fromStarted(ctx, a.finishing())
-	case a.note.Stage == stageFinishes:
-		return errInterrupted
 	}
 	// The script may have run all the same, and somebody removed it: what it did to
 	// the rootfs goes, and nobody has read what it printed.

@@ -196,8 +196,8 @@ func (b *box) newTask(ctx context.Context, c containerd.Container, io cio.Creato
 // is taken away from under the new shim.
 func bundleInUse(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "file exists") || errdefs.IsAlreadyExists(err) ||
-		strings.Contains(text, "/io.containerd.runtime.v2.task/") && strings.Contains(text, "no such file or directory")
+	taken := strings.Contains(text, "start failed: "+runtimeName) || strings.Contains(text, "/io.containerd.runtime.v2.task/")
+	return strings.Contains(text, "file exists") || errdefs.IsAlreadyExists(err) || taken && strings.Contains(text, "no such file or directory")
 }
 
 // task loads the task without its streams; errdefs' NotFound if it or its

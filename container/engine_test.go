@@ -274,9 +274,11 @@ func TestBundleInUse(t *testing.T) {
 	const bundle = "/run/containerd/io.containerd.runtime.v2.task/daeploy/shop-7"
 	for text, want := range map[string]bool{
 		"mkdir " + bundle + ": file exists": true,
-		"failed to start shim: start failed: io.containerd.runc.v2: rename " + bundle + "/.address " + bundle + "/address: no such file or directory: exit status 1": true,
-		"failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: no such file or directory":                                                                false,
-		"OCI runtime create failed: exec /assemble: no such file or directory":                                                                                       false,
+		"failed to start shim: start failed: io.containerd.runc.v2: rename " + bundle + "/.address " + bundle + "/address: no such file or directory: exit status 1":                                                true,
+		"failed to start shim: start failed: io.containerd.runc.v2: getwd: no such file or directory: exit status 1":                                                                                                true,
+		"failed to create shim task: OCI runtime create failed: unable to retrieve OCI runtime error (open " + bundle + "/log.json: no such file or directory): runc did not terminate successfully: exit status 1": true,
+		"failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: no such file or directory":                                                                                                               false,
+		"OCI runtime create failed: exec /assemble: no such file or directory":                                                                                                                                      false,
 	} {
 		if got := container.BundleInUse(errors.New(text)); got != want {
 			t.Errorf("%q is waited out: %v, want %v", text, got, want)

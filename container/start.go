@@ -214,5 +214,11 @@ func (w *Workspace) Started(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask task %s: %w", w.name, away(err))
 	}
+	if status.Status == containerd.Stopped && status.ExitStatus != 0 {
+		// containerd gives up a start whose caller is gone: the init ends before the
+		// script is there, and with a status that a script could have, too.
+		info, err := os.Stat(w.output())
+		return err == nil && info.Size() > 0, err
+	}
 	return status.Status != containerd.Created, nil
 }

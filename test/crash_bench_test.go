@@ -58,6 +58,9 @@ func newBench(t *testing.T, appFile string) *bench {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Symlink("elsewhere", filepath.Join(work, "link")); err != nil {
+		t.Fatal(err)
+	}
 	for _, words := range [][]string{
 		{"init", "-q", "-b", "main", work}, {"-C", work, "add", "-A"}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "first"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -31,6 +32,14 @@ func (s crashSource) DeleteRefs(ctx context.Context, app daeploy.AppName, refs .
 type crashJournal struct {
 	*store.Store
 	c *crash
+}
+
+func (j crashJournal) SetBranch(name daeploy.AppName, branch string) (app daeploy.App, err error) {
+	err = j.c.do("set branch", func() error {
+		app, err = j.Store.SetBranch(name, branch)
+		return err
+	})
+	return app, err
 }
 
 func (j crashJournal) CreateBuild(b daeploy.Build) (made daeploy.Build, err error) {
@@ -176,6 +185,22 @@ func (w crashWorkspace) Chmod(path string, mode fs.FileMode) error {
 
 func (w crashWorkspace) Replace(path string, f daeploy.File) error {
 	return w.c.do("replace", func() error { return w.Workspace.Replace(path, f) })
+}
+
+func (w crashWorkspace) Put(path string, f daeploy.File, content io.Reader) error {
+	return w.c.do("put", func() error { return w.Workspace.Put(path, f, content) })
+}
+
+func (w crashWorkspace) Symlink(path, target string, f daeploy.File) error {
+	return w.c.do("symlink", func() error { return w.Workspace.Symlink(path, target, f) })
+}
+
+func (w crashWorkspace) Remove(ctx context.Context, path string) error {
+	return w.c.do("remove", func() error { return w.Workspace.Remove(ctx, path) })
+}
+
+func (w crashWorkspace) SetTimes(path string, t time.Time) error {
+	return w.c.do("set times", func() error { return w.Workspace.SetTimes(path, t) })
 }
 
 // Run and Restore go on at the same time, and Run writes to the log: they are

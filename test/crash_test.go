@@ -96,6 +96,35 @@ func TestFailAtEachStep(t *testing.T) {
 	}
 }
 
+// TestOutageAtEachStep: F103, F104. containerd goes away at each call of a build, for
+// a moment, having done what it was asked or not. The build goes on and succeeds, as
+// after a restart of the daemon.
+func TestOutageAtEachStep(t *testing.T) {
+	gone := daeploy.Errorf(daeploy.Unavailable, "containerd_unavailable", "containerd does not answer")
+	for name, file := range map[string]string{"one image": "", "runtime image": runtimeFile} {
+		for _, after := range []bool{false, true} {
+			for n, done := 1, false; !done; n++ {
+				c := &crash{at: n, after: after, fail: gone, only: engineSteps(), dead: make(chan struct{})}
+				t.Run(fmt.Sprintf("%s/after=%v/%d", name, after, n), func(t *testing.T) {
+					b := newBench(t, file)
+					d, push := b.firstPush(t, c)
+					defer d.end(t)
+					if err := d.pipeline.Receive(d.ctx, push, io.Discard)[0]; err != nil {
+						t.Errorf("the pusher reads: %v", err)
+					}
+					quiet(t, d, &crash{})
+					b.check(t, d, true)
+					done = c.step == ""
+					t.Logf("containerd was away at %s", c.step)
+				})
+				if n > 500 {
+					t.Fatal("a build has no end of steps")
+				}
+			}
+		}
+	}
+}
+
 // runtimeFile is the .daeploy of a build with a runtime image (section 8 of the
 // contract): what assemble makes is carried into it, and tick 6 to 10 come from
 // assemble-runtime.
@@ -108,10 +137,13 @@ artifacts = ["/app/made"]
 // crash counts steps and ends the "daemon" at one of them: from then on nothing
 // it does has an effect.
 type crash struct {
-	at    int    // which step, counted from 1; from when it is not 0
-	named string // or which one, by its name
-	after bool   // the step itself still has its effect
-	fail  error  // the step fails with this, and the daemon lives
+	at    int      // which step, counted from 1; from when it is not 0
+	named string   // or which one, by its name
+	after bool     // the step itself still has its effect
+	fail  error    // the step fails with this, and the daemon lives
+	only  []string // the steps that count for at, if not nil
+
+	meet func(step string) // is called after each step, if not nil
 
 	mu    sync.Mutex
 	n     int
@@ -128,14 +160,22 @@ func (c *crash) do(name string, step func() error) error {
 		return daeploy.ErrShutdown
 	}
 	c.steps = append(c.steps, name)
-	if c.at > 0 {
+	counts := c.only == nil || slices.Contains(c.only, name)
+	if c.at > 0 && counts {
 		c.n++
 	}
-	if (c.at == 0 || c.n != c.at) && name != c.named {
-		return step()
+	if (c.at == 0 || c.n != c.at || !counts) && name != c.named {
+		err := step()
+		if c.meet != nil {
+			c.meet(name)
+		}
+		return err
 	}
 	c.step = name
 	if c.fail != nil {
+		if c.after {
+			return errors.Join(c.fail, step())
+		}
 		return c.fail
 	}
 	if c.after {
