@@ -276,9 +276,8 @@ func (p *Pipeline) Cancel(ctx context.Context, id daeploy.BuildID) error {
 	if err := p.waitReady(ctx); err != nil {
 		return err
 	}
-	j := p.queue.find(id)
+	j, err := p.underWay(ctx, id)
 	if j == nil {
-		_, err := p.Journal.Build(id)
 		return err
 	}
 	j.stop(daeploy.ErrCanceled)
@@ -288,6 +287,23 @@ func (p *Pipeline) Cancel(ctx context.Context, id daeploy.BuildID) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// underWay finds the job of a build; nil for one that is over. A build is recorded
+// before it is in the queue: who asks in between waits until it is.
+func (p *Pipeline) underWay(ctx context.Context, id daeploy.BuildID) (*job, error) {
+	if j := p.queue.find(id); j != nil {
+		return j, nil
+	}
+	if b, err := p.Journal.Build(id); err != nil || b.Status.Final() {
+		return nil, err
+	}
+	leave, err := p.alone(ctx, id.App)
+	if err != nil {
+		return nil, err
+	}
+	leave()
+	return p.queue.find(id), nil
 }
 
 // Counts gives the numbers of running and of queued builds.

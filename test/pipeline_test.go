@@ -122,6 +122,42 @@ func TestCancelDoesNotCount(t *testing.T) {
 	quiet(t, d, &crash{})
 }
 
+// TestCancelOfOneThatEnters: F111. A build that is recorded, and not in the queue yet,
+// is over when its cancellation is answered, as any other.
+func TestCancelOfOneThatEnters(t *testing.T) {
+	b := newBench(t, "")
+	answered := make(chan error, 1)
+	c := &crash{dead: make(chan struct{})}
+	d, push := b.firstPush(t, c)
+	defer d.end(t)
+	id := daeploy.BuildID{App: "blog", Number: 1}
+	c.meet = func(step string) {
+		if step != "create build" {
+			return
+		}
+		early := make(chan struct{})
+		go func() {
+			err := d.pipeline.Cancel(t.Context(), id)
+			if build, berr := d.store.Build(id); err == nil && (berr != nil || build.Status != daeploy.StatusCanceled) {
+				err = fmt.Errorf("it was answered, and the build is %q (%v)", build.Status, berr)
+			}
+			close(early)
+			answered <- err
+		}()
+		select { // it is not to be answered here; what is to come takes no notice of it
+		case <-early:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	if err := d.pipeline.Receive(d.ctx, push, io.Discard)[0]; daeploy.KindOf(err) != daeploy.Canceled {
+		t.Errorf("the pusher reads: %v", err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("the cancellation: %v", err)
+	}
+	quiet(t, d, &crash{})
+}
+
 // TestDrainedIsComplete: F131. A server is drained when the layers are stored,
 // too, so that containerd may be stopped.
 func TestDrainedIsComplete(t *testing.T) {
