@@ -173,6 +173,10 @@ type Build struct {
 	// pusher saw until the build's turn, and then what the ref holds.
 	Moves []RefUpdate `json:"moves"`
 
+	// Stopping is how the build is to end, once somebody has asked it to: canceled or
+	// superseded. It is kept before the script is told, and empty in a final record.
+	Stopping Status `json:"stopping,omitempty"`
+
 	// Publication changes after the build is final, and is the only part that does.
 	Publication Publication `json:"publication,omitzero"`
 

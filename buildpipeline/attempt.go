@@ -92,6 +92,9 @@ func (a *attempt) goOn(ctx context.Context) error {
 			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
 		}
 	}
+	if cause, asked := stops[a.Build.Stopping]; asked && a.note.Stage != stageStored {
+		return cause // its script may have got the signal, and its end says nothing
+	}
 	bare := false
 	var err error
 	if a.ws, err = a.open(ctx, func(ctx context.Context, id daeploy.BuildID) (ws Workspace, err error) {
@@ -312,7 +315,7 @@ func (a *attempt) end(err error) {
 	if !a.insist("record the end", func() error {
 		return a.update(func(b *daeploy.Build) {
 			b.Status, b.Reason, b.Message, b.Hint = v.status, v.reason, v.message, v.hint
-			b.ExitCode, b.Ended, b.Resume = a.note.Exit.Code, now, nil
+			b.ExitCode, b.Ended, b.Resume, b.Stopping = a.note.Exit.Code, now, nil, ""
 			a.publish(b)
 		})
 	}) {

@@ -54,7 +54,7 @@ func (p *Pipeline) place(ctx context.Context, push daeploy.Push, c daeploy.Comma
 	}
 	if push.Options.Running == daeploy.Supersede {
 		for _, j := range others {
-			j.stop(daeploy.ErrSuperseded)
+			p.stop(j, daeploy.StatusSuperseded)
 		}
 	}
 	p.begin(b)

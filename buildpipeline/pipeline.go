@@ -280,13 +280,31 @@ func (p *Pipeline) Cancel(ctx context.Context, id daeploy.BuildID) error {
 	if j == nil {
 		return err
 	}
-	j.stop(daeploy.ErrCanceled)
+	p.stop(j, daeploy.StatusCanceled)
 	select {
 	case <-j.done:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// stops are what builds are told that are to end in this way.
+var stops = map[daeploy.Status]error{daeploy.StatusCanceled: daeploy.ErrCanceled, daeploy.StatusSuperseded: daeploy.ErrSuperseded}
+
+// stop asks a build to end, journal first: how its script ends then does not tell the
+// next daemon why. A journal that cannot be written keeps no build running.
+func (p *Pipeline) stop(j *job, end daeploy.Status) {
+	_, err := p.Journal.UpdateBuild(j.id, func(b *daeploy.Build) error {
+		if !b.Status.Final() && b.Stopping == "" {
+			b.Stopping = end
+		}
+		return nil
+	})
+	if err != nil {
+		p.Log.Error("a build's stop is not in the journal", "build", j.id, "err", err)
+	}
+	j.stop(stops[end])
 }
 
 // underWay finds the job of a build; nil for one that is over. A build is recorded

@@ -2,8 +2,10 @@ package test_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container/containertest"
+	"github.com/daeploy/daeploy/store"
 )
 
 // gated is an engine that waits, where a channel is set, until it is closed.
@@ -156,6 +159,76 @@ func TestCancelOfOneThatEnters(t *testing.T) {
 		t.Errorf("the cancellation: %v", err)
 	}
 	quiet(t, d, &crash{})
+}
+
+// TestDiedInACancellation: F111. The daemon dies when the script has been told to end:
+// the build is canceled, and not one whose script has failed by a signal.
+func TestDiedInACancellation(t *testing.T) {
+	b := newBench(t, "")
+	began, told := make(chan struct{}, 1), make(chan daeploy.Status, 1)
+	id := daeploy.BuildID{App: "blog", Number: 1}
+	first, push := b.firstPush(t, &crash{dead: make(chan struct{})})
+	b.fake.Programs["/usr/libexec/s2i/assemble"] = func(ctx context.Context, _ *containertest.Fake, _ containertest.Run) int {
+		began <- struct{}{}
+		<-ctx.Done()
+		if build, err := first.store.Build(id); err == nil { // the second time it is closed
+			told <- build.Stopping
+		}
+		return 143
+	}
+	push.Options.Detach = true
+	if err := first.pipeline.Receive(first.ctx, push, io.Discard)[0]; err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	if err := first.pipeline.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if asked := <-told; asked != daeploy.StatusCanceled {
+		t.Errorf("when the script was told to end, the journal had %q", asked)
+	}
+	if build, err := first.store.Build(id); err != nil || build.Stopping != "" {
+		t.Errorf("the final record says %q (%v)", build.Stopping, err)
+	}
+	if _, err := first.pipeline.Rebuild(t.Context(), push.By, id, false); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	first.end(t) // it dies as soon as the journal has it
+	b.died(t, daeploy.BuildID{App: "blog", Number: 2})
+	second := b.start(t, &crash{dead: make(chan struct{})})
+	defer second.end(t)
+	quiet(t, second, &crash{})
+	build, err := second.store.Build(daeploy.BuildID{App: "blog", Number: 2})
+	if err != nil || build.Status != daeploy.StatusCanceled || build.Stopping != "" {
+		t.Errorf("the next daemon makes it %s (%v)", build.Status, err)
+	}
+	err = within(5*time.Second, func() error {
+		left, err := b.fake.Leftovers(t.Context())
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%v are left in the engine", left)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// died writes that a build is to be canceled, as a daemon does before all else.
+func (b *bench) died(t *testing.T, id daeploy.BuildID) {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{Dir: filepath.Join(b.dir, "state"), Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		_, err = s.UpdateBuild(id, func(build *daeploy.Build) error {
+			build.Stopping = daeploy.StatusCanceled
+			return nil
+		})
+		err = errors.Join(err, s.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestDrainedIsComplete: F131. A server is drained when the layers are stored,
