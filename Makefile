@@ -53,6 +53,10 @@ bench: deps build ## time a push of a small and of a large tree, part by part
 fuzz: ## run each fuzz target for FUZZTIME (60s)
 	@test/fuzz.sh $(or $(FUZZTIME),60s)
 
+.PHONY: kill
+kill: deps ## kill daemon and containerd KILLS times (500) while people push; SEED=n chooses
+	test/isolate.sh $(GO) test -count=1 -v -timeout 4h -run TestKill ./test -kills $(or $(KILLS),500) -seed $(or $(SEED),0) -calls 0
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, shellcheck
 	$(GO) mod tidy -diff

@@ -13,7 +13,31 @@ import (
 // residue looks for what builds and pushes should not have left (P4,
 // faults.md section 4).
 func (s *story) residue() error {
-	return errors.Join(s.residueInContainerd(), s.residueInState(), s.residueInRepositories(), s.residueOfSecrets())
+	return errors.Join(s.residueInContainerd(), s.residueOnHost(), s.residueInState(), s.residueInRepositories(), s.residueOfSecrets())
+}
+
+// residueOnHost looks for what containers have on the host while they are there:
+// shims, mounted rootfs, ends of wires on the bridge.
+func (s *story) residueOnHost() error {
+	var all error
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range found {
+		text, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(text), "\x00-namespace\x00"+s.namespace()+"\x00") {
+			all = errors.Join(all, fmt.Errorf("a shim is left: %s", strings.ReplaceAll(string(text), "\x00", " ")))
+		}
+	}
+	// Before the first container there is no bridge.
+	if wires, err := exec.Command("ip", "-o", "link", "show", "master", fmt.Sprintf("story%d", s.number)).Output(); err == nil && len(wires) > 0 {
+		all = errors.Join(all, fmt.Errorf("on the bridge is left: %s", wires))
+	}
+	mounts, readErr := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); strings.Contains(fields[4], "/io.containerd.runtime.v2.task/"+s.namespace()+"/") {
+			all = errors.Join(all, fmt.Errorf("a mount is left: %s", fields[4]))
+		}
+	}
+	return errors.Join(all, err, readErr)
 }
 
 func (s *story) residueInContainerd() error {

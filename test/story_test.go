@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,7 @@ type story struct {
 	githost        *githost
 	receiver       *atomic.Int64 // the status it answers, 0 for none
 	secrets        string        // directory on a tmpfs
+	env            []string      // what the daemon's environment has besides
 }
 
 // followed is a command in the background.
@@ -119,6 +121,19 @@ var readyLine = regexp.MustCompile(`msg=ready ssh=127\.0\.0\.1:([0-9]+) socket=\
 // serve starts the daemon and waits until it is ready. more is added to its
 // configuration: what stands before its first table belongs to the top.
 func (s *story) serve(more string) error {
+	from, err := s.launch(more)
+	if err != nil {
+		return err
+	}
+	if err := s.ready(from); err != nil || s.builders {
+		return err
+	}
+	s.builders = true
+	return s.importFixtures()
+}
+
+// launch starts the daemon, and tells where in its log it begins.
+func (s *story) launch(more string) (from int64, err error) {
 	top, tables := more, ""
 	if first := strings.Index("\n"+more, "\n["); first >= 0 {
 		top, tables = more[:first], strings.TrimPrefix(more[first:], "[network]\n") // which goes on with ours
@@ -128,50 +143,65 @@ func (s *story) serve(more string) error {
 	}
 	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.secrets, s.containerd.Address, s.namespace(), s.defaultBuilder, s.caLine()+"\n"+top, s.number, s.number, tables)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
-		return err
+		return 0, err
 	}
 	log, err := os.OpenFile(s.path("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer log.Close()
-	from, err := log.Seek(0, 2)
-	if err != nil {
-		return err
+	if from, err = log.Seek(0, 2); err != nil {
+		return 0, err
 	}
 	s.daemon = exec.Command(program, "serve", "--config", s.path("daeploy.toml"))
 	s.daemon.Stdout, s.daemon.Stderr = log, log
+	s.daemon.Env = append(os.Environ(), s.env...)
 	if s.githost != nil {
-		s.daemon.Env = append(os.Environ(), "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+		s.daemon.Env = append(s.daemon.Env, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
 	}
 	if err := s.daemon.Start(); err != nil {
-		return err
+		return 0, err
 	}
 	s.gone = make(chan error, 1)
 	go func(d *exec.Cmd, gone chan<- error) { gone <- d.Wait() }(s.daemon, s.gone)
-	var text []byte
-	err = within(20*time.Second, func() error {
+	return from, nil
+}
+
+// ready waits until the daemon, whose log begins there, lets people in.
+func (s *story) ready(from int64) error {
+	return within(20*time.Second, func() error {
+		var ended error
+		over := false
 		select {
-		case ended := <-s.gone:
-			text, err = os.ReadFile(log.Name())
-			s.daemon = nil
-			return final{fmt.Errorf("the daemon ended: %w\n%s", errors.Join(ended, err), text[from:])}
+		case ended = <-s.gone:
+			over, s.daemon = true, nil
 		default:
 		}
-		if text, err = os.ReadFile(log.Name()); err != nil {
+		text, err := s.said(from)
+		switch m := readyLine.FindSubmatch(text); {
+		case over:
+			return final{fmt.Errorf("the daemon ended: %w\n%s", errors.Join(ended, err), text)}
+		case err != nil:
 			return err
-		}
-		if m := readyLine.FindSubmatch(text[from:]); m != nil {
+		case m != nil:
 			s.port, s.metrics = string(m[1]), string(m[2])
 			return nil
 		}
-		return fmt.Errorf("the daemon is not ready:\n%s", text[from:])
+		return fmt.Errorf("the daemon is not ready:\n%s", text)
 	})
-	if err != nil || s.builders {
-		return err
+}
+
+// said is what the daemon's log has from there on.
+func (s *story) said(from int64) ([]byte, error) {
+	log, err := os.Open(s.path("daemon.log"))
+	if err != nil {
+		return nil, err
 	}
-	s.builders = true
-	return s.importFixtures()
+	defer log.Close()
+	if _, err := log.Seek(from, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(log)
 }
 
 // final is an error that another try cannot mend.

@@ -1,0 +1,166 @@
+package test_test
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy/container/containertest"
+	"github.com/daeploy/daeploy/test/history"
+)
+
+// The flags of the kill loop; make kill sets them.
+var (
+	killsFlag   = flag.Int("kills", 0, "how often TestKills kills a process; 0 = 20, and 500 where DAEPLOY_TEST_LONG is set")
+	enginesFlag = flag.Int("engines", 12, "how many of 100 kills TestKills aims at containerd, a third of them at both, where it is long")
+	seedFlag    = flag.Uint64("seed", 0, "of its choices; 0 = what DAEPLOY_TEST_SEED says, or 1")
+	historyFlag = flag.String("history", "", "the `FILE` that TestKills keeps its history in; without one only a bad history is kept")
+)
+
+// TestKills: P1 to P7, F1 to F6, F100, F102, F103, F111. The daemon, or containerd, or
+// both are killed at random moments, again and again, while several people push,
+// cancel, rebuild, delete and change things. What they did and were answered is
+// written down, and held against what there is at the end (package history).
+//
+// The seed decides who does what in which order, and how long the processes live;
+// which step of a build a kill meets is up to the machine.
+func TestKills(t *testing.T) {
+	k := newKillLoop(t)
+	var hands sync.WaitGroup
+	for _, h := range k.hands {
+		hands.Go(func() { h.work(k.over) })
+	}
+	kills, engines := cmp.Or(*killsFlag, 20), *enginesFlag
+	switch {
+	case *killsFlag == 0 && os.Getenv("DAEPLOY_TEST_LONG") != "":
+		kills = 500
+	case *killsFlag == 0:
+		engines = 0 // TestOutageAtEachStep and a story have it away
+	}
+	for n := range kills {
+		if !k.round(n, engines) {
+			break
+		}
+	}
+	close(k.over)
+	k.gate.open(k.port) // for those who wait at it
+	hands.Wait()
+	k.judge()
+}
+
+func newKillLoop(t *testing.T) *ordeal {
+	k := newOrdeal(t, func(s *story) {
+		var err error
+		if s.containerd, err = containertest.Launch(); err != nil {
+			t.Fatal(err)
+		}
+		s.private = true
+	})
+	for i, app := range []string{"blog", "shop", "wiki"} {
+		for j, does := range []func(*hand){(*hand).push, (*hand).meddle} {
+			k.hands = append(k.hands, k.newHand(app, uint64(10*(i+1)+j), k.seed, does))
+		}
+	}
+	k.gate.open(k.port)
+	return k
+}
+
+// between is a time span of the seed's choice.
+func (k *ordeal) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(k.chance.Int64N(int64(most-least)))
+}
+
+// round is a life of the daemon, and its end. It tells whether there may be another.
+func (k *ordeal) round(n, engines int) bool {
+	life := k.between(0, 2*time.Second)
+	if n%5 == 4 {
+		life += 3 * time.Second // long enough for whole builds
+	}
+	time.Sleep(life)
+	var err error
+	switch dice := k.chance.IntN(100); {
+	case dice < engines:
+		err = k.killContainerd(k.between(0, 600*time.Millisecond), dice < engines/3)
+	default:
+		err = k.killDaemon()
+	}
+	if err != nil {
+		k.Error(err)
+	}
+	return err == nil
+}
+
+// killDaemon ends a life and begins the next one, some of which end before they
+// are ready (F102).
+func (k *ordeal) killDaemon() error {
+	if err := k.endDaemon(); err != nil {
+		return err
+	}
+	for k.chance.IntN(6) == 0 {
+		if _, err := k.launch(k.config); err != nil {
+			return err
+		}
+		time.Sleep(k.between(0, 300*time.Millisecond))
+		if err := k.endDaemon(); err != nil {
+			return err
+		}
+	}
+	return k.startDaemon()
+}
+
+// killContainerd lets it be away for some time, and the daemon die within that.
+func (k *ordeal) killContainerd(away time.Duration, both bool) error {
+	if err := k.holdContainerd(); err != nil {
+		return err
+	}
+	k.record.Add(history.Entry{Verb: history.Kill, What: "containerd"})
+	if err := k.containerd.Kill(); err != nil {
+		return err
+	}
+	asked := time.Now()
+	if both {
+		if err := k.endDaemon(); err != nil {
+			return err
+		}
+	}
+	time.Sleep(away)
+	if err := k.containerd.Revive(); err != nil {
+		return err
+	}
+	k.record.Add(history.Entry{Asked: asked, Verb: history.Start, What: "containerd"})
+	if both {
+		return k.startDaemon()
+	}
+	return nil
+}
+
+// holdContainerd stops containerd at a moment when it makes no task. Killed while it
+// does, containerd 1.6 leaves a bundle and a shim that it neither takes up nor removes
+// when it comes back ("failed to clean up after shim disconnected": the bundle has no
+// file runtime yet): no daemon of ours can mend that.
+func (k *ordeal) holdContainerd() error {
+	bundles := filepath.Join(k.containerd.Dir, "state", "io.containerd.runtime.v2.task", k.namespace(), "*")
+	return within(10*time.Second, func() error {
+		if err := k.containerd.Pause(); err != nil {
+			return err
+		}
+		found, err := filepath.Glob(bundles)
+		for _, bundle := range found {
+			const long = 5 * time.Second // what is older is being removed
+			info, serr := os.Stat(bundle)
+			if _, none := os.Stat(filepath.Join(bundle, "init.pid")); none != nil && serr == nil && time.Since(info.ModTime()) < long {
+				err = errors.Join(err, fmt.Errorf("%s is being made", bundle))
+			}
+		}
+		if err != nil {
+			err = errors.Join(err, k.containerd.Resume())
+		}
+		return err
+	})
+}
