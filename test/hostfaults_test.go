@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy/container/containertest"
 )
@@ -94,6 +91,22 @@ func TestHostFaults(t *testing.T) {
 	t.Attr("F123", "a state directory of another owner, that others can write, that is a file: no start"+alike)
 	t.Attr("F127", "an unknown key, an impossible value, no file: no start"+alike)
 	comparePart(t, "../docs/operate.md", "host faults", "| what is wrong | the daemon | `init` | sentence | what mends it |\n|---|---|---|---|---|\n"+strings.Join(rows, "\n"))
+}
+
+// TestCgroup2: of the kernel's own version 2, with a list of the controllers that this
+// host may have elsewhere, doctor finds nothing wrong.
+func TestCgroup2(t *testing.T) {
+	p := newPatient(t)
+	p.must(os.WriteFile(p.path("controllers"), []byte("cpuset cpu io memory pids\n"), 0o600))
+	p.inside("mount -t cgroup2 cgroup2 /sys/fs/cgroup && mount --bind " + p.path("controllers") + " /sys/fs/cgroup/cgroup.controllers")
+	p.configure()
+	findings, _ := p.examine()
+	for _, f := range findings {
+		if f.Check == "cgroups" && f.State == "ok" && f.Message == "version 2" {
+			return
+		}
+	}
+	t.Errorf("doctor finds %+v; want cgroups of version 2", findings)
 }
 
 // comparePart wants a part of a page, between two comments, to be as made from tests,
@@ -251,24 +264,35 @@ func unquoted(text string) string {
 // daemon that is away, and the exit status that it foretells.
 func (p *patient) doctor(f hostFault) (said sentence, exit int) {
 	p.Helper()
-	cmd := p.command("--socket", p.path("daeploy.sock"), "doctor", "--json", "--config", p.path("daeploy.toml"))
-	out, err := cmd.Output()
-	if cmd.ProcessState.ExitCode() != 1 {
-		p.Fatalf("doctor: %v; want exit status 1\n%s", err, out)
+	findings, status := p.examine()
+	if status != 1 {
+		p.Errorf("doctor ends with status %d; want 1", status)
 	}
-	var findings []struct {
-		sentence
-		Check, State string
-		Exit         int `json:"exit_code"`
-	}
-	p.must(json.Unmarshal(out, &findings))
 	for _, finding := range findings {
 		if finding.State == "fail" && (f.runs || finding.Check != "daemon") {
 			return finding.sentence, finding.Exit
 		}
 	}
-	p.Fatalf("doctor finds nothing:\n%s", out)
+	p.Fatalf("doctor finds nothing wrong: %+v", findings)
 	return said, 0
+}
+
+// finding is one of doctor --json.
+type finding struct {
+	sentence
+	Check, State string
+	Exit         int `json:"exit_code"`
+}
+
+// examine gives all that doctor finds, and its exit status.
+func (p *patient) examine() (findings []finding, status int) {
+	p.Helper()
+	cmd := p.command("--socket", p.path("daeploy.sock"), "doctor", "--json", "--config", p.path("daeploy.toml"))
+	out, err := cmd.Output()
+	if json.Unmarshal(out, &findings) != nil {
+		p.Fatalf("doctor: %v\n%s", err, out)
+	}
+	return findings, cmd.ProcessState.ExitCode()
 }
 
 func (p *patient) init(f hostFault) sentence {
@@ -292,202 +316,4 @@ func (p *patient) plain(text string) string {
 	})
 	text = regexp.MustCompile(`known here: .*`).ReplaceAllString(text, "known here: ...")
 	return regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z`).ReplaceAllString(strings.NewReplacer(pairs...).Replace(text), "...")
-}
-
-// missing stands for a configuration that is not there.
-const missing = "missing"
-
-func (p *patient) noConfig() { p.more = missing }
-
-func (p *patient) noContainerd() { p.containerd = p.path("containerd.sock") }
-
-func (p *patient) impostor(version string) {
-	p.containerd = p.path("containerd.sock")
-	containertest.Impostor(p, p.containerd, version)
-}
-
-// listen takes a socket that is to be containerd's, until the test ends.
-func (p *patient) listen() net.Listener {
-	p.Helper()
-	p.containerd = p.path("containerd.sock")
-	l, err := net.Listen("unix", p.containerd)
-	p.must(err)
-	p.Cleanup(func() { l.Close() })
-	return l
-}
-
-// silentSocket is one whose program accepts nobody: the kernel does.
-func (p *patient) silentSocket() { p.listen() }
-
-func (p *patient) webSocket() {
-	server := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
-	l, ended := p.listen(), make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
-	p.Cleanup(func() {
-		server.Close()
-		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			p.Error(err)
-		}
-	})
-}
-
-// rudeSocket is one whose program hangs up.
-func (p *patient) rudeSocket() {
-	l := p.listen()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // the test has ended
-			}
-			conn.Close()
-		}
-	}()
-}
-
-// cgroups1 shows the programs a hierarchy without the controller of memory.
-func (p *patient) cgroups1() {
-	p.inside("mount -t tmpfs tmpfs /sys/fs/cgroup && mkdir /sys/fs/cgroup/cpu /sys/fs/cgroup/pids")
-}
-
-// cgroups2 shows them the kernel's own version 2, without controllers: they are with
-// version 1 here, or are hidden.
-func (p *patient) cgroups2() {
-	p.inside("mount -t cgroup2 cgroup2 /sys/fs/cgroup && mount --bind /dev/null /sys/fs/cgroup/cgroup.controllers")
-}
-
-// inside runs all programs after a line of shell, in mounts of their own.
-func (p *patient) inside(line string) {
-	p.before = []string{"unshare", "--mount", "sh", "-ec", line + ` && exec "$@"`, "sh"}
-}
-
-func (p *patient) takenPort() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	p.must(err)
-	p.Cleanup(func() { l.Close() })
-	p.ssh = l.Addr().String()
-	p.known = []string{p.ssh, ":2222"}
-}
-
-// disk mounts a small one at the place of the state.
-func (p *patient) disk() {
-	p.must(os.Mkdir(p.state, 0o700))
-	p.must(unix.Mount("tmpfs", p.state, "tmpfs", 0, "size=4m,mode=0700"))
-	p.Cleanup(func() { p.must(unix.Unmount(p.state, unix.MNT_DETACH)) })
-}
-
-func (p *patient) fill() {
-	fill, err := os.Create(filepath.Join(p.state, "fill"))
-	p.must(err)
-	defer fill.Close()
-	for {
-		if _, err := fill.Write(make([]byte, 4096)); err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				p.Fatal(err)
-			}
-			return
-		}
-	}
-}
-
-func (p *patient) readOnly() {
-	p.disk()
-	p.must(unix.Mount("", p.state, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-}
-
-func (p *patient) fullAtFirst() {
-	p.disk()
-	p.fill()
-}
-
-func (p *patient) fullLater() {
-	p.disk()
-	p.once()
-	p.fill()
-}
-
-// once runs a daemon until it is ready, so that there is a state.
-func (p *patient) once() {
-	p.Helper()
-	end := p.start()
-	end()
-}
-
-// start runs a daemon of a configuration of its own, until end is called.
-func (p *patient) start() (end func()) {
-	p.Helper()
-	var out lockedBuffer
-	cmd := exec.Command(program, "serve", "--config", os.DevNull, "--state-dir", p.state, "--socket", p.path("other.sock"),
-		"--ssh-addr", "127.0.0.1:0", "--containerd", p.path("nowhere.sock"))
-	cmd.Stdout, cmd.Stderr = &out, &out
-	p.must(cmd.Start())
-	gone := make(chan error, 1)
-	go func() { gone <- cmd.Wait() }()
-	p.known = append(p.known, fmt.Sprintf("process %d", cmd.Process.Pid), "process N")
-	end = func() {
-		p.Helper()
-		p.must(cmd.Process.Signal(syscall.SIGTERM))
-		if err := <-gone; err != nil {
-			p.Fatalf("a daemon in good order: %v\n%s", err, &out)
-		}
-	}
-	p.must(within(30*time.Second, func() error {
-		if !strings.Contains(out.String(), "msg=ready") {
-			return fmt.Errorf("a daemon is not ready:\n%s", &out)
-		}
-		return nil
-	}))
-	return end
-}
-
-func (p *patient) second() { p.Cleanup(p.start()) }
-
-func (p *patient) foreign() {
-	p.must(os.Mkdir(p.state, 0o700))
-	p.must(os.Chown(p.state, 4711, 4711))
-}
-
-func (p *patient) open() {
-	p.must(os.Mkdir(p.state, 0o700))
-	p.must(os.Chmod(p.state, 0o777))
-}
-
-func (p *patient) file() { p.must(os.WriteFile(p.state, nil, 0o600)) }
-
-func (p *patient) noDatabase() {
-	p.once()
-	p.must(os.Remove(filepath.Join(p.state, "daeploy.db")))
-}
-
-func (p *patient) newerDatabase() {
-	p.once()
-	name := filepath.Join(p.state, "instance.json")
-	text, err := os.ReadFile(name)
-	p.must(err)
-	schema := regexp.MustCompile(`"schema":([0-9]+)`)
-	p.known = []string{"knows " + schema.FindStringSubmatch(string(text))[1], "knows N", "schema 999", "schema M"}
-	p.must(os.WriteFile(name, schema.ReplaceAll(text, []byte(`"schema":999`)), 0o600))
-}
-
-func (p *patient) openKey() {
-	p.once()
-	p.must(os.Chmod(filepath.Join(p.state, "ssh_host_ed25519_key"), 0o644))
-}
-
-func (p *patient) noKey() {
-	p.once()
-	p.must(os.Remove(filepath.Join(p.state, "ssh_host_ed25519_key")))
-}
-
-// clock leaves a database of a later time than it is: this host's clock is not
-// touched.
-func (p *patient) clock() {
-	p.once()
-	later := time.Now().AddDate(2, 0, 0)
-	p.must(os.Chtimes(filepath.Join(p.state, "daeploy.db"), later, later))
-}
-
-func (p *patient) oldGit() {
-	p.must(os.WriteFile(filepath.Join(p.path("bin"), "git"), []byte("#!/bin/sh\necho git version 2.30.2\n"), 0o755))
-	p.env = []string{"PATH=" + p.path("bin") + ":" + os.Getenv("PATH")}
 }
