@@ -32,7 +32,7 @@ func (r *Repositories) Entry(ctx context.Context, app daeploy.AppName, rev daepl
 	}
 	e := daeploy.TreeEntry{Path: path, Mode: line.mode, ID: line.id}
 	if line.mode != daeploy.ModeDir && line.mode != daeploy.ModeSubmodule {
-		e.Size, err = o.blobSize(line.id)
+		e.Size, err = o.size(line.id)
 	}
 	return e, err
 }

@@ -27,7 +27,7 @@ func ParseExec(line string) (git, app string, words []string, err error) {
 
 // ParseTree is parseTree, reduced to names and modes.
 func ParseTree(text []byte) (names []string, modes []uint32, err error) {
-	lines, err := parseTree(text)
+	lines, err := parseTree(text, 1000)
 	for _, l := range lines {
 		names, modes = append(names, l.name), append(modes, l.mode)
 	}

@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	maxHeaderObject = 1 << 20  // bytes of a commit or tag we read
-	maxTreeObject   = 64 << 20 // bytes of one directory
-	maxTagChain     = 10       // tags of tags
-	bigBlob         = 1 << 20  // bytes from which a blob is streamed, not held
+	maxHeaderObject = 1 << 20 // bytes of a commit or tag we read
+	maxTreeObject   = 8 << 20 // bytes of one directory
+	maxTreeLines    = 200_000 // of one directory
+	maxTagChain     = 10      // tags of tags
+	bigBlob         = 1 << 20 // bytes from which a blob is streamed, not held
 )
 
 // objects reads one repository. go-git keeps the list of packs, so it is

@@ -3,6 +3,7 @@ package gitreceive
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -99,6 +100,17 @@ func (w *treeWalk) enter(prefix string, id daeploy.Revision) error {
 		if lines, err = w.objects.tree(id, prefix); err != nil {
 			return err
 		}
+	}
+	// Each line that waits is going to be seen. Who counts them when they come to
+	// it holds all of a bomb in memory before (F66).
+	waiting := len(lines)
+	for _, level := range w.stack {
+		waiting += len(level.lines)
+	}
+	if w.most.Files > 0 && w.seen+waiting > w.most.Files {
+		return w.tooMany()
+	}
+	if !known {
 		if w.kept += len(lines) + 1; w.kept <= maxKept {
 			w.trees[id] = lines
 		}
@@ -109,6 +121,14 @@ func (w *treeWalk) enter(prefix string, id daeploy.Revision) error {
 
 // tree reads one tree object; prefix is for the error only.
 func (o *objects) tree(id daeploy.Revision, prefix string) ([]treeLine, error) {
+	// Of a delta, go-git makes the whole before it tells its size; this looks at
+	// the head only.
+	switch size, err := o.size(id); {
+	case err != nil:
+		return nil, err
+	case size > maxTreeObject:
+		return nil, treeLimit("tree %s (%s) has %d bytes; the limit is %d", id.Short(), quotePath(prefix), size, maxTreeObject)
+	}
 	obj, err := o.need(plumbing.TreeObject, id)
 	if err != nil {
 		return nil, err
@@ -117,7 +137,10 @@ func (o *objects) tree(id daeploy.Revision, prefix string) ([]treeLine, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines, err := parseTree(text)
+	lines, err := parseTree(text, maxTreeLines)
+	if errors.Is(err, errTooManyLines) {
+		return nil, treeLimit("tree %s (%s) has more than %d files and directories", id.Short(), quotePath(prefix), maxTreeLines)
+	}
 	if err != nil {
 		return nil, unsafeSource(fmt.Sprintf("tree %s (%s): %v", id.Short(), quotePath(prefix), err))
 	}
@@ -154,9 +177,13 @@ func (w *treeWalk) check(path, name string) error {
 		return treeLimit("the path %s has %d bytes; the limit is %d", quotePath(path), len(path), n)
 	}
 	if w.seen++; w.most.Files > 0 && w.seen > w.most.Files {
-		return treeLimit("the commit has more than %d files and directories", w.most.Files)
+		return w.tooMany()
 	}
 	return nil
+}
+
+func (w *treeWalk) tooMany() error {
+	return treeLimit("the commit has more than %d files and directories", w.most.Files)
 }
 
 func (w *treeWalk) add(path string, line treeLine) error {
@@ -165,7 +192,7 @@ func (w *treeWalk) add(path string, line treeLine) error {
 		size, known := w.sizes[line.id]
 		if !known {
 			var err error
-			if size, err = w.objects.blobSize(line.id); err != nil {
+			if size, err = w.objects.size(line.id); err != nil {
 				return err
 			}
 			w.sizes[line.id] = size
@@ -187,8 +214,8 @@ func (w *treeWalk) add(path string, line treeLine) error {
 	return nil
 }
 
-// blobSize looks at the object's header only.
-func (o *objects) blobSize(id daeploy.Revision) (size int64, err error) {
+// size looks at the object's header only.
+func (o *objects) size(id daeploy.Revision) (size int64, err error) {
 	defer o.damaged(id, &err)
 	size, err = o.store.EncodedObjectSize(plumbing.NewHash(string(id)))
 	if err != nil {
@@ -197,12 +224,17 @@ func (o *objects) blobSize(id daeploy.Revision) (size int64, err error) {
 	return size, nil
 }
 
-// parseTree reads a tree object as git would, and refuses what git's fsck
-// refuses: odd modes, names twice, lines out of order (F70).
-func parseTree(text []byte) ([]treeLine, error) {
+var errTooManyLines = errors.New("it has too many lines")
+
+// parseTree reads a tree object of at most most lines as git would, and refuses
+// what git's fsck refuses: odd modes, names twice, lines out of order (F70).
+func parseTree(text []byte, most int) ([]treeLine, error) {
 	var lines []treeLine
 	last := ""
 	for len(text) > 0 {
+		if len(lines) == most {
+			return nil, errTooManyLines
+		}
 		head, rest, ok := bytes.Cut(text, []byte{0})
 		mode, name, spaced := strings.Cut(string(head), " ")
 		if !ok || !spaced || len(rest) < 20 {

@@ -50,7 +50,7 @@ var rows = []row{
 	{42, "maintenance of a repository cut off", "disk full"},
 	{43, "git missing or too old", ""},
 	{44, "hostile configuration and environment for git", ""},
-	{45, "large honest pushes", "the daemon grows by up to 23 MiB, where 16 are wanted: the index of 200,000 objects"},
+	{45, "large honest pushes", ""},
 	{46, "slow pusher; pauses; one key with many pushes", ""},
 
 	// SSH.

@@ -1,0 +1,83 @@
+package gitreceive_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/gitreceive/packtest"
+)
+
+// heapPeak watches the heap; stop tells how far it grew, in MiB.
+func heapPeak() (stop func() int64) {
+	before := heap()
+	most, end, done := before, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most = max(most, int64(m.HeapInuse))
+			select {
+			case <-end:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return sync.OnceValue(func() int64 {
+		close(end)
+		<-done
+		return (most - before) >> 20
+	})
+}
+
+// F66: directories of hundreds of thousands of files, each in the one before, by
+// deltas of a few bytes.
+func TestTreeBombWide(t *testing.T) {
+	const files, deep = 210_000, 12
+	p := packtest.New()
+	blob := p.Object(packtest.Blob, nil)
+	var text []byte
+	for i := range files {
+		text = append(fmt.Appendf(text, "100644 %06d\x00", i), packtest.Raw(blob)...)
+	}
+	first := bytes.IndexByte(text, 0) + 21
+	at := p.Entry(packtest.Tree, nil, text)
+	id := packtest.ID(packtest.Tree, text)
+	for range deep {
+		dir := append([]byte("40000 000000\x00"), packtest.Raw(id)...)
+		size := len(text)
+		copies := packtest.Copy(first, size-first)
+		next := append(bytes.Clone(dir), text[first:]...)
+		at = p.Entry(packtest.OffsetDelta, p.Offset(at), packtest.Delta(size, len(next), packtest.Insert(dir), copies))
+		text, first = next, len(dir)
+		id = packtest.ID(packtest.Tree, text)
+	}
+	rev := daeploy.Revision(p.Commit(id))
+	pack := p.Bytes()
+	b := newBare(t)
+	b.git(string(pack), "index-pack", "--stdin")
+
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
+	peak, began := heapPeak(), time.Now()
+	_, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
+	_, missing := b.repos.Entry(t.Context(), "blog", rev, ".daeploy")
+	took, most := time.Since(began), peak()
+	for _, err := range []error{err, missing} {
+		if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "source_unsafe" || !strings.Contains(e.Message, "more than 200000 files") {
+			t.Errorf("the answer is %v; want source_unsafe", err)
+		}
+	}
+	if most > 96 {
+		t.Errorf("the heap grew by %d MiB", most)
+	}
+	t.Attr("F66", fmt.Sprintf("%d directories of %d files, each in the one before, in %d KB: refused in %.2f s, the heap grew by %d MiB", deep, files, len(pack)>>10, took.Seconds(), most))
+}
