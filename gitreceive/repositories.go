@@ -105,6 +105,9 @@ func (r *Repositories) create(ctx context.Context, app daeploy.AppName, final st
 	if err != nil {
 		return fmt.Errorf("make a repository for %s: %w", app, err)
 	}
+	if err := syncBelow(dir); err != nil {
+		return fmt.Errorf("put the repository of %s on disk: %w", app, err)
+	}
 	err = os.Rename(dir, final)
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, errNotEmpty) {
 		return nil // two first pushes at once: the other was faster
@@ -113,6 +116,18 @@ func (r *Repositories) create(ctx context.Context, app daeploy.AppName, final st
 		return fmt.Errorf("make a repository for %s: %w", app, err)
 	}
 	return syncDir(r.dir)
+}
+
+// syncBelow puts all that lies below dir on the disk. git does that for objects and
+// refs, but not for what init writes: after a power cut HEAD was empty, and the
+// directory no repository any more (F121).
+func syncBelow(dir string) error {
+	return filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncDir(name)
+	})
 }
 
 // vacateTime is how long Vacate waits for pushes to end.

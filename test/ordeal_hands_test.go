@@ -136,7 +136,7 @@ var (
 	toldBuild  = regexp.MustCompile(`(?m)^remote: (?:daeploy \S+ - |success: )(\S+/[0-9]+) (?:- |is queued)`)
 	toldTick   = regexp.MustCompile(`(?m)^remote:   \| tick ([0-9]+) *$`)
 	rejection  = regexp.MustCompile(`(?m)^ ! \[(?:remote )?rejected\] .* \((.*)\)$`)
-	turnedAway = regexp.MustCompile(`(?m)^(?:remote: )?error: (.*(?:containerd|wait).*)$`)
+	turnedAway = regexp.MustCompile(`(?m)^(?:remote: )?error: (.*(?:containerd|wait|disk of).*)$`)
 )
 
 // send pushes the newest commit to the branch that builds.

@@ -48,6 +48,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	if err != nil {
 		return err
 	}
+	syscall.Umask(0o077) // git writes by it; whoever started us may have had another (F137)
 	started, log := time.Now(), slog.New(slog.NewTextHandler(std.err, nil))
 	self, err := os.Executable()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -173,7 +174,26 @@ func (c Config) sweep(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return c.sweepTorn()
+}
+
+// sweepTorn frees addresses of which nobody knows whose they are: a power cut leaves
+// the plugin's file without a word in it (F121). The caller holds the lock.
+func (c Config) sweepTorn() error {
+	dir := filepath.Join(c.DataDir, c.Bridge)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if _, perr := netip.ParseAddr(entry.Name()); perr != nil {
+			continue
+		}
+		if info, serr := entry.Info(); serr == nil && info.Size() == 0 {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return err
 }
 
 // startTime tells processes of one pid apart: field 22 of its stat.
