@@ -260,15 +260,21 @@ func toDisk(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func newer(schema uint64) error {
-	return fmt.Errorf("a newer daeploy has written it (schema %d; this one knows %d)", schema, len(migrations))
+// newer is the schema of a database that another daeploy has brought further.
+type newer uint64
+
+func (schema newer) Error() string {
+	return fmt.Sprintf("a newer daeploy has written it (schema %d; this one knows %d)", uint64(schema), len(migrations))
 }
 
 // refuse says why the daemon does not start with this database (F119).
 func refuse(path string, err error) error {
+	hint := "put a backup in its place: daeploy restore FILE"
+	if _, ok := errors.AsType[newer](err); ok {
+		hint = "install that one again; or " + hint
+	}
 	return &daeploy.Error{
-		Kind: daeploy.Config, Code: "database_refused",
+		Kind: daeploy.Config, Code: "database_refused", Hint: hint,
 		Message: fmt.Sprintf("the database %s can't be used: %v", path, err),
-		Hint:    "put a backup in its place: daeploy restore FILE",
 	}
 }
