@@ -3,7 +3,9 @@ package main
 import (
 	"log/slog"
 	"path/filepath"
+	"strings"
 
+	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/gitreceive"
 )
 
@@ -31,6 +33,10 @@ func (c *config) checkSSH() error {
 	}
 	if c.SSH.RevokedKeys != "" && c.SSH.TrustedUserCAKeys == "" {
 		return badValue("ssh.revoked_keys", "is about certificates, and ssh.trusted_user_ca_keys is not set; a key that was added is shut out by keys remove")
+	}
+	if _, err := c.authorities(slog.New(slog.DiscardHandler)); err != nil {
+		key, problem, _ := strings.Cut(daeploy.Public(err, "").Message, " ")
+		return badValue(key, problem)
 	}
 	return nil
 }

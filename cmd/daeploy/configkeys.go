@@ -88,8 +88,11 @@ var configKeys = []configKey{
 	{name: "build.artifact_entries", meaning: "number of files and directories that it may hand on"},
 
 	{name: "network.mode", meaning: "network of builds: `bridge`, or `none` for the build's own loopback alone. `run` has the bridge in any case"},
-	{name: "network.bridge", meaning: "name of the bridge, and first part of our firewall chains' names; 1 to 15 of a-z, 0-9, hyphen"},
-	{name: "network.subnet", meaning: "IPv4, at least 8 addresses"},
+	{name: "network.bridge", restart: true, meaning: "name of the bridge, and first part of our firewall chains' names; 1 to 15 of a-z, 0-9, hyphen"},
+	{
+		name: "network.subnet", restart: true,
+		meaning: "IPv4, at least 8 addresses. The bridge keeps the one that it was made with: after a change, `ip link delete daeploy0` while nothing is built",
+	},
 	{name: "network.allow_private", meaning: "whether builds reach 10/8, 100.64/10, 172.16/12 and 192.168/16"},
 
 	{name: "registry.insecure", meaning: "registries that are asked by plain HTTP, as `\"host:port\"`"},

@@ -37,6 +37,7 @@ func TestValuePlaces(t *testing.T) {
 		{"[apps.blog.keep]\nbuilds = -1\n", ":2:1: apps.blog.keep.builds must not be below zero"},
 		{"[apps.blog.mirrors]\n[apps.shop.mirrors]\npip = 'x'\n", ":3:1: apps.shop.mirrors.pip is not"},
 		{"[[webhooks]]\nurl = 'https://a.example.org'\nsecret_file = '/dev/null'\n", ":3:1: webhooks, number 1: secret_file "},
+		{"[ssh]\ntrusted_user_ca_keys = '/nowhere/ca.pub'\n", ":2:1: ssh.trusted_user_ca_keys /nowhere/ca.pub: "},
 		{"[[webhooks]]\n", ":1:3: webhooks, number 1: url is missing"},
 		{"socket = 'x'\n", `:1:1: socket "x" is not an absolute path`},
 	} {

@@ -52,11 +52,14 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	return append(all, d.checkupLeftovers(ctx))
 }
 
-// brief is the part of Checkup that is cheap, and decides whether pushes are taken.
+// brief is the part of Checkup that is cheap, and tells why pushes are not taken.
 func (d doctor) brief(ctx context.Context) []daeploy.Finding {
 	all := checkupHost(ctx, d.config.config(), d.written)
 	if err := d.containers.Check(ctx); err != nil {
 		all = append(all, daeploy.Fault("containerd", err))
+	}
+	if err := d.containers.Room(); err != nil {
+		all = append(all, daeploy.Fault("disk", err))
 	}
 	return all
 }
@@ -103,7 +106,7 @@ func judgeClock(now, written time.Time, state int, err error) daeploy.Finding {
 	off := func(why string) daeploy.Finding {
 		return daeploy.Fault(check, &daeploy.Error{
 			Kind: daeploy.Config, Code: "clock_off", Message: "it is " + now.UTC().Format(time.RFC3339) + " here, " + why,
-			Hint: "timedatectl set-ntp true",
+			Hint: "timedatectl set-ntp true; where the time is right by now: touch daeploy.db in the state directory, and start again",
 		})
 	}
 	switch {
@@ -114,7 +117,11 @@ func judgeClock(now, written time.Time, state int, err error) daeploy.Finding {
 	case err == nil && state == unix.TIME_ERROR:
 		return daeploy.Doubt(check, "nobody keeps it right", "apt-get install systemd-timesyncd, then: timedatectl set-ntp true")
 	}
-	return daeploy.Fine(check, now.UTC().Format(time.RFC3339))
+	text := now.UTC().Format(time.RFC3339)
+	if err != nil { // the unit's walls are before that call
+		text += "; whether anybody keeps it right cannot be told from here"
+	}
+	return daeploy.Fine(check, text)
 }
 
 // checkupService tells whether the daemon has the walls of its unit.

@@ -34,6 +34,8 @@ func TestJudgeClock(t *testing.T) {
 	} {
 		if got := judgeClock(tt.now, tt.written, tt.state, tt.err); got.State != tt.want || (got.Hint == "") != (tt.want == daeploy.FindingOK) {
 			t.Errorf("%s: %+v, want %s", name, got, tt.want)
+		} else if tt.err != nil && !strings.Contains(got.Message, "cannot be told") {
+			t.Errorf("%s: %q does not say so", name, got.Message)
 		}
 	}
 }

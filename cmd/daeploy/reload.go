@@ -116,6 +116,9 @@ func (f *inForce) reload() (r control.Reload, err error) {
 	}
 	r.File = next.file
 	r.Taken, r.Restart = next.inherit(now)
+	if err := next.check(); err != nil { // what stays need not go with what is new
+		return r, err
+	}
 	rules, err := next.rules(f.rooms.doors, f.rooms.repositories, f.log)
 	if err != nil {
 		return r, err

@@ -25,6 +25,7 @@ max_builds = 77
 A = "b"
 [network]
 allow_private = false
+subnet = "10.210.0.0/16"
 [registry]
 trusted = ["r.example.org"]
 [keep]
@@ -40,7 +41,7 @@ images = 2
 	if diff := cmp.Diff([]string{"max_builds", "env", "network.allow_private", "registry.trusted", "keep.builds", "apps"}, taken); diff != "" {
 		t.Errorf("taken (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"state_dir", "ssh_addr"}, restart); diff != "" {
+	if diff := cmp.Diff([]string{"state_dir", "ssh_addr", "network.subnet"}, restart); diff != "" {
 		t.Errorf("left for a restart (-want +got):\n%s", diff)
 	}
 	if next.StateDir != now.StateDir || next.SSHAddr != now.SSHAddr || next.MaxBuilds != 77 {
@@ -50,7 +51,7 @@ images = 2
 	if err != nil {
 		t.Fatal(err)
 	}
-	if taken, restart := again.inherit(&next); len(taken) > 0 || len(restart) != 2 {
+	if taken, restart := again.inherit(&next); len(taken) > 0 || len(restart) != 3 {
 		t.Errorf("the same file again: taken %v, restart %v; want nothing, and what was left", taken, restart)
 	}
 }
@@ -73,6 +74,7 @@ func TestCheckupOfAChangedFile(t *testing.T) {
 		{"max_builds = 1 # as it was\n", daeploy.FindingOK, file, ""},
 		{"max_builds = 2\n", daeploy.FindingWarn, "changed and not taken yet: max_builds (reload)", "daeploy reload"},
 		{"max_builds = 2\ninit = '/x'\n", daeploy.FindingWarn, "max_builds (reload), init (restart)", "systemctl restart daeploy"},
+		{"[ssh]\ntrusted_user_ca_keys = '/nowhere/ca.pub'\n", daeploy.FindingFail, ":2:1: ssh.trusted_user_ca_keys /nowhere/ca.pub: ", "daeploy reload"},
 		{"max_bilds = 2\n", daeploy.FindingFail, ":1:1: unknown key", "daeploy reload"},
 	} {
 		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
