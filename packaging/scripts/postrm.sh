@@ -7,7 +7,8 @@ set -e
 state=/var/lib/daeploy bridge=daeploy0
 
 # What is containerd's, in our namespace: builds that still run, then images. What
-# is left without a name goes with the last one.
+# is left without a name goes with the last one. A containerd that hangs holds up
+# nobody's purge.
 remove_images() {
 	command -v ctr >/dev/null || return 0
 	for kind in tasks containers leases images; do
@@ -16,12 +17,24 @@ remove_images() {
 		images | leases) flags=--sync ;;
 		*) flags= ;;
 		esac
-		ctr -n daeploy "$kind" ls -q 2>/dev/null | while read -r name; do
+		names=$(timeout 30 ctr -n daeploy "$kind" ls -q 2>/dev/null) || return 1
+		for name in $names; do
 			# shellcheck disable=SC2086 # a flag or none
-			ctr -n daeploy "$kind" rm $flags "$name" >/dev/null 2>&1 || :
+			timeout 30 ctr -n daeploy "$kind" rm $flags "$name" >/dev/null 2>&1 || [ $? != 124 ] || return 1
 		done
 	done
-	ctr namespaces rm daeploy >/dev/null 2>&1 || :
+	timeout 30 ctr namespaces rm daeploy >/dev/null 2>&1 || [ $? != 124 ]
+}
+
+# A directory with what is in it, also where that is a file system of its own or a
+# link: then at least what is in it. What stays is no failure of dpkg's.
+remove_directory() {
+	if [ -d "$1" ]; then
+		find "$1/" -mindepth 1 -delete || :
+	fi
+	if [ -e "$1" ] || [ -L "$1" ]; then
+		rm -d "$1" || echo "daeploy: $1 stays, for the reason above; what is left of it is to be removed by hand" >&2
+	fi
 }
 
 remove_network() {
@@ -38,6 +51,11 @@ remove_network() {
 	ip link delete "$bridge" 2>/dev/null || :
 }
 
+# debconf would read the answer from a pipe that is there for something else, or wait
+# for one forever.
+if [ -z "${DEBIAN_HAS_FRONTEND-}${DEBIAN_FRONTEND-}" ] && [ ! -t 0 ]; then
+	export DEBIAN_FRONTEND=noninteractive
+fi
 answer=false
 if [ "$1" = purge ] && [ -e /usr/share/debconf/confmodule ]; then
 	# This starts the script once more, with debconf on standard output.
@@ -60,9 +78,12 @@ fi
 [ "$1" = purge ] || exit 0
 
 if [ "$answer" = true ]; then
-	remove_images
+	remove_images ||
+		echo "daeploy: containerd does not answer, and keeps what it has in its namespace daeploy" >&2
 	remove_network
-	rm -rf "$state" /var/cache/daeploy /run/daeploy /etc/daeploy
+	for directory in "$state" /var/cache/daeploy /run/daeploy /etc/daeploy; do
+		remove_directory "$directory"
+	done
 elif [ -d "$state" ]; then
 	echo "daeploy: $state and the images stay; an installation of daeploy goes on with them, or is purged with another answer" >&2
 fi

@@ -16,8 +16,12 @@ func (m *machine) removes() {
 	}
 	m.run("test", "-s", "/var/lib/daeploy/daeploy.db")
 	m.run("test", "-e", "/etc/daeploy/daeploy.toml")
-	m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
-	m.run("systemctl", "enable", "--now", "daeploy.socket", "daeploy.service")
+	const next = "systemctl enable --now daeploy.socket daeploy.service"
+	out := m.run("apt-get", "install", "-y", "--no-install-recommends", "/share/"+deb(second))
+	if !strings.Contains(out, next) || !strings.Contains(out, "Next:  sudo daeploy init") {
+		m.Errorf("the package, installed again, does not say what comes next:\n%s", out)
+	}
+	m.run(strings.Fields(next)...)
 	if after := m.run("daeploy", "builds", "--limit", "0", "--json"); after != before {
 		m.Errorf("the history is another one now:\n%s\nbefore:\n%s", after, before)
 	}
@@ -49,6 +53,9 @@ func (m *machine) purges() {
 		m.Errorf("without a terminal purge asks:\n%s", out)
 	}
 	install()
+	stays(m.atPipe("yes", "apt-get", "purge", "-y", "daeploy"))
+
+	install()
 	stays(m.atTerminal("no", "apt-get", "purge", "-y", "daeploy"))
 
 	install()
@@ -62,6 +69,59 @@ func (m *machine) purges() {
 	m.run("sh", "-c", "echo daeploy daeploy/purge boolean true | debconf-set-selections")
 	m.run("apt-get", "purge", "-y", "daeploy")
 	m.nothing()
+
+	install()
+	m.obstacles()
+}
+
+// obstacles: a state directory with a file system of its own, and a containerd that
+// hangs, fail no purge.
+func (m *machine) obstacles() {
+	const state = "/var/lib/daeploy"
+	m.run("sh", "-c", "echo daeploy daeploy/purge boolean true | debconf-set-selections")
+	m.run("mount", "-t", "tmpfs", "none", state)
+	m.run("mkdir", "-p", state+"/repositories/hello.git")
+	m.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", "containerd.service")
+	out, err := m.try("apt-get", "purge", "-y", "daeploy")
+	m.run("systemctl", "kill", "--kill-who=main", "--signal=CONT", "containerd.service")
+	if err != nil {
+		m.Fatalf("purge: %v\n%s", err, out)
+	}
+	for _, want := range []string{"daeploy: " + state + " stays, for the reason above", "daeploy: containerd does not answer"} {
+		if !strings.Contains(out, want) {
+			m.Errorf("purge does not say %q:\n%s", want, out)
+		}
+	}
+	if got := m.run("ls", "-A", state); got != "" {
+		m.Errorf("the file system still has %s", got)
+	}
+	m.run("umount", state)
+	m.run("rmdir", state)
+	m.nothing()
+}
+
+// atPipe runs a program with a pipe on its standard input that has one line and does
+// not end, and gives its output. debconf is told nothing by the environment.
+func (m *machine) atPipe(line string, words ...string) string {
+	m.Helper()
+	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
+	defer cancel()
+	cmd, err := m.command(ctx, append([]string{"env", "-u", "DEBIAN_FRONTEND"}, words...)...)
+	if err != nil {
+		m.Fatal(err)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		m.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(in, line); err != nil {
+		m.Fatal(err)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		m.Fatalf("%s: %v\n%s", strings.Join(words, " "), err, out)
+	}
+	return string(out)
 }
 
 // atTerminal runs a program at a terminal, answers its question, and gives what the

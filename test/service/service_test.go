@@ -177,6 +177,10 @@ func (m *machine) refused() {
 	if out, err := m.try("systemctl", "restart", "daeploy.service"); err == nil {
 		m.Errorf("with that the service starts: %s", out)
 	}
+	// The package is whole all the same.
+	if out := m.run("dpkg", "-i", "/share/"+deb(first)); !strings.Contains(out, "the service does not start; journalctl -u daeploy says why") {
+		m.Errorf("the package does not say that the service does not start:\n%s", out)
+	}
 	want := config + ":1:1: "
 	m.await("the journal to name the key", time.Minute, func() error {
 		if text := m.journal(); !strings.Contains(text, "error: "+want) || !strings.Contains(text, "max_builds") {
