@@ -35,8 +35,11 @@ func (c *config) checkSSH() error {
 		return badValue("ssh.revoked_keys", "is about certificates, and ssh.trusted_user_ca_keys is not set; a key that was added is shut out by keys remove")
 	}
 	if _, err := c.authorities(slog.New(slog.DiscardHandler)); err != nil {
-		key, problem, _ := strings.Cut(daeploy.Public(err, "").Message, " ")
-		return badValue(key, problem)
+		told := daeploy.Public(err, "")
+		key, problem, _ := strings.Cut(told.Message, " ")
+		fault := badValue(key, problem)
+		fault.Hint = told.Hint
+		return fault
 	}
 	return nil
 }
