@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -16,7 +17,7 @@ import (
 // goroutine.
 type Shelf struct {
 	Dir  string
-	Keep int // how many, at least 1
+	Keep int // how many, at least 1; those from the future are not counted
 }
 
 const (
@@ -57,7 +58,7 @@ func (s Shelf) Add(made time.Time, write func(io.Writer) error) (name string, er
 	if err := errors.Join(file.Sync(), os.Rename(file.Name(), name), syncDir(s.Dir)); err != nil {
 		return "", unshelved(s.Dir, err)
 	}
-	return name, s.prune()
+	return name, s.prune(filepath.Base(name))
 }
 
 func unshelved(dir string, err error) error {
@@ -67,9 +68,11 @@ func unshelved(dir string, err error) error {
 	}
 }
 
-// prune removes the oldest.
-func (s Shelf) prune() error {
+// prune removes the oldest up to the newest, which stays: later ones are from the
+// future, and their turn comes then.
+func (s Shelf) prune(newest string) error {
 	names, err := s.names()
+	names = slices.DeleteFunc(names, func(name string) bool { return name > newest })
 	for ; err == nil && len(names) > s.Keep; names = names[1:] {
 		err = os.Remove(filepath.Join(s.Dir, names[0]))
 	}

@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -101,6 +102,36 @@ func TestShelfOfTheFuture(t *testing.T) {
 	}
 	if newest, err := s.Newest(moment.Add(time.Hour)); err != nil || !newest.Equal(moment) {
 		t.Errorf("the newest is of %s (%v), want %s", newest, err, moment)
+	}
+}
+
+// F118: files from the future take no place from those that are made now, however
+// many there are; the next ones made take each other's.
+func TestShelfFullOfTheFuture(t *testing.T) {
+	s := backup.Shelf{Dir: t.TempDir(), Keep: 2}
+	want := []string{"daeploy-20260301T033000Z.tar.gz", "daeploy-20260301T043000Z.tar.gz"}
+	for year := range 2 * s.Keep {
+		name := fmt.Sprintf("daeploy-%d0301T023000Z.tar.gz", 2076+year)
+		if err := os.WriteFile(filepath.Join(s.Dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, name)
+	}
+	for hour := range 3 {
+		made := moment.Add(time.Duration(hour) * time.Hour)
+		name, err := s.Add(made, text("backup"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+		if newest, err := s.Newest(made); err != nil || !newest.Equal(made) {
+			t.Errorf("the newest is of %s (%v), want %s", newest, err, made)
+		}
+	}
+	if diff := cmp.Diff(want, names(t, s.Dir)); diff != "" {
+		t.Errorf("the shelf (-want +got):\n%s", diff)
 	}
 }
 
