@@ -60,6 +60,7 @@ type scheduled struct {
 func (s scheduled) Run(ctx context.Context) error {
 	// The clock is looked at often: it may be set, and stands still in a suspended host.
 	const look, patience = time.Minute, time.Hour
+	lasting := "" // the fault that has been told
 	for wait := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
@@ -67,37 +68,47 @@ func (s scheduled) Run(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 		wait = look
-		if err := s.make(ctx); err != nil && ctx.Err() == nil {
+		begun, err := s.make(ctx)
+		if err == nil || ctx.Err() != nil {
+			lasting = ""
+			continue
+		}
+		if begun { // it costs the host something to begin
 			wait = patience
+		}
+		if fault := daeploy.Public(err, "the backup").Message; begun || fault != lasting {
+			lasting = fault
 			s.log.Error("no backup was made", "err", err)
-			s.tell(daeploy.Event{Kind: daeploy.EventBackupFailed, Name: s.config().Backup.Directory, Message: daeploy.Public(err, "the backup").Message})
+			s.tell(daeploy.Event{Kind: daeploy.EventBackupFailed, Name: s.config().Backup.Directory, Message: fault})
 		}
 	}
 }
 
-// make makes a backup if one is due.
-func (s scheduled) make(ctx context.Context) error {
+// make makes a backup if one is due. Where the directory is away, or cannot be
+// written to, none is begun.
+func (s scheduled) make(ctx context.Context) (begun bool, err error) {
 	now, c := time.Now(), s.config().Backup
 	if c.Directory == "" {
-		return nil
+		return false, nil
 	}
 	shelf := c.shelf()
 	newest, err := shelf.Newest(now)
 	if err != nil || !newest.Before(c.schedule().Last(now)) {
-		return err
+		return false, err
 	}
 	var made control.Backup
 	name, err := shelf.Add(now, func(w io.Writer) (err error) {
+		begun = true
 		made, err = s.backup(ctx, w)
 		return err
 	})
 	if code := new(daeploy.Error); errors.As(err, &code) && code.Code == "backup_busy" {
-		return nil // somebody makes one by hand: the next look finds out
+		return false, nil // somebody makes one by hand: the next look finds out
 	}
 	if name != "" {
 		s.tell(daeploy.Event{Kind: daeploy.EventBackupMade, Name: name, Message: made.String()})
 	}
-	return err
+	return begun, err
 }
 
 // checkup tells whether the newest backup is as new as it should be.

@@ -63,6 +63,44 @@ func TestScheduled(t *testing.T) {
 	})
 }
 
+// A disk that is not mounted is looked for each minute, and missed once until it was there.
+func TestScheduledWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, dir, away := time.Now(), t.TempDir(), filepath.Join(t.TempDir(), "disk")
+		var told []string
+		lines := new(strings.Builder)
+		s := scheduled{
+			config: func() *config {
+				c := &config{Backup: backupConfig{Directory: dir, Every: duration(24 * time.Hour), Keep: 1}}
+				if at := time.Since(began); at < 10*time.Minute || at > 20*time.Minute && at < 30*time.Minute {
+					c.Backup.Directory = away
+				}
+				return c
+			},
+			backup: func(_ context.Context, w io.Writer) (control.Backup, error) {
+				_, err := io.WriteString(w, "backup")
+				return control.Backup{}, err
+			},
+			tell: func(e daeploy.Event) {
+				told = append(told, fmt.Sprintf("%s %s", time.Since(began), e.Kind))
+			},
+			log: slog.New(slog.NewTextHandler(lines, nil)),
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		want := []string{"0s backup.failed", "10m0s backup.made", "21m0s backup.failed"}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("what happened (-want +got):\n%s", diff)
+		}
+		if n := strings.Count(lines.String(), "no backup was made"); n != 2 {
+			t.Errorf("the log has it %d times, want 2:\n%s", n, lines)
+		}
+	})
+}
+
 // A backup that somebody makes by hand is waited for; that is no failure. A reload
 // may begin it all.
 func TestScheduledWhileBusy(t *testing.T) {
