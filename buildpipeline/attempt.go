@@ -39,6 +39,26 @@ type note struct {
 	Runtime *runtimeNote   `json:"runtime,omitempty"` // nil without a runtime image
 }
 
+// noteOf reads the note of a build; that of one that has none is empty.
+func noteOf(b daeploy.Build) (n note, err error) {
+	if len(b.Resume) == 0 {
+		return n, nil
+	}
+	if err := json.Unmarshal(b.Resume, &n); err != nil {
+		return n, fmt.Errorf("read the note of %s: %w", b.ID, err)
+	}
+	return n, nil
+}
+
+// asked is why a build of this note is to end; nil if nobody has asked it to, or
+// too late: its image is stored.
+func (n note) asked(b daeploy.Build) error {
+	if n.Stage == stageStored {
+		return nil
+	}
+	return stops[b.Stopping]
+}
+
 // outputNote is daeploy.Output as the journal keeps it.
 type outputNote struct {
 	Base        daeploy.Image     `json:"base"`
@@ -86,17 +106,14 @@ func (a *attempt) run(ctx context.Context, j *job) error {
 }
 
 // goOn takes the steps that the journal has not, and those there are then.
-func (a *attempt) goOn(ctx context.Context) error {
-	if len(a.Build.Resume) > 0 {
-		if err := json.Unmarshal(a.Build.Resume, &a.note); err != nil {
-			return fmt.Errorf("read the note of %s: %w", a.Build.ID, err)
-		}
+func (a *attempt) goOn(ctx context.Context) (err error) {
+	if a.note, err = noteOf(a.Build); err != nil {
+		return err
 	}
-	if cause, asked := stops[a.Build.Stopping]; asked && a.note.Stage != stageStored {
+	if cause := a.note.asked(a.Build); cause != nil {
 		return cause // its script may have got the signal, and its end says nothing
 	}
 	bare := false
-	var err error
 	if a.ws, err = a.open(ctx, func(ctx context.Context, id daeploy.BuildID) (ws Workspace, err error) {
 		if bare, err = a.isBare(ctx); err != nil {
 			return nil, err

@@ -121,6 +121,10 @@ func (p *Pipeline) Run(ctx context.Context) error {
 func (p *Pipeline) admit(b daeploy.Build) func() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	j := newJob(b, cancel)
+	// Who is to end needs no turn for that. A note that cannot be read goOn tells of.
+	if n, err := noteOf(b); err == nil && n.asked(b) != nil {
+		j.stop(n.asked(b))
+	}
 	p.queue.add(j)
 	p.tended.Store(b.ID, true)
 	return func() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -213,6 +214,72 @@ func TestDiedInACancellation(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDiedInACancellationOfAQueuedBuild: F111, F131. The daemon dies when a build that
+// waits is to be canceled: the next one ends it before its turn, which may never come,
+// and no push joins it.
+func TestDiedInACancellationOfAQueuedBuild(t *testing.T) {
+	for name, drained := range map[string]bool{"turns are dealt": false, "drained": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, "")
+			began := make(chan struct{}, 1)
+			b.deaf(began)
+			first, push := b.firstPush(t, &crash{dead: make(chan struct{})})
+			answers := make(chan error, 3)
+			send := func(d *daemon, env string, number uint64) daeploy.BuildID {
+				t.Helper()
+				push := push
+				push.Options.Env = map[string]string{"KIND": env}
+				go func() { answers <- d.pipeline.Receive(d.ctx, push, io.Discard)[0] }()
+				id := daeploy.BuildID{App: "blog", Number: number}
+				if err := within(5*time.Second, func() error { return isQueued(d, id) }); err != nil {
+					t.Fatal(err)
+				}
+				return id
+			}
+			runs := send(first, "first", 1)
+			<-began
+			waits := send(first, "second", 2)
+			if drained {
+				if _, err := first.pipeline.Drain(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first.end(t)
+			b.died(t, waits)
+			second := b.start(t, &crash{dead: make(chan struct{})})
+			defer second.end(t)
+			left := []daeploy.BuildID{runs}
+			if !drained { // as early as it can be
+				left = append(left, send(second, "second", 3))
+			}
+			err := within(5*time.Second, func() error {
+				build, err := second.store.Build(waits)
+				if err == nil && build.Status != daeploy.StatusCanceled {
+					err = fmt.Errorf("it is %s", build.Status)
+				}
+				return err
+			})
+			if build, berr := second.store.Build(runs); err != nil || berr != nil || build.Status != daeploy.StatusRunning {
+				t.Errorf("%v, while %s is %s (%v)", err, runs, build.Status, berr)
+			}
+			for _, id := range slices.Backward(left) {
+				if err := second.pipeline.Cancel(t.Context(), id); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// isQueued fails if a build is in the journal, but not in the queue, or in neither.
+func isQueued(d *daemon, id daeploy.BuildID) error {
+	b, err := d.store.Build(id)
+	if place := d.pipeline.Position(id); err == nil && b.Status == daeploy.StatusQueued && place.Number == 0 {
+		err = fmt.Errorf("%s is not in the queue", id)
+	}
+	return err
 }
 
 // died writes that a build is to be canceled, as a daemon does before all else.
