@@ -167,6 +167,8 @@ func TestStateDiskFull(t *testing.T) {
 	h.write(0)
 	h.send(history.Push)
 	k.judge()
+	t.Attr("F107", "the disk of the state full, before and during a build: the push is refused with the numbers, the build's end is told, and it goes on when there is room")
+	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // TestStateDiskDies: F122. The disk of the state gives nothing but errors: pushes are
@@ -209,6 +211,8 @@ func TestStateDiskDies(t *testing.T) {
 	h.write(0)
 	h.send(history.Push)
 	k.judge()
+	t.Attr("F122", "the disk of the state gives only errors, then is mounted again and the daemon started: pushes are refused without a storm, nothing that was acknowledged is lost")
+	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // bootID is where the kernel tells its boots apart.
@@ -395,4 +399,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	h.judge()
+	t.Attr("F121", "power cuts (ext4 shut down without its journal) during pushes and builds: what was acknowledged is there, the newest image runs")
+	t.Attr("F106", "the processes gone with the power: builds are interrupted or begin again")
+	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
