@@ -13,11 +13,7 @@ import (
 
 // prepare does the steps config, builder, artifacts and checkout (S1, steps 1 to 6).
 func (a *attempt) prepare(ctx context.Context) error {
-	var src *source
-	err := a.step(daeploy.StepConfig, func() (detail string, err error) {
-		src, err = readSource(ctx, a.Source, a.Build.ID.App, a.Build.Commit, a.Limits.Tree)
-		return "", err
-	})
+	src, err := a.config(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,6 +49,21 @@ func (a *attempt) prepare(ctx context.Context) error {
 		return a.because(limited, err)
 	}
 	return a.assemble(ctx, c)
+}
+
+// config reads what the commit says of its build. The wall time holds for that
+// too: a commit can be made to be slow to read. Until it is read, what .daeploy
+// asks for is not known, and the operator's default counts.
+func (a *attempt) config(ctx context.Context) (src *source, err error) {
+	a.note.Timeout = a.Limits.Timeout
+	a.note.Until = time.Now().Add(a.note.Timeout)
+	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	defer cancel()
+	err = a.step(daeploy.StepConfig, func() (string, error) {
+		src, err = readSource(limited, a.Source, a.Build.ID.App, a.Build.Commit, a.Limits.Tree)
+		return "", a.because(limited, err)
+	})
+	return src, err
 }
 
 // builder gets the builder image.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -24,7 +25,8 @@ const blobRun = 64
 // the order in which the packs hold them; i is the index in ids. r ends with
 // put. It stops at the first error of put and returns it. Memory does not grow
 // with the number of blobs; one that a pack holds as a delta is held whole if it
-// is below 1 MiB, all others are streamed.
+// is below 1 MiB, all others are streamed. Those that rest on something large
+// come last, from a git of their own: one that passes its limits is source_unsafe.
 func (r *Repositories) Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
 	d := r.gate(app)
 	d.enter()
@@ -33,17 +35,14 @@ func (r *Repositories) Blobs(ctx context.Context, app daeploy.AppName, ids []dae
 	if err != nil {
 		return err
 	}
-	return readBlobs(ctx, app, dir, ids, put)
+	return r.readBlobs(ctx, app, dir, ids, put)
 }
 
-func readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
+func (r *Repositories) readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	packs, err := openPacks(dir)
-	if err != nil && isCopy(dir) {
-		return damagedCopy(err)
-	}
+	packs, err := packsOf(dir)
 	if err != nil {
 		return err
 	}
@@ -51,30 +50,42 @@ func readBlobs(ctx context.Context, app daeploy.AppName, dir string, ids []daepl
 	places := packOrder(packs, ids)
 	workers := min(runtime.GOMAXPROCS(0), 4, (len(ids)+blobRun-1)/blobRun)
 	var next atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
+	var heavy heavyPlaces
+	group, working := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
-			o := openObjects(app, dir, cache.NewObjectLRU(32*cache.MiByte))
+			o := newObjects(app, dir, cache.NewObjectLRU(32*cache.MiByte), packs)
 			defer o.close()
-			whole := newInflater()
+			whole := newInflater(16 << 10)
 			for {
 				start := int(next.Add(blobRun)) - blobRun
 				if start >= len(places) {
 					return nil
 				}
 				for _, at := range places[start:min(start+blobRun, len(places))] {
-					if ctx.Err() != nil {
-						return context.Cause(ctx)
+					if working.Err() != nil {
+						return context.Cause(working)
 					}
-					if err := o.blobAt(whole, at, ids[at.index], put); err != nil {
+					err := o.blobAt(whole, at, ids[at.index], put)
+					if errors.Is(err, errHeavy) {
+						heavy.add(at)
+						continue
+					}
+					if err != nil {
 						return err
 					}
 				}
 			}
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return r.heavyBlobs(ctx, &objects{app: app, copy: isCopy(dir)}, dir, ids, heavy.sorted(packs), put)
 }
+
+// errHeavy is for a blob that blobAt leaves to a git of its own.
+var errHeavy = errors.New("the blob rests on something large")
 
 // blobAt reads a blob straight from its pack if it can, and else by go-git.
 func (o *objects) blobAt(whole *inflater, at packed, id daeploy.Revision, put func(i int, r io.Reader) error) error {
@@ -83,6 +94,13 @@ func (o *objects) blobAt(whole *inflater, at packed, id daeploy.Revision, put fu
 	}
 	content, size, err := whole.open(at.pack, at.offset)
 	if errors.Is(err, errNotWhole) {
+		w, _, err := o.weigh(id)
+		if err != nil {
+			return err
+		}
+		if w.heavy() {
+			return errHeavy
+		}
 		return o.blob(id, at.index, put)
 	}
 	if err != nil {
@@ -154,10 +172,6 @@ type packed struct {
 
 // packOrder sorts ids by pack and place in it; what no pack has comes last.
 func packOrder(packs []*pack, ids []daeploy.Revision) []packed {
-	rank := map[*pack]int{nil: len(packs)}
-	for n, p := range packs {
-		rank[p] = n
-	}
 	places := make([]packed, len(ids))
 	for i, id := range ids {
 		places[i] = packed{index: i}
@@ -168,8 +182,34 @@ func packOrder(packs []*pack, ids []daeploy.Revision) []packed {
 			}
 		}
 	}
+	sortPlaces(packs, places)
+	return places
+}
+
+func sortPlaces(packs []*pack, places []packed) {
+	rank := map[*pack]int{nil: len(packs)}
+	for n, p := range packs {
+		rank[p] = n
+	}
 	slices.SortFunc(places, func(a, b packed) int {
 		return cmp.Or(cmp.Compare(rank[a.pack], rank[b.pack]), cmp.Compare(a.offset, b.offset), cmp.Compare(a.index, b.index))
 	})
-	return places
+}
+
+// heavyPlaces are the blobs that several goroutines have found too heavy.
+type heavyPlaces struct {
+	mu     sync.Mutex
+	places []packed
+}
+
+func (h *heavyPlaces) add(at packed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.places = append(h.places, at)
+}
+
+// sorted is for when nobody adds any more.
+func (h *heavyPlaces) sorted(packs []*pack) []packed {
+	sortPlaces(packs, h.places)
+	return h.places
 }

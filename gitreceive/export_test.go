@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"net/netip"
+	"os"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/daeploy/daeploy"
@@ -63,6 +65,12 @@ func Listed(raw string, hosts ...string) bool {
 // SetMost sets the cap of one repository, as a Server does.
 func (r *Repositories) SetMost(bytes int64) { r.most.Store(bytes) }
 
+// SetLimits sets the limits of a git that reads, as a Server does.
+func (r *Repositories) SetLimits(l Limits) {
+	l = l.orDefaults()
+	r.reading.Store(&l)
+}
+
 // Overhear is what a tap lets through to git, and the commands it has seen.
 func Overhear(client io.Reader, limits Limits) (passed []byte, commands []daeploy.RefUpdate, err error) {
 	var git bytes.Buffer
@@ -94,3 +102,11 @@ func (f Filter) Request(kind string, payload []byte) (pass, ok bool) {
 
 // Kept is what of the requests has an effect: git's protocol and the terminal.
 func (f Filter) Kept() (protocol string, terminal *Terminal) { return f.s.protocol, f.s.terminal }
+
+// Weigh weighs the entry at an offset of a pack without an index. Of a sound one it
+// tells the size of the object, and how many deltas that takes.
+func Weigh(file *os.File, length, offset int64) (size int64, links int, err error) {
+	p := &pack{index: idxfile.NewMemoryIndex(), file: file, size: length}
+	w, err := newScale([]*pack{p}).at(spot{p, offset})
+	return w.size, w.links, err
+}

@@ -11,8 +11,9 @@
 //	conversation  the proc-receive hook's commands, our answers, the log
 //	Pushes      decides; moves refs through Repositories
 //
-// The real git writes packs and refs; go-git only reads. Nothing a client
-// sends reaches a shell, and only a parsed app name reaches git's arguments.
+// The real git writes packs and refs; go-git only reads, and leaves to git what
+// rests on something large. Nothing a client sends reaches a shell, and only a
+// parsed app name reaches git's arguments.
 package gitreceive
 
 import (
@@ -130,6 +131,7 @@ func New(c Config) (*Server, error) {
 	}
 	limits := c.Limits.orDefaults()
 	c.Repositories.most.Store(limits.RepositoryBytes)
+	c.Repositories.reading.Store(&limits)
 	return &Server{
 		config:    c,
 		limits:    limits,

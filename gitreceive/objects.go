@@ -30,8 +30,9 @@ const (
 type objects struct {
 	app   daeploy.AppName
 	store *filesystem.Storage
+	scale *scale
 	copy  bool   // of what is elsewhere: submodules
-	leave func() // leaves the repository's gate; nil for one that the caller holds
+	leave func() // leaves what open entered; nil for what the caller holds
 }
 
 // open opens an app's repository for reading; share, if not nil, is the cache
@@ -44,20 +45,39 @@ func (r *Repositories) open(app daeploy.AppName, share cache.Object) (*objects, 
 		d.RUnlock()
 		return nil, err
 	}
-	o := openObjects(app, dir, share)
-	o.leave = d.RUnlock
+	o, err := openObjects(app, dir, share)
+	if err != nil {
+		d.RUnlock()
+		return nil, err
+	}
+	closes := o.leave
+	o.leave = func() {
+		closes()
+		d.RUnlock()
+	}
 	return o, nil
 }
 
 // openObjects opens a repository of an app that is there.
-func openObjects(app daeploy.AppName, dir string, share cache.Object) *objects {
+func openObjects(app daeploy.AppName, dir string, share cache.Object) (*objects, error) {
+	packs, err := packsOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	o := newObjects(app, dir, share, packs)
+	o.leave = func() { closePacks(packs) }
+	return o, nil
+}
+
+// newObjects is openObjects for who has opened the packs, and closes them.
+func newObjects(app daeploy.AppName, dir string, share cache.Object, packs []*pack) *objects {
 	if share == nil {
 		share = cache.NewObjectLRU(16 * cache.MiByte)
 	}
 	store := filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), share, filesystem.Options{
 		ExclusiveAccess: true, KeepDescriptors: true, LargeObjectThreshold: bigBlob,
 	})
-	return &objects{app: app, store: store, copy: isCopy(dir)}
+	return &objects{app: app, store: store, scale: newScale(packs), copy: isCopy(dir)}
 }
 
 func (o *objects) close() {
@@ -67,6 +87,27 @@ func (o *objects) close() {
 	}
 }
 
+// weigh tells what it takes to read an object, before go-git takes it; false is
+// for one that lies loose, and so whole, or nowhere.
+func (o *objects) weigh(id daeploy.Revision) (weight, bool, error) {
+	w, packed, err := o.scale.weigh(id)
+	if errors.Is(err, errChain) {
+		return w, false, treeLimit("object %s is stored as more than %d deltas, each of the one before", id.Short(), mostLinks)
+	}
+	if err != nil {
+		return w, false, o.damage(id, err)
+	}
+	return w, packed, nil
+}
+
+// tooHeavy is for what the daemon has to read itself, and does not.
+func tooHeavy(what string, w weight) error {
+	if most := max(w.most, w.deltas); most > mostDelta {
+		return treeLimit("%s is stored as a delta that needs %d bytes; the limit is %d", what, most, mostDelta)
+	}
+	return treeLimit("%s is stored as deltas that need %d bytes; the limit is %d", what, w.sum, mostUnpacked)
+}
+
 // get reads an object's header and makes its content readable. One that git
 // has but cannot be read is Internal and named (F80). go-git has panicked on
 // damaged packs: that is damage too.
@@ -74,6 +115,12 @@ func (o *objects) get(typ plumbing.ObjectType, id daeploy.Revision) (obj plumbin
 	defer o.damaged(id, &err)
 	if len(id) != 40 {
 		return nil, o.missing(id)
+	}
+	switch w, _, err := o.weigh(id); {
+	case err != nil:
+		return nil, err
+	case w.heavy():
+		return nil, tooHeavy("object "+id.Short(), w)
 	}
 	obj, err = o.store.EncodedObject(typ, plumbing.NewHash(string(id)))
 	switch {
@@ -187,6 +234,11 @@ func (r *Repositories) peel(ctx context.Context, app daeploy.AppName, rev daeplo
 	for id, n := rev, 0; n < maxTagChain; n++ {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
+		}
+		if w, packed, err := o.weigh(id); err != nil {
+			return "", err
+		} else if packed && (w.typ == plumbing.BlobObject || w.typ == plumbing.TreeObject) {
+			break // however large
 		}
 		obj, err := o.get(plumbing.AnyObject, id)
 		if err != nil {

@@ -55,6 +55,15 @@ func openPacks(dir string) (packs []*pack, err error) {
 	return packs, nil
 }
 
+// packsOf is openPacks for who reads a source.
+func packsOf(dir string) ([]*pack, error) {
+	packs, err := openPacks(dir)
+	if err != nil && isCopy(dir) {
+		return nil, damagedCopy(err)
+	}
+	return packs, err
+}
+
 func openPack(indexName string) (*pack, error) {
 	file, err := os.Open(strings.TrimSuffix(indexName, ".idx") + ".pack")
 	if err != nil {
@@ -89,7 +98,7 @@ func readIndex(path string) (*idxfile.MemoryIndex, error) {
 	return idx, idxfile.NewDecoder(f).Decode(idx)
 }
 
-// errNotWhole is for an entry of a pack that is a delta: only go-git has what it
+// errNotWhole is for an entry of a pack that is a delta: go-git or git has what it
 // rests on.
 var errNotWhole = errors.New("the pack holds a delta")
 
@@ -102,17 +111,32 @@ type inflater struct {
 	zlib io.ReadCloser // also a zlib.Resetter; nil before the first blob
 }
 
-func newInflater() *inflater { return &inflater{raw: bufio.NewReaderSize(nil, 16<<10)} }
+// newInflater makes one that reads a pack in steps of so many bytes.
+func newInflater(step int) *inflater { return &inflater{raw: bufio.NewReaderSize(nil, step)} }
+
+// entry reads the head of the entry at offset; raw stands behind it then.
+func (f *inflater) entry(p *pack, offset int64) (plumbing.ObjectType, int64, error) {
+	if offset < 0 || offset >= p.size {
+		return 0, 0, fmt.Errorf("the pack ends before offset %d", offset)
+	}
+	f.raw.Reset(io.NewSectionReader(p.file, offset, p.size-offset))
+	return readEntryHeader(f.raw)
+}
+
+// inflate makes f.zlib what raw holds from here on.
+func (f *inflater) inflate() (err error) {
+	if f.zlib == nil {
+		f.zlib, err = zlib.NewReader(f.raw)
+		return err
+	}
+	return f.zlib.(zlib.Resetter).Reset(f.raw, nil)
+}
 
 // open gives the content of the blob at offset and its length in bytes. The
 // reader is valid until the next call, and notices content that is shorter or
 // longer, or whose checksum is wrong.
 func (f *inflater) open(p *pack, offset int64) (content io.Reader, size int64, err error) {
-	if offset < 0 || offset >= p.size {
-		return nil, 0, fmt.Errorf("the pack ends before offset %d", offset)
-	}
-	f.raw.Reset(io.NewSectionReader(p.file, offset, p.size-offset))
-	typ, size, err := readEntryHeader(f.raw)
+	typ, size, err := f.entry(p, offset)
 	switch {
 	case err != nil:
 		return nil, 0, err
@@ -121,11 +145,7 @@ func (f *inflater) open(p *pack, offset int64) (content io.Reader, size int64, e
 	case typ != plumbing.BlobObject:
 		return nil, 0, fmt.Errorf("the pack holds a %s", typ)
 	}
-	if f.zlib == nil {
-		f.zlib, err = zlib.NewReader(f.raw)
-	} else {
-		err = f.zlib.(zlib.Resetter).Reset(f.raw, nil)
-	}
+	err = f.inflate()
 	return f.zlib, size, err
 }
 

@@ -30,6 +30,8 @@ type Repositories struct {
 
 	most atomic.Int64 // cap of one repository in bytes, which the Server sets; 0 before
 
+	reading atomic.Pointer[Limits] // of a git that reads; nil = the defaults
+
 	moving sync.RWMutex // held by MoveRefs; a Copy holds it alone for its moment
 }
 
@@ -52,6 +54,14 @@ func OpenRepositories(ctx context.Context, dir, git string, log *slog.Logger) (*
 		}
 	}
 	return &Repositories{dir: dir, git: g, log: log, gates: map[daeploy.AppName]*gate{}, moves: map[daeploy.AppName]uint64{}, kept: map[daeploy.AppName]kept{}}, nil
+}
+
+// limits are those of a git that works for a stranger.
+func (r *Repositories) limits() Limits {
+	if l := r.reading.Load(); l != nil {
+		return *l
+	}
+	return DefaultLimits()
 }
 
 // path is where an app's repository is, whether it is there or not.

@@ -65,7 +65,7 @@ func (r *Repositories) sweepModules(name string) error {
 func (s *Submodules) Blobs(ctx context.Context, app daeploy.AppName, ids []daeploy.Revision, put func(i int, r io.Reader) error) error {
 	gate := s.repos.modulesGate(app)
 	gate.RLock()
-	err := readBlobs(ctx, app, s.repos.modulesPath(app), ids, put)
+	err := s.repos.readBlobs(ctx, app, s.repos.modulesPath(app), ids, put)
 	gate.RUnlock()
 	return s.mended(app, err)
 }
@@ -197,7 +197,10 @@ func (g *gathering) one(ctx context.Context, nested int, e daeploy.TreeEntry, fr
 		return err
 	}
 	// The list of packs is read when it is opened, so it is opened after the fetch.
-	o := openObjects(g.app, g.dir, nil)
+	o, err := openObjects(g.app, g.dir, nil)
+	if err != nil {
+		return err
+	}
 	defer o.close()
 	before := len(g.walk.entries)
 	tree, err := g.walk.commit(ctx, o, e.Path+"/", e.ID)

@@ -121,13 +121,21 @@ func (w *treeWalk) enter(prefix string, id daeploy.Revision) error {
 
 // tree reads one tree object; prefix is for the error only.
 func (o *objects) tree(id daeploy.Revision, prefix string) ([]treeLine, error) {
-	// Of a delta, go-git makes the whole before it tells its size; this looks at
-	// the head only.
-	switch size, err := o.size(id); {
-	case err != nil:
+	// Of a delta, go-git makes the whole, and all that it rests on, before it tells
+	// its size; this looks at heads only.
+	size, err := o.size(id)
+	if err != nil {
 		return nil, err
-	case size > maxTreeObject:
+	}
+	if size > maxTreeObject {
 		return nil, treeLimit("tree %s (%s) has %d bytes; the limit is %d", id.Short(), quotePath(prefix), size, maxTreeObject)
+	}
+	w, _, err := o.weigh(id)
+	if err != nil {
+		return nil, err
+	}
+	if w.heavy() {
+		return nil, tooHeavy(fmt.Sprintf("tree %s (%s)", id.Short(), quotePath(prefix)), w)
 	}
 	obj, err := o.need(plumbing.TreeObject, id)
 	if err != nil {
@@ -217,6 +225,10 @@ func (w *treeWalk) add(path string, line treeLine) error {
 // size looks at the object's header only.
 func (o *objects) size(id daeploy.Revision) (size int64, err error) {
 	defer o.damaged(id, &err)
+	// Of a delta, go-git would unpack all to read the first bytes.
+	if w, packed, err := o.weigh(id); err != nil || packed {
+		return w.size, err
+	}
 	size, err = o.store.EncodedObjectSize(plumbing.NewHash(string(id)))
 	if err != nil {
 		return 0, o.damage(id, err)

@@ -30,6 +30,8 @@ type bench struct {
 	keep   buildpipeline.Keep
 
 	engine func(buildpipeline.Engine) buildpipeline.Engine // what the next daemon sees, if not nil
+	source func(buildpipeline.Source) buildpipeline.Source // as well
+	limits func(*buildpipeline.Limits)                     // as well
 	lost   func() bool                                     // whether nobody has any right any more; nil = never
 }
 
@@ -183,11 +185,19 @@ func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *
 	if d.repos, err = gitreceive.OpenRepositories(t.Context(), filepath.Join(b.dir, "repositories"), "", log); err != nil {
 		t.Fatal(err)
 	}
+	var source buildpipeline.Source = crashSource{d.repos, c}
+	if b.source != nil {
+		source = b.source(source)
+	}
+	limits := buildpipeline.DefaultLimits(2)
+	if b.limits != nil {
+		b.limits(&limits)
+	}
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
-		Source: crashSource{d.repos, c}, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
+		Source: source, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
 		Settings: crashJournal{d.store, c},
 		Rules: buildpipeline.Rules{
-			MaxBuilds: 2, Limits: buildpipeline.DefaultLimits(2), DefaultBuilder: "daeploy.local/builders/test:1", Keep: b.keep,
+			MaxBuilds: 2, Limits: limits, DefaultBuilder: "daeploy.local/builders/test:1", Keep: b.keep,
 			Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
 		},
 	})

@@ -361,6 +361,32 @@ func TestWaitedUntilTheDiskWasFull(t *testing.T) {
 	}
 }
 
+// slow is a source whose trees are never read to their end.
+type slow struct{ buildpipeline.Source }
+
+func (slow) Tree(ctx context.Context, _ daeploy.AppName, _ daeploy.Revision, _ daeploy.TreeLimits) ([]daeploy.TreeEntry, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// TestSlowToRead: F66. The wall time of a build holds while its source is read.
+func TestSlowToRead(t *testing.T) {
+	b := newBench(t, "")
+	b.source = func(s buildpipeline.Source) buildpipeline.Source { return slow{s} }
+	b.limits = func(l *buildpipeline.Limits) { l.Timeout = 100 * time.Millisecond }
+	d, push := b.firstPush(t, &crash{dead: make(chan struct{})})
+	defer d.end(t)
+	push.Options.Detach = true
+	if err := d.pipeline.Receive(d.ctx, push, io.Discard)[0]; err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, d, &crash{})
+	build, err := d.store.Build(daeploy.BuildID{App: "blog", Number: 1})
+	if err != nil || build.Status != daeploy.StatusFailed || build.Reason != "build_timeout" {
+		t.Errorf("the build is %q, reason %q (%v); want it failed by build_timeout", build.Status, build.Reason, err)
+	}
+}
+
 // firstWord looks at the journal when the pusher hears the first word.
 type firstWord struct {
 	look func() error
