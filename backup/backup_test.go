@@ -133,6 +133,7 @@ func TestDamage(t *testing.T) {
 	}
 	_, _, err := restore(t.Context(), t, io.MultiReader(bytes.NewReader(text), strings.NewReader("more")))
 	refused(t, err, "longer than", len(text))
+	t.Attr("F129", "a backup cut at every byte and flipped at every byte: refused")
 }
 
 func refused(t *testing.T, err error, how string, n int) {

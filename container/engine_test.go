@@ -169,6 +169,7 @@ func TestRunDirectory(t *testing.T) {
 	if left, _ := filepath.Glob(state + "/run/*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+	t.Attr("F96", "the file of a container that its shim writes: mode 0600, gone when the build is closed")
 }
 
 // F100: the next daemon goes on, without gap or repetition.

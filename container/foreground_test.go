@@ -115,6 +115,7 @@ func TestRunImageEndsWithContext(t *testing.T) {
 		t.Errorf("gone %v after the client", took)
 	}
 	nothingLeft(t, state, "runimageendswithcontext")
+	t.Attr("F117", "the client of a run goes while its program ignores signals: the container is gone within 3 s")
 }
 
 func TestRunImageRefusals(t *testing.T) {
@@ -160,6 +161,7 @@ func TestRemoveForeground(t *testing.T) {
 		t.Errorf("the run whose container was removed: %v", err)
 	}
 	nothingLeft(t, dir, "removeforeground")
+	t.Attr("F117", "runs of a daemon that died: removed at the start of the next")
 }
 
 func nothingLeft(t *testing.T, state, owner string) {

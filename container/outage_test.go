@@ -67,6 +67,8 @@ func TestOutage(t *testing.T) {
 		t.Errorf("over the outage: %+v, %v, output %q", r.exit, r.err, out.String())
 	}
 	check("when it is back", -1)
+	t.Attr("F103", "containerd killed and started again while a process runs: its output and exit are all there")
+	t.Attr("F104", "containerd that hangs and that is dead: told within three seconds, and well again when it is back")
 }
 
 // F105.

@@ -407,6 +407,7 @@ func TestRudeReaders(t *testing.T) {
 			t.Errorf("behind 200 slow readers: %d", status)
 		}
 	})
+	t.Attr("F135", "headers of 1 MB, half requests, bodies without end, HTTP/2, 200 slow readers: refused or cut off, others are answered")
 }
 
 // F135: the time limits hold for one who asks and does not read, too.

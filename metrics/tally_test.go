@@ -159,6 +159,7 @@ func TestCardinality(t *testing.T) {
 	if sample(read(t, addr), "daeploy_builds_total", "blog", "failed") == nil {
 		t.Error("a deleted app makes no room for another")
 	}
+	t.Attr("F135", "10,000 apps and reasons: at most 200 apps by name, the answer below 256 KiB")
 }
 
 // What happened before this daemon is not its to count.

@@ -264,6 +264,7 @@ func TestChangedLog(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F123", "logs that are missing, shorter, longer, changed, links, directories: told, nothing outside is shown, the record stays")
 }
 
 // TestLogThroughALink: also the writer follows none.

@@ -135,6 +135,7 @@ func TestLockNamesTheHolder(t *testing.T) { // F119
 	if _, err := store.Open(ctx, store.Config{Dir: dir}); !errors.Is(err, daeploy.ErrShutdown) {
 		t.Errorf("waiting for the lock ended with %v, not with the cause of the ctx", err)
 	}
+	t.Attr("F119", "a second store in the same directory: refused, naming the process")
 }
 
 func TestDatabaseHeldByAnotherProgram(t *testing.T) { // F119
@@ -228,6 +229,7 @@ func TestDamagedDatabase(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F119", "a database that was cut, overwritten, exchanged, made a link, is newer or gone, 17 ways: no start, the restore command, the file is left as it is")
 }
 
 // TestCrashWhileCreating leaves what a power cut leaves between the steps of a

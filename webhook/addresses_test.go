@@ -44,6 +44,7 @@ func TestAddresses(t *testing.T) {
 	if len(asked) == 0 || len(r.requests) > 0 {
 		t.Errorf("%d addresses were looked at, %d requests came", len(asked), len(r.requests))
 	}
+	t.Attr("F136", "a name that leads to an address of ours: looked at when it is dialled, and not reached")
 }
 
 func TestPing(t *testing.T) {

@@ -323,6 +323,7 @@ func TestRudeReceivers(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("F136", "receivers that redirect to loopback and metadata, answer without end, not at all, or nonsense: given up, nothing followed, no secret shown")
 }
 
 // A receiver that hangs delays no other.
