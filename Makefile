@@ -13,51 +13,41 @@ export DAEPLOY_TEST_CACHE ?= $(CACHE)/test
 
 .DEFAULT_GOAL := help
 
-.PHONY: help
+.PHONY: help build deps demo test test-systemd faults unit bench fuzz kill lint vuln fmt dist clean
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-.PHONY: build
 build: ## build bin/daeploy, a static program
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/daeploy ./cmd/daeploy
 
-.PHONY: deps
 deps: ## install what demo and tests need (Debian packages, as root)
 	@packaging/deps.sh
 
-.PHONY: demo
 demo: deps build ## a real push from start to HTTP answer; KEEP=1 leaves it running
 	@test/demo.sh
 
-.PHONY: test
 test: deps ## run all tests, in a network of their own
 	test/isolate.sh $(GO) test -race -count=1 -timeout 50m $(TESTFLAGS) ./...
 
-.PHONY: test-systemd
 test-systemd: deps ## the packages on a Debian under its own systemd, from install to purge
 	test/isolate.sh $(GO) test -count=1 -v -timeout 30m ./test/service
 
-.PHONY: faults
 faults: deps ## the tests of the fault matrix, and docs/faults-report.md; ROWS="F12 F13" SEED=7 LONG=1
 	DAEPLOY_TEST_SEED=$(SEED) DAEPLOY_TEST_LONG=$(LONG) test/isolate.sh $(GO) run ./test/faults $(ROWS)
 
-.PHONY: unit
 unit: ## run the tests that need neither root nor containerd
 	$(GO) test -race . ./backup ./buildpipeline ./control ./gitreceive ./metrics ./publish ./store ./systemd ./webhook
 
-.PHONY: bench
 bench: deps build ## time a push of a small and of a large tree, part by part
 	test/isolate.sh $(GO) test -run '^$$' -bench Push -benchtime 5x -timeout 30m ./test
 
-.PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (60s)
 	@test/fuzz.sh $(or $(FUZZTIME),60s)
 
-.PHONY: kill
 kill: deps ## kill daemon and containerd KILLS times (500) while people push; SEED=n chooses
 	test/isolate.sh $(GO) test -count=1 -v -timeout 4h -run TestKill ./test -kills $(or $(KILLS),500) -seed $(or $(SEED),0) -calls 0
 
-.PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, shellcheck
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
@@ -66,15 +56,12 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, 
 	@packaging/deps.sh shellcheck
 	git ls-files -s | awk '$$1 ~ /^100/ { print $$4 }' | xargs awk 'FNR == 1 && /^#!\/.*sh$$/ { print FILENAME }' | xargs shellcheck
 
-.PHONY: vuln
 vuln: ## look the dependencies up in Go's vulnerability database
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./...
 
-.PHONY: fmt
 fmt: $(TOOLS)/golangci-lint-$(GOLANGCI) ## format all Go files
 	$(TOOLS)/golangci-lint-$(GOLANGCI) fmt
 
-.PHONY: dist
 dist: $(TOOLS)/nfpm-$(NFPM) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX) ## packages for Debian and RPM systems, with checksums and an SBOM
 	DIST=$(DIST) packaging/dist.sh $(VERSION) $^
 
@@ -85,6 +72,5 @@ $(TOOLS)/%:
 	GOBIN=$(TOOLS)/bin $(GO) install $(PKG)@v$(lastword $(subst -v, ,$*))
 	mv $(TOOLS)/bin/$(notdir $(PKG)) $@
 
-.PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist
