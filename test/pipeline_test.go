@@ -135,6 +135,7 @@ func TestCancelOfOneThatEnters(t *testing.T) {
 	d, push := b.firstPush(t, c)
 	defer d.end(t)
 	id := daeploy.BuildID{App: "blog", Number: 1}
+	c.mu.Lock() // the daemon takes its first steps already
 	c.meet = func(step string) {
 		if step != "create build" {
 			return
@@ -153,6 +154,7 @@ func TestCancelOfOneThatEnters(t *testing.T) {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	c.mu.Unlock()
 	if err := d.pipeline.Receive(d.ctx, push, io.Discard)[0]; daeploy.KindOf(err) != daeploy.Canceled {
 		t.Errorf("the pusher reads: %v", err)
 	}
