@@ -55,7 +55,7 @@ func (s Shelf) Add(made time.Time, write func(io.Writer) error) (name string, er
 		return "", err
 	}
 	name = filepath.Join(s.Dir, made.UTC().Format(shelved))
-	if err := errors.Join(file.Sync(), os.Rename(file.Name(), name), syncDir(s.Dir)); err != nil {
+	if err := PutInPlace(file, name); err != nil {
 		return "", unshelved(s.Dir, err)
 	}
 	return name, s.prune(filepath.Base(name))
@@ -103,12 +103,4 @@ func (s Shelf) names() (names []string, err error) {
 		return nil, unshelved(s.Dir, err)
 	}
 	return names, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -92,6 +92,20 @@ func TestShelfFails(t *testing.T) {
 	}
 }
 
+// A backup that does not get to the disk takes no name either.
+func TestShelfIsNotSynced(t *testing.T) {
+	s := backup.Shelf{Dir: t.TempDir(), Keep: 1}
+	name, err := s.Add(moment, func(w io.Writer) error {
+		return errors.Join(text("whole")(w), w.(io.Closer).Close()) // no closed file can be synced
+	})
+	if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "backup_directory" || name != "" {
+		t.Errorf("Add = %q, %v; want backup_directory", name, err)
+	}
+	if left := names(t, s.Dir); len(left) > 0 {
+		t.Errorf("there are %v", left)
+	}
+}
+
 // F118: what a clock has left that was wrong does not stand for the newest.
 func TestShelfOfTheFuture(t *testing.T) {
 	s := backup.Shelf{Dir: t.TempDir(), Keep: 2}

@@ -144,32 +144,12 @@ func saveBackup(ctx context.Context, socket, name string, std streams) (code int
 	if code != 0 || err != nil {
 		return code, err
 	}
-	if err := putInPlace(file, name); err != nil {
+	if err := backup.PutInPlace(file, name); err != nil {
 		return 0, unwritable(err)
 	}
 	return 0, nil
 }
 
-// putInPlace gives a complete file its name, once it is on the disk, and returns when
-// the name is there too.
-func putInPlace(file *os.File, name string) error {
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
 func unwritable(err error) error {
 	return &daeploy.Error{Kind: daeploy.Failure, Code: "file_unwritable", Message: err.Error(), Hint: "name a file where this user may write"}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/backup"
 	"github.com/daeploy/daeploy/buildpipeline"
 	"github.com/daeploy/daeploy/container/builderimage"
 	"github.com/daeploy/daeploy/control"
@@ -137,7 +138,7 @@ func writeArchive(ctx context.Context, name, dir string, r builderimage.Recipe, 
 	if err := file.Chmod(0o644); err != nil {
 		return err
 	}
-	if err := putInPlace(file, name); err != nil {
+	if err := backup.PutInPlace(file, name); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, digest)

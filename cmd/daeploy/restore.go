@@ -256,7 +256,7 @@ func settle(work, dir string) error {
 	case err != nil:
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return backup.SyncDir(filepath.Dir(dir))
 }
 
 func toldRestored(read *backup.Reader, dir string, set control.Restore, std streams) error {

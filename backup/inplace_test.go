@@ -1,4 +1,4 @@
-package main
+package backup_test
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/daeploy/daeploy/backup"
 )
 
 // A file that does not get to the disk does not get its name either, and what had
@@ -26,7 +28,7 @@ func TestPutInPlace(t *testing.T) {
 	defer os.NewFile(uintptr(pipe[0]), "reading end").Close()
 	broken := os.NewFile(uintptr(pipe[1]), tmp) // no pipe can be synced
 	defer broken.Close()
-	if err := putInPlace(broken, name); err == nil {
+	if err := backup.PutInPlace(broken, name); err == nil {
 		t.Error("a file that cannot be synced was put in place")
 	}
 	if text, err := os.ReadFile(name); err != nil || string(text) != "old" {
@@ -37,7 +39,7 @@ func TestPutInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer whole.Close()
-	if err := putInPlace(whole, name); err != nil {
+	if err := backup.PutInPlace(whole, name); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(name); err != nil || string(text) != "new" {
