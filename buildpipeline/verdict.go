@@ -29,9 +29,7 @@ func (a *attempt) verdict(err error) verdict {
 	if err == nil {
 		return verdict{status: daeploy.StatusSucceeded, message: string(a.Build.Image) + " is ready"}
 	}
-	for cause, status := range map[error]daeploy.Status{
-		daeploy.ErrCanceled: daeploy.StatusCanceled, daeploy.ErrSuperseded: daeploy.StatusSuperseded,
-	} {
+	for status, cause := range stops {
 		if errors.Is(err, cause) {
 			return verdict{status: status, message: "the build was " + cause.Error()}
 		}
