@@ -135,7 +135,7 @@ func (c *conversation) decide(ctx context.Context, updates []daeploy.RefUpdate, 
 		return c.refuseAll(errs, err)
 	}
 	push.Atomic = atomic
-	asked, _, _ := c.tap.seen()
+	asked := c.tap.seen()
 	if atomic && len(asked) != len(updates) {
 		return c.refuseAll(errs, errAtomic) // git itself has refused one (F20)
 	}

@@ -202,7 +202,7 @@ func (c *conversation) refs() string {
 	if c == nil {
 		return ""
 	}
-	commands, _, _ := c.tap.seen()
+	commands := c.tap.seen()
 	var names []string
 	for i, cmd := range commands {
 		if i == 5 {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,15 +23,13 @@ type tap struct {
 
 	mu       sync.Mutex
 	commands []daeploy.RefUpdate
-	atomic   bool
-	shallow  bool
 }
 
-// seen is what has passed so far.
-func (t *tap) seen() (commands []daeploy.RefUpdate, atomic, shallow bool) {
+// seen are the commands that have passed so far.
+func (t *tap) seen() []daeploy.RefUpdate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.commands, t.atomic, t.shallow
+	return t.commands
 }
 
 // copy ends with nil when the client has sent all. An error of a kind is the
@@ -71,13 +70,10 @@ func (t *tap) copyCommands(git io.Writer, client io.Reader) (hasOptions bool, er
 			if shallow++; shallow > maxShallow {
 				return false, overLimit("shallow_limit", "", "this clone has more than %d shallow edges", maxShallow)
 			}
-			t.mu.Lock()
-			t.shallow = true
-			t.mu.Unlock()
 		} else {
 			text, caps, more := strings.Cut(string(line), "\x00")
 			if first {
-				hasOptions = t.capabilities(caps)
+				hasOptions = slices.Contains(strings.Fields(caps), "push-options")
 			} else if more {
 				// git would read capabilities here too; no client sends them.
 				return false, overLimit("command_invalid", "", "a command holds a NUL character")
@@ -91,20 +87,6 @@ func (t *tap) copyCommands(git io.Writer, client io.Reader) (hasOptions bool, er
 			return false, err
 		}
 	}
-}
-
-func (t *tap) capabilities(caps string) (hasOptions bool) {
-	for word := range strings.FieldsSeq(caps) {
-		switch word {
-		case "atomic":
-			t.mu.Lock()
-			t.atomic = true
-			t.mu.Unlock()
-		case "push-options":
-			hasOptions = true
-		}
-	}
-	return hasOptions
 }
 
 func (t *tap) command(text string, names map[string]bool) error {
