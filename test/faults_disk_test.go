@@ -168,7 +168,6 @@ func TestStateDiskFull(t *testing.T) {
 	h.send(history.Push)
 	k.judge()
 	t.Attr("F107", "the disk of the state full, before and during a build: the push is refused with the numbers, the build's end is told, and it goes on when there is room")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // TestStateDiskDies: F122. The disk of the state gives nothing but errors: pushes are
@@ -212,7 +211,6 @@ func TestStateDiskDies(t *testing.T) {
 	h.send(history.Push)
 	k.judge()
 	t.Attr("F122", "the disk of the state gives only errors, then is mounted again and the daemon started: pushes are refused without a storm, nothing that was acknowledged is lost")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // bootID is where the kernel tells its boots apart.
@@ -401,5 +399,4 @@ func TestPowerCut(t *testing.T) {
 	h.judge()
 	t.Attr("F121", "power cuts (ext4 shut down without its journal) during pushes and builds: what was acknowledged is there, the newest image runs")
 	t.Attr("F106", "the processes gone with the power: builds are interrupted or begin again")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }

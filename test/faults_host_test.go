@@ -42,7 +42,6 @@ func TestTwoDaemons(t *testing.T) {
 	h.send(history.Push)
 	k.judge()
 	t.Attr("F102", "a second daemon on the same state: ends with 75 and names the process that has it")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // containerOf is the name and the first process of a build's container.
@@ -125,7 +124,6 @@ func TestHarmByHand(t *testing.T) {
 	}
 	k.judge()
 	t.Attr("F105", "shim killed, first process killed, task deleted, rootfs deleted, in a running build: it ends and says why, the next push builds")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // during sends the newest commit, whose build will be id, does something when its
@@ -190,7 +188,6 @@ func TestCollectedMeanwhile(t *testing.T) {
 	}
 	k.judge()
 	t.Attr("F109", "builder image and unreferenced content removed during a build, and before one: the first succeeds and its image runs, the second is told builder_missing")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // TestOtherTenants: F108. What others have in the same namespace of containerd, and
@@ -235,5 +232,4 @@ func TestOtherTenants(t *testing.T) {
 	}
 	k.judge()
 	t.Attr("F108", "a lease, a snapshot, an image and a container of others in our namespace, while the daemon is killed and sweeps: all are there still")
-	t.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }

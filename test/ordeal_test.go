@@ -211,6 +211,7 @@ func (k *ordeal) judge() {
 		k.Error(broken)
 	}
 	k.tell(entries)
+	k.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // tell logs what the run came to.
