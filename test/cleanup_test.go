@@ -97,19 +97,23 @@ func (b *bench) diedAt(t *testing.T, step string) {
 	d.end(t)
 }
 
-// nothingLeft waits until containerd has nothing of any build.
-func (b *bench) nothingLeft(t *testing.T) {
+// nothingLeft wants that containerd soon has nothing of any build.
+func (b *bench) nothingLeft(t *testing.T, patience time.Duration) {
 	t.Helper()
-	err := within(10*time.Second, func() error {
-		left, err := b.fake.Leftovers(t.Context())
+	if err := b.swept(t.Context(), patience); err != nil {
+		t.Error(err)
+	}
+}
+
+// swept waits until containerd has nothing of any build.
+func (b *bench) swept(ctx context.Context, patience time.Duration) error {
+	return within(patience, func() error {
+		left, err := b.fake.Leftovers(ctx)
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("left in containerd: %v", left)
 		}
 		return err
 	})
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 // The sweep of the start leaves alone what a worker looks after (P4).
@@ -137,7 +141,7 @@ func TestSweepMeetsStoreLayer(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	b.nothingLeft(t)
+	b.nothingLeft(t, 10*time.Second)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.early {
@@ -193,7 +197,7 @@ func TestStoreLayerPanics(t *testing.T) {
 	second := b.start(t, &crash{dead: make(chan struct{})})
 	defer second.end(t)
 	quiet(t, second, &crash{})
-	b.nothingLeft(t)
+	b.nothingLeft(t, 10*time.Second)
 }
 
 // An app that is deleted while its last build is cleaned up leaves nothing.
@@ -216,7 +220,7 @@ func TestAppDeletedWhileStoring(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(hold)
-	b.nothingLeft(t)
+	b.nothingLeft(t, 10*time.Second)
 }
 
 // P1: a build that has not succeeded keeps no image, also if its name could not

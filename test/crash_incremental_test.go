@@ -111,14 +111,7 @@ func crashInSecond(t *testing.T, c *crash, n int) (done bool) {
 		t.Fatal(err)
 	}
 	quiet(t, first, c)
-	err := within(5*time.Second, func() error { // what it removes at last are steps too
-		left, err := b.fake.Leftovers(t.Context())
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%v are left", left)
-		}
-		return err
-	})
-	if err != nil {
+	if err := b.swept(t.Context(), 5*time.Second); err != nil { // what it removes at last are steps too
 		t.Fatal(err)
 	}
 	push = b.secondPush(t)
@@ -169,14 +162,5 @@ func (b *bench) checkSecond(t *testing.T, d *daemon, acknowledged bool) {
 	if !strings.Contains(text.String(), "| saving\n") || strings.Contains(text.String(), "clean build") {
 		t.Errorf("the log of an incremental build:\n%s", &text)
 	}
-	err = within(5*time.Second, func() error {
-		left, err := b.fake.Leftovers(t.Context())
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%v are left in the engine", left)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	b.nothingLeft(t, 5*time.Second)
 }

@@ -470,16 +470,7 @@ func (b *bench) check(t *testing.T, d *daemon, acknowledged bool) {
 		t.Errorf("the log has %d masked lines:\n%s", n, &text)
 	}
 	b.checkSecrets(t, d, builds[0].ID, text.String())
-	err = within(5*time.Second, func() error {
-		left, err := b.fake.Leftovers(t.Context())
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%v are left in the engine", left)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	b.nothingLeft(t, 5*time.Second)
 }
 
 // checkCache: the package cache is the app's still, unless it may be torn, and

@@ -206,16 +206,7 @@ func TestDiedInACancellation(t *testing.T) {
 	if err != nil || build.Status != daeploy.StatusCanceled || build.Stopping != "" {
 		t.Errorf("the next daemon makes it %s (%v)", build.Status, err)
 	}
-	err = within(5*time.Second, func() error {
-		left, err := b.fake.Leftovers(t.Context())
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%v are left in the engine", left)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	b.nothingLeft(t, 5*time.Second)
 }
 
 // TestDiedInACancellationOfAQueuedBuild: F111, F131. The daemon dies when a build that
