@@ -172,7 +172,7 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 	}
 	// The task's removal waits for the shim to have written all output.
 	for _, last := range []func() error{func() error { return r.note(ctx, exit) }, func() error { return r.removeTask(ctx) }} {
-		if err := r.endure(ctx, last); err != nil {
+		if err := r.endure(ctx, unavailable, last); err != nil {
 			return daeploy.Exit{}, err
 		}
 	}
@@ -230,12 +230,13 @@ func (b *box) ending(ctx context.Context, c containerd.Container) (daeploy.Exit,
 	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1"}, true, nil
 }
 
-// endure asks containerd for something, over any outage that is not too long (F103).
-func (b *box) endure(ctx context.Context, do func() error) error {
+// endure asks containerd for something, over any outage that is not too long (F103):
+// passing tells an error of one from an answer.
+func (b *box) endure(ctx context.Context, passing func(error) bool, ask func() error) error {
 	pause, since := awayRetry, time.Now()
 	for {
-		err := do()
-		if daeploy.KindOf(err) != daeploy.Unavailable || time.Since(since) > awayTime {
+		err := ask()
+		if err == nil || !passing(err) || time.Since(since) > awayTime {
 			return err
 		}
 		b.engine.cfg.Log.Info("containerd is away, waiting", "container", b.name, "err", err)
@@ -246,6 +247,8 @@ func (b *box) endure(ctx context.Context, do func() error) error {
 	}
 }
 
+func unavailable(err error) bool { return daeploy.KindOf(err) == daeploy.Unavailable }
+
 // ended is how await saw the process end.
 type ended struct {
 	exit daeploy.Exit
@@ -255,29 +258,22 @@ type ended struct {
 // await waits for the end of the process, over any outage of containerd that is
 // not too long (F103): "unknown" means nobody was there to ask.
 func (b *box) await(ctx context.Context) ended {
-	pause, since := awayRetry, time.Now()
-	for {
-		exit, err := b.awaitOnce(ctx)
-		switch {
-		case err == nil:
-			return ended{exit: exit}
-		case ctx.Err() != nil:
-			return ended{err: context.Cause(ctx)}
-		case daeploy.KindOf(err) == daeploy.NotFound:
-			return ended{err: err}
-		case errdefs.IsNotFound(err):
-			return ended{err: vanished(err)}
-		case time.Since(since) > awayTime:
-			return ended{err: away(err)}
+	var exit daeploy.Exit
+	passing := func(err error) bool { return ctx.Err() == nil && daeploy.KindOf(err) != daeploy.NotFound }
+	err := b.endure(ctx, passing, func() (err error) {
+		exit, err = b.awaitOnce(ctx)
+		if errdefs.IsNotFound(err) && daeploy.KindOf(err) != daeploy.NotFound {
+			err = vanished(err)
 		}
-		b.engine.cfg.Log.Info("containerd is away, waiting", "container", b.name, "err", err)
-		if err := sleep(ctx, pause); err != nil {
-			return ended{err: err}
-		}
-		if pause *= 2; pause > awayPause {
-			pause = awayPause
-		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return ended{exit: exit}
+	case ctx.Err() != nil:
+		return ended{err: context.Cause(ctx)}
 	}
+	return ended{err: away(err)}
 }
 
 func (b *box) awaitOnce(ctx context.Context) (daeploy.Exit, error) {
