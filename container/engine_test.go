@@ -69,6 +69,23 @@ func TestRunToTheEnd(t *testing.T) {
 	}
 }
 
+// S52: what comes by one stream at the very end is not lost because the other ends.
+func TestLastWords(t *testing.T) {
+	e := newEngine(t)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	for name, text := range map[string]string{
+		"errors": `echo one; head -c 60000 /dev/zero >&2; echo two >&2; exit 3`,
+		"output": `echo one >&2; head -c 60000 /dev/zero; echo two; exit 3`,
+	} {
+		for range 8 {
+			out, exit := run(t, w, script(text))
+			if len(out) != 60008 || !strings.Contains(out, "one\n") || !strings.Contains(out, "two\n") || exit.Code != 3 {
+				t.Errorf("%s: exit %d, %d bytes of output, want 60008 with the first and last words", name, exit.Code, len(out))
+			}
+		}
+	}
+}
+
 // A script that has no trap ends at once when its build is canceled, also one
 // that waits for another program.
 func TestEndSoon(t *testing.T) {

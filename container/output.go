@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 
+	"github.com/containerd/containerd/v2/pkg/cio"
 	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
@@ -14,6 +16,25 @@ const (
 	chunk = 32 << 10 // bytes handed over at once
 	punch = 1 << 20  // bytes read before they are freed on disk
 )
+
+// appended lets the shim itself append both streams of a process to a file that
+// exists, so that they need no daemon. cio.LogFile would do the same, but then the shim
+// opens the file once and closes it when the first of the streams ends: what is still
+// to come by the other, as the last words of a script on its standard error, is lost
+// (containerd issue 3118, whose mending left that). Under two names it is opened twice.
+type appended string
+
+func (a appended) create(string) (cio.IO, error) { return a, nil }
+
+// Config gives plain paths: of a URL the shim would take one name for both streams.
+func (a appended) Config() cio.Config {
+	dir, name := filepath.Split(string(a))
+	return cio.Config{Stdout: string(a), Stderr: dir + "./" + name}
+}
+
+func (appended) Cancel()      {}
+func (appended) Wait()        {}
+func (appended) Close() error { return nil }
 
 // follower reads a file that another process appends to, and frees on disk what
 // it has read: the shim's file has no limit of its own. It never truncates, for

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 
 	"github.com/daeploy/daeploy"
@@ -51,7 +50,7 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	}
 	err = w.bindSecrets(&s, p.Secrets)
 	if err == nil {
-		_, err = w.start(ctx, s.spec(readHost()), cio.LogFile(output))
+		_, err = w.start(ctx, s.spec(readHost()), appended(output).create)
 	}
 	return startError(errors.Join(err, w.dropSecrets()))
 }
