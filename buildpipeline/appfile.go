@@ -1,6 +1,7 @@
 package buildpipeline
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -49,6 +50,13 @@ type RuntimeFile struct {
 func ParseAppFile(data []byte) (AppFile, error) {
 	if len(data) > appFileBytes {
 		return AppFile{}, appFileTooLarge(int64(len(data)))
+	}
+	if bytes.HasPrefix(data, []byte(pointerHead)) {
+		return AppFile{}, appFileError(&FileError{
+			File: appFileName, Line: 1, Column: 1,
+			Problem: "this is a Git LFS pointer; what it points to is not fetched",
+			Hint:    "let Git LFS leave it alone in .gitattributes, and commit the file itself",
+		})
 	}
 	top := map[string]any{}
 	_, data, err := decodeTOML(appFileName, data, &top)

@@ -92,6 +92,7 @@ func TestParseAppFileFaults(t *testing.T) {
 		{"twice", "branch = \"a\"\nbranch = \"b\"\n", ".daeploy:2:"},
 		{"syntax", "builder = \n", ".daeploy:1:"},
 		{"65 KiB", strings.Repeat("#", 65<<10), ".daeploy:1:1: the file has 66560 bytes"},
+		{"a pointer of Git LFS, F72", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", ".daeploy:1:1: this is a Git LFS pointer"},
 		{"not UTF-8", "builder = \"\xff\"\n", ".daeploy:1:1: the file is not UTF-8"},
 		{"image name", "builder = \"Not An Image\"\n", `.daeploy:1:1: image name`},
 		{"absolute context_dir", "context_dir = \"/etc\"\n", `.daeploy:1:1: context_dir "/etc" is not inside`},
