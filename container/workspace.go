@@ -190,6 +190,9 @@ func (w *Workspace) Prepare(ctx context.Context, base daeploy.Image) error {
 	if err := w.use(l); err != nil {
 		return err
 	}
+	if err := w.tree.Spread(); err != nil {
+		return err
+	}
 	if err := w.tree.CheckShape(); err != nil {
 		return (&imageFault{code: "invalid", problem: err.Error()}).words(base.Ref)
 	}

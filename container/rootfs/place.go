@@ -141,6 +141,11 @@ func (t *Tree) maker(f daeploy.File) func(node, string) (node, error) {
 
 // mkdir makes an empty directory in place of whatever has the name.
 func (t *Tree) mkdir(dir node, name string, f daeploy.File) (node, error) {
+	return t.mkdirBy(func(p string) error { return t.upper().Mkdir(p, 0o700) }, dir, name, f)
+}
+
+// mkdirBy is mkdir; create makes the directory itself, with mode 0700.
+func (t *Tree) mkdirBy(create func(p string) error, dir node, name string, f daeploy.File) (node, error) {
 	if err := t.raise(dir.path); err != nil {
 		return node{}, err
 	}
@@ -152,7 +157,7 @@ func (t *Tree) mkdir(dir node, name string, f daeploy.File) (node, error) {
 	if err := t.clear(p); err != nil {
 		return node{}, err
 	}
-	if err := t.upper().Mkdir(p, 0o700); err != nil {
+	if err := create(p); err != nil {
 		return node{}, err
 	}
 	if hidden {

@@ -19,6 +19,7 @@ const maxLinks = 40
 type Tree struct {
 	layers  []*os.Root // the upper directory, then those below it, topmost first
 	buffers sync.Pool  // of Put
+	apart   bool       // Spread has done something
 
 	slow sync.Mutex // taken by Put for what is not below a fresh directory
 

@@ -58,7 +58,7 @@ func (t *Tree) Replace(name string, f daeploy.File) error {
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", name, err)
 	}
-	n, err := t.mkdir(dir, base, f)
+	n, err := t.mkdirBy(t.mkdirApart, dir, base, f)
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", name, err)
 	}
