@@ -19,6 +19,8 @@ var (
 	CheckRef   = checkRef
 	UnsafeName = unsafeName
 	Plain      = plain
+	Ciphers    = ciphers
+	HasAES     = hasAES
 )
 
 // ParseExec is parseExec with its parts apart.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,32 @@ func TestLoginProvenKey(t *testing.T) {
 		})
 	}
 	t.Attr("F48", "keys of others offered first, up to three in turn, and a user name that is a lie: the proven key counts")
+}
+
+// A client's own first choice may be a cipher that costs the daemon more than git
+// does: it is offered only where the processor has none better.
+func TestCiphers(t *testing.T) {
+	const slow = gossh.CipherChaCha20Poly1305
+	for _, aes := range []bool{true, false} {
+		list := gitreceive.Ciphers(aes)
+		if slices.Contains(list, slow) == aes {
+			t.Errorf("with AES in the processor %t: %q is offered", aes, list)
+		}
+		if !slices.Contains(list, gossh.CipherAES128CTR) {
+			t.Errorf("with AES in the processor %t: %q lacks what every client has", aes, list)
+		}
+	}
+	h := start(t)
+	c, err := h.admin().dialOn(h.raw(), gossh.Config{Ciphers: []string{slow, gossh.CipherAES256CTR}})
+	must(t, err)
+	defer c.Close()
+	want := slow
+	if gitreceive.HasAES() {
+		want = gossh.CipherAES256CTR
+	}
+	if got := c.Conn.(gossh.AlgorithmsConnMetadata).Algorithms().Write.Cipher; got != want {
+		t.Errorf("a client that prefers %s got %s; want %s", slow, got, want)
+	}
 }
 
 // F57, F58: what reaches the commands, git, or nobody.

@@ -334,7 +334,7 @@ func TestBadPackets(t *testing.T) {
 	took := cpuTime() - began
 
 	// In the middle of a session, where the length of an AES-GCM packet is in clear.
-	for _, cipher := range []string{gossh.CipherAES128GCM, gossh.CipherChaCha20Poly1305, gossh.CipherAES128CTR} {
+	for _, cipher := range gitreceive.Ciphers(gitreceive.HasAES()) {
 		for _, length := range []uint32{0, 1, 3, 4, 15, 16, 1 << 18, 1<<32 - 1} {
 			raw := h.raw()
 			c, err := anna.dialOn(raw, gossh.Config{Ciphers: []string{cipher}})
@@ -354,7 +354,7 @@ func TestBadPackets(t *testing.T) {
 	if strings.Contains(h.audit.String(), "msg=panic") {
 		t.Errorf("there was a panic:\n%s", h.audit)
 	}
-	t.Attr("F54", fmt.Sprintf("200 packets of noise before the login, short and long ones after it with three ciphers: each connection closed, no panic, %.1f ms of CPU time for one, of client and server", took.Seconds()*1000/200))
+	t.Attr("F54", fmt.Sprintf("200 packets of noise before the login, short and long ones after it with each cipher: each connection closed, no panic, %.1f ms of CPU time for one, of client and server", took.Seconds()*1000/200))
 }
 
 // clearPacket is an SSH packet before there are keys.
