@@ -13,7 +13,7 @@ export DAEPLOY_TEST_CACHE ?= $(CACHE)/test
 
 .DEFAULT_GOAL := help
 
-.PHONY: help build deps demo test test-systemd faults unit bench fuzz kill lint vuln fmt dist clean
+.PHONY: help build deps demo test test-containerd test-systemd faults unit bench fuzz kill lint vuln fmt dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ demo: deps build ## a real push from start to HTTP answer; KEEP=1 leaves it runn
 
 test: deps ## run all tests, in a network of their own
 	test/isolate.sh $(GO) test -race -count=1 -timeout 50m $(TESTFLAGS) ./...
+
+test-containerd: deps ## the tests with containers on a newer containerd and runc; CONTAINERD=v2.1.9 RUNC=v1.2.9
+	test/containerd.sh test/isolate.sh $(GO) test -count=1 -timeout 50m $(TESTFLAGS) ./container/... ./test
 
 test-systemd: deps ## the packages on a Debian under its own systemd, from install to purge
 	test/isolate.sh $(GO) test -count=1 -v -timeout 30m ./test/service

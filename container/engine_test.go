@@ -3,8 +3,10 @@ package container_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,6 +25,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container"
@@ -253,17 +256,21 @@ func TestContainerLabels(t *testing.T) {
 	t.Attr("F85", "an image with labels for containerd, nerdctl and us: the container has the four that are ours")
 }
 
-func client(t testing.TB) *containerd.Client {
+func client(t testing.TB) *containerd.Client { return clientOf(t, shared) }
+
+func clientOf(t testing.TB, d *containertest.Daemon) *containerd.Client {
 	t.Helper()
-	c, err := containerd.New(shared.Address, containerd.WithDefaultNamespace(shared.Namespace))
+	c, err := containerd.New(d.Address, containerd.WithDefaultNamespace(d.Namespace))
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
 	return c
 }
 
-func blob(t testing.TB, dgst string) []byte {
+func blob(t testing.TB, dgst string) []byte { return blobOf(t, shared, dgst) }
+
+func blobOf(t testing.TB, d *containertest.Daemon, dgst string) []byte {
 	t.Helper()
-	text, err := content.ReadBlob(t.Context(), client(t).ContentStore(), ocispec.Descriptor{Digest: digest.Digest(dgst)})
+	text, err := content.ReadBlob(t.Context(), clientOf(t, d).ContentStore(), ocispec.Descriptor{Digest: digest.Digest(dgst)})
 	must(t, err)
 	return text
 }
@@ -319,24 +326,41 @@ func TestShimWithoutProcess(t *testing.T) {
 		t.Fatalf("Leftovers = %v, %v; want the build", ids, err)
 	}
 	name := ids[0].Host()
-	address, err := os.ReadFile(filepath.Join(shared.Dir, "state", "io.containerd.runtime.v2.task", shared.Namespace, name, "address"))
-	must(t, err)
-	conn, err := net.Dial("unix", strings.TrimPrefix(string(address), "unix://"))
+	bundle := filepath.Join(shared.Dir, "state", "io.containerd.runtime.v2.task", shared.Namespace, name)
+	address, service := shimOf(t, bundle)
+	conn, err := net.Dial("unix", address)
 	must(t, err)
 	defer conn.Close()
-	shim := task.NewTTRPCTaskClient(ttrpc.NewClient(conn))
+	shim := ttrpc.NewClient(conn)
 	ctx := namespaces.WithNamespace(t.Context(), shared.Namespace)
-	_, err = shim.Kill(ctx, &task.KillRequest{ID: name, Signal: uint32(syscall.SIGKILL), All: true})
-	must(t, err)
-	_, err = shim.Wait(ctx, &task.WaitRequest{ID: name})
-	must(t, err)
-	_, err = shim.Delete(ctx, &task.DeleteRequest{ID: name})
-	must(t, err)
+	must(t, shim.Call(ctx, service, "Kill", &task.KillRequest{ID: name, Signal: uint32(syscall.SIGKILL), All: true}, &emptypb.Empty{}))
+	must(t, shim.Call(ctx, service, "Wait", &task.WaitRequest{ID: name}, &task.WaitResponse{}))
+	must(t, shim.Call(ctx, service, "Delete", &task.DeleteRequest{ID: name}, &task.DeleteResponse{}))
 	if out, exit := run(t, w, script("echo here")); exit.Code != 0 || out != "here\n" {
 		t.Errorf("exit %+v, output %q", exit, out)
 	}
 	must(t, w.Close(t.Context()))
-	if left, err := filepath.Glob(filepath.Join(shared.Dir, "state", "io.containerd.runtime.v2.task", shared.Namespace, name)); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(bundle); err != nil || len(left) > 0 {
 		t.Errorf("%v are left (%v)", left, err)
 	}
+}
+
+// shimOf reads from a bundle where its shim listens, and to which service: the
+// messages used here are the same in both.
+func shimOf(t *testing.T, bundle string) (address, service string) {
+	t.Helper()
+	var shim struct {
+		Address string `json:"address"`
+	}
+	service = "containerd.task.v3.Task"
+	text, err := os.ReadFile(filepath.Join(bundle, "bootstrap.json"))
+	if errors.Is(err, fs.ErrNotExist) { // containerd 1.6
+		service = "containerd.task.v2.Task"
+		text, err = os.ReadFile(filepath.Join(bundle, "address"))
+		shim.Address = string(text)
+	} else if err == nil {
+		err = json.Unmarshal(text, &shim)
+	}
+	must(t, err)
+	return strings.TrimPrefix(shim.Address, "unix://"), service
 }

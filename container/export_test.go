@@ -42,6 +42,9 @@ var Compress = compress
 // BundleInUse tells which errors of a start are to be waited out.
 var BundleInUse = bundleInUse
 
+// StartError is what becomes of an error of a start.
+var StartError = startError
+
 // What Checkup makes of versions and modes.
 var (
 	JudgeContainerd = judgeContainerd

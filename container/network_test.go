@@ -199,6 +199,18 @@ func rulesStand(t *testing.T, bridge string) {
 	}
 }
 
+// F113: what a runtime says of a hook that failed, in 1.1 and since 1.2.
+func TestHookWords(t *testing.T) {
+	for _, text := range []string{
+		"OCI runtime create failed: runc create failed: unable to start container process: error during container init: error running hook #0: error running hook: exit status 1",
+		"OCI runtime create failed: runc create failed: unable to start container process: error during container init: error running createRuntime hook #0: exit status 1",
+	} {
+		if _, ok := errors.AsType[*daeploy.Error](container.StartError(errors.New(text))); !ok {
+			t.Errorf("%q is not told as the network's fault", text)
+		}
+	}
+}
+
 // F113: never unprotected.
 func TestNetworkRefused(t *testing.T) {
 	tests := map[string]func(*container.Config){

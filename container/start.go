@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -61,12 +62,15 @@ func sandboxOf(p daeploy.Process) sandbox {
 	}
 }
 
+// hookFailed are the runtime's words for it: newer ones name the kind of hook.
+var hookFailed = regexp.MustCompile(`running (\w+ )?hook`)
+
 // startError turns the runtime's words into ours; the cause stays in it.
 func startError(err error) error {
 	if err == nil || errors.As(err, new(*daeploy.Error)) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if strings.Contains(err.Error(), "running hook") {
+	if hookFailed.MatchString(err.Error()) {
 		return &daeploy.Error{
 			Kind: daeploy.Failure, Code: "internal_error", Err: err,
 			Message: "the container's network could not be set up, so it was not started",

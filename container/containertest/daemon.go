@@ -60,6 +60,20 @@ func Start(t testing.TB) *Daemon {
 	return d
 }
 
+// StartNewer is Start with the containerd and runc of test/containerd.sh, which is
+// named by its path. The test, and what it starts, find these programs first.
+func StartNewer(t testing.TB, script string) *Daemon {
+	t.Helper()
+	cmd := exec.Command(script, "printenv", "PATH")
+	cmd.Stderr = os.Stderr
+	path, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+	t.Setenv("PATH", strings.TrimSpace(string(path)))
+	return Start(t)
+}
+
 // Launch is Start for a TestMain, which calls Stop.
 func Launch() (*Daemon, error) {
 	if os.Getenv("DAEPLOY_ISOLATED") != "1" || os.Geteuid() != 0 {
@@ -72,6 +86,9 @@ func Launch() (*Daemon, error) {
 	}
 	dir, err := os.MkdirTemp("", "daeploy-containerd-")
 	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // the root of a user namespace comes through here to its rootfs
 		return nil, err
 	}
 	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: filepath.Base(dir)}
