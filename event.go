@@ -15,6 +15,9 @@ const (
 	EventLoginRefused EventKind = "login.refused"
 	EventLoginEnded   EventKind = "login.ended" // a connection closed because its key is gone
 
+	// Remote is the address or network; Name is what brought it about.
+	EventSourceRefused EventKind = "source.refused"
+
 	EventPush           EventKind = "push"
 	EventPushRefused    EventKind = "push.refused"  // before git had the objects
 	EventFetchRefused   EventKind = "fetch.refused" // also of a clone
@@ -64,7 +67,7 @@ const (
 // EventKinds lists all, for those who name one.
 func EventKinds() []EventKind {
 	return []EventKind{
-		EventLoginRefused, EventLoginEnded,
+		EventLoginRefused, EventLoginEnded, EventSourceRefused,
 		EventPush, EventPushRefused, EventFetchRefused, EventCommandRefused,
 		EventKeyAdded, EventKeyRemoved, EventAppCreated, EventAppChanged, EventAppDeleted,
 		EventVariableSet, EventVariableUnset, EventSecretSet, EventSecretUnset,

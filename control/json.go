@@ -188,6 +188,7 @@ type Status struct {
 	HostKey    string  `json:"host_key" doc:"fingerprint of the host key, \"SHA256:...\""`
 	Running    int     `json:"running" doc:"builds that run"`
 	Queued     int     `json:"queued" doc:"builds that wait"`
+	Refused    int     `json:"refused_sources" doc:"addresses and networks whose connections are refused now, for failed logins and the like"`
 	Free       int64   `json:"free" doc:"bytes free for the state directory"`
 
 	Draining *time.Time `json:"draining" doc:"since when no build begins and no push comes in, or null"`

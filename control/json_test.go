@@ -64,7 +64,7 @@ func TestFields(t *testing.T) {
 		{"builders import - --json", image, true},
 		{"gc --json", "dry_run apps unclaimed caches leftovers bytes database_bytes database_free", false},
 		{"doctor --json", "check state message hint code exit_code", true},
-		{"status --json", "version uptime containerd config ssh url host_key running queued free draining", false},
+		{"status --json", "version uptime containerd config ssh url host_key running queued refused_sources free draining", false},
 		{"reload --json", "file taken restart", false},
 		{"version --json", "version", false},
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,10 +33,19 @@ func (s *session) status() *cobra.Command {
 			[2]string{"host key", st.HostKey},
 			[2]string{"builds", buildCounts(st)},
 			[2]string{"draining", s.moment(st.Draining)},
+			[2]string{"refused", refusedSources(st.Refused)},
 			[2]string{"disk", size(st.Free) + " free"},
 		)
 		return nil
 	})
+}
+
+// refusedSources is empty, and so no line, where nobody is refused.
+func refusedSources(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("sources: %d, for failed logins and the like:  events --kind source.refused", n)
 }
 
 func (s *session) version() *cobra.Command {

@@ -163,6 +163,20 @@ func (c *connection) refused(err error) {
 			Kind: daeploy.EventLoginRefused, Remote: c.remote(), Name: method, Message: plain(why, 300),
 		})
 	}
+	if c.operator == nil {
+		c.server.penalize(source(c.RemoteAddr()), offenceOf(err, method != ""))
+	}
+}
+
+// penalize tells once that a source is refused from now on, and not at each
+// connection that is.
+func (s *Server) penalize(source netip.Prefix, o offence) {
+	if refused := s.config.Penalties.add(source, o); refused > 0 {
+		s.config.Events.Tell(daeploy.Event{
+			Kind: daeploy.EventSourceRefused, Remote: sourceWords(source), Name: string(o),
+			Message: "its connections are refused for " + refused.Round(time.Second).String(),
+		})
+	}
 }
 
 // actor is who begins a session with the proven key. Who has other rights now

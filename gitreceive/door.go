@@ -64,6 +64,10 @@ func (d *door) serve(ctx context.Context) error {
 func (d *door) accept(raw net.Conn) {
 	proven, left := func() {}, func() {}
 	if d.admission != nil {
+		if d.server.config.Penalties.refuses(source(raw.RemoteAddr())) {
+			d.server.turnAway(raw)
+			return
+		}
 		var ok bool
 		if proven, left, ok = d.admission.admit(raw.RemoteAddr(), func() { raw.Close() }); !ok {
 			raw.Close()
@@ -76,6 +80,15 @@ func (d *door) accept(raw net.Conn) {
 		return
 	}
 	go d.handle(c)
+}
+
+// turnAway ends a connection before its handshake. The line is sshd's, which newer
+// clients show; it cannot wait, since the socket is empty.
+func (s *Server) turnAway(raw net.Conn) {
+	_ = raw.SetWriteDeadline(time.Now().Add(time.Second)) // as below: it is gone
+	_, _ = raw.Write([]byte("Not allowed at this time\r\n"))
+	raw.Close()
+	s.penalized.Add(1)
 }
 
 // handle lives as long as the connection.

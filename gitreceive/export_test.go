@@ -3,6 +3,7 @@ package gitreceive
 import (
 	"bytes"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -111,4 +112,25 @@ func Weigh(file *os.File, length, offset int64) (size int64, links int, err erro
 	p := &pack{index: idxfile.NewMemoryIndex(), file: file, size: length}
 	w, err := newScale([]*pack{p}).at(spot{p, offset})
 	return w.size, w.links, err
+}
+
+// The offences of sources.
+const (
+	FailedLogin    = failedLogin
+	NoAttempt      = noAttempt
+	BrokenProtocol = brokenProtocol
+)
+
+// MaxPenalized is how many sources are remembered.
+const MaxPenalized = maxPenalized
+
+// Penalize adds a penalty to the source of an address, and tells for how long it is
+// refused from now on if it was not before.
+func Penalize(p *Penalties, address string, o offence) time.Duration {
+	return p.add(source(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))), o)
+}
+
+// Refuses tells whether the source of an address has to wait.
+func Refuses(p *Penalties, address string) bool {
+	return p.refuses(source(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))))
 }

@@ -24,6 +24,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -95,6 +96,7 @@ type Config struct {
 	Repositories *Repositories // where pushes go
 	Keys         Keyring
 	Authorities  *Authorities // nil: nobody logs in by a certificate
+	Penalties    *Penalties   // nil: nobody is refused for what came before
 	Apps         Apps
 	Pushes       Pushes
 	Commands     Commands
@@ -112,6 +114,7 @@ type Server struct {
 	fetches   *slots
 	execs     *slots
 	admission *admission
+	penalized atomic.Uint64 // connections that were refused for what came before them
 
 	mu       sync.Mutex
 	open     map[*door]bool // those that accept

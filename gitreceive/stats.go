@@ -16,11 +16,17 @@ type Stats struct {
 	// Of the SSH door since the start: let in, dropped early, dropped because
 	// their source had too many (F52).
 	Admitted, Dropped, Crowded uint64
+
+	Penalized uint64 // connections refused for what had come from their source, since the start
+	Sources   int    // that are refused so now
 }
 
 // Stats gives the numbers of now.
 func (s *Server) Stats() Stats {
-	n := Stats{Receiving: s.receives.busy(), Fetching: s.fetches.busy()}
+	n := Stats{
+		Receiving: s.receives.busy(), Fetching: s.fetches.busy(),
+		Penalized: s.penalized.Load(), Sources: s.config.Penalties.Penalized(),
+	}
 	s.mu.Lock()
 	all := len(s.conns)
 	s.mu.Unlock()

@@ -29,7 +29,8 @@ var (
 	oldest  = describe("builds_queued_oldest_seconds", "How long that build waits that has waited longest; 0 if none does.")
 
 	connections = describe("ssh_connections", "Open connections: without a login yet, with one, and of this host's own door.", "state")
-	accepted    = describe("ssh_connections_total", "Connections to the SSH door: let in, or dropped unheard because too many had not logged in or came from one source.", "result")
+	accepted    = describe("ssh_connections_total", "Connections to the SSH door: let in, or dropped unheard because too many had not logged in or came from one source, or for what had come from it.", "result")
+	sources     = describe("ssh_sources_refused", "Addresses and networks whose connections are refused now, for failed logins and the like.")
 	transfers   = describe("git_transfers", "Pushes and fetches that git works on.", "kind")
 
 	refused = describe("git_refusals_total", "Pushes and fetches that were refused, by reason code; git stands for what git itself refused.", "reason")
@@ -51,7 +52,7 @@ var (
 // Describe lists what Collect may give.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, ready, running, queued, oldest, connections, accepted, transfers,
+		buildInfo, ready, running, queued, oldest, connections, accepted, sources, transfers,
 		refused, hookBehind, hookLost, apps, keys, dbSize, dbFree, dbLimit, logged, diskSize, diskFree, diskSaved,
 	} {
 		out <- d
@@ -99,6 +100,8 @@ func (c *collector) doors(to sink) {
 	to.counter(accepted, float64(t.Admitted), "admitted")
 	to.counter(accepted, float64(t.Dropped), "dropped")
 	to.counter(accepted, float64(t.Crowded), "crowded")
+	to.counter(accepted, float64(t.Penalized), "penalized")
+	to.gauge(sources, float64(t.Sources))
 	to.gauge(transfers, float64(t.Receiving), "push")
 	to.gauge(transfers, float64(t.Fetching), "fetch")
 	for reason, n := range c.config.Doors.Refusals() {

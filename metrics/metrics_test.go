@@ -195,7 +195,7 @@ func value(t *testing.T, families map[string]*dto.MetricFamily, name, label stri
 func TestNumbers(t *testing.T) {
 	addr := start(t, &rooms{
 		running: 2, waiting: 3, oldest: time.Now().Add(-time.Hour),
-		traffic:  metrics.Traffic{Unproven: 4, Proven: 5, Local: 6, Receiving: 1, Fetching: 2, Admitted: 70, Dropped: 8, Crowded: 9},
+		traffic:  metrics.Traffic{Unproven: 4, Proven: 5, Local: 6, Receiving: 1, Fetching: 2, Admitted: 70, Dropped: 8, Crowded: 9, Penalized: 20, Sources: 21},
 		refusals: map[string]uint64{"denied": 18, "git": 19},
 		holdings: metrics.Holdings{Size: 1 << 20, Free: 1 << 10, Limit: 1 << 30, Apps: 12, Keys: 13, Logged: 14},
 		disks:    []metrics.Disk{{Name: "state", Size: 100, Free: 50, Reserve: 5}},
@@ -215,6 +215,8 @@ func TestNumbers(t *testing.T) {
 		{"daeploy_ssh_connections_total", "admitted", 70},
 		{"daeploy_ssh_connections_total", "dropped", 8},
 		{"daeploy_ssh_connections_total", "crowded", 9},
+		{"daeploy_ssh_connections_total", "penalized", 20},
+		{"daeploy_ssh_sources_refused", "", 21},
 		{"daeploy_git_refusals_total", "denied", 18},
 		{"daeploy_git_refusals_total", "git", 19},
 		{"daeploy_git_transfers", "push", 1},

@@ -35,6 +35,9 @@ type Traffic struct {
 	// Of the SSH door since the start: let in, dropped because too many have not
 	// logged in, dropped because one source had too many.
 	Admitted, Dropped, Crowded uint64
+
+	Penalized uint64 // connections refused for what had come from their source, since the start
+	Sources   int    // that are refused so now
 }
 
 // Records are the database and the logs.

@@ -23,6 +23,8 @@ type sshConfig struct {
 	Keepalive       duration `toml:"keepalive"`
 	KeepaliveMisses int      `toml:"keepalive_misses"`
 	StallTimeout    duration `toml:"stall_timeout"`
+
+	Penalties penaltyConfig `toml:"penalties"`
 }
 
 func (c *config) checkSSH() error {

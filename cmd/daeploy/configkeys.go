@@ -130,6 +130,13 @@ var configKeys = []configKey{
 	{name: "ssh.keepalive_misses", restart: true, meaning: "as many unanswered ones close the connection"},
 	{name: "ssh.stall_timeout", restart: true, meaning: "how long a client may take no byte"},
 
+	{name: "ssh.penalties.failed_login", meaning: "for a connection that tried to log in, and did not get in; `0s` is none, as below"},
+	{name: "ssh.penalties.no_attempt", meaning: "for one that has gone, or whose time was over, without having tried"},
+	{name: "ssh.penalties.broken_protocol", meaning: "for one that sends what is not SSH"},
+	{name: "ssh.penalties.min", meaning: "nothing is refused before so much has added up"},
+	{name: "ssh.penalties.max", meaning: "more does not add up; at least `min`"},
+	{name: "ssh.penalties.exempt", meaning: "addresses and networks without penalties, as in `[\"192.0.2.7\", \"10.0.0.0/8\", \"2001:db8::/48\"]`"},
+
 	{name: "receive.at_once", restart: true, meaning: "pushes that come in at once, and fetches; others wait"},
 	{name: "receive.at_once_per_key", restart: true, meaning: "of them, of one key"},
 	{name: "receive.refs_per_push", restart: true, meaning: "branches and tags in one push"},

@@ -225,10 +225,10 @@ func size(b bytes) string {
 // shortDuration leaves out what is zero: 15m, not 15m0s.
 func shortDuration(d time.Duration) string {
 	text := d.String()
-	if d >= time.Minute {
+	if d%time.Minute == 0 && d > 0 {
 		text = strings.TrimSuffix(text, "0s")
 	}
-	if d >= time.Hour {
+	if d%time.Hour == 0 && d > 0 {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text

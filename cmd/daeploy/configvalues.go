@@ -138,6 +138,9 @@ func (c *config) checkValues() error {
 	if err := c.checkFrontLimits(); err != nil {
 		return err
 	}
+	if _, err := c.SSH.Penalties.rules(); err != nil {
+		return err
+	}
 	c.Build.MaxMemory = max(c.Build.MaxMemory, c.Build.Memory)
 	c.Build.MaxCPUs = max(c.Build.MaxCPUs, c.Build.CPUs)
 	c.Build.MaxTimeout = max(c.Build.MaxTimeout, c.Build.Timeout)

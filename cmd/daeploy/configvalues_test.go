@@ -38,6 +38,10 @@ func TestValuePlaces(t *testing.T) {
 		{"[apps.blog.mirrors]\n[apps.shop.mirrors]\npip = 'x'\n", ":3:1: apps.shop.mirrors.pip is not"},
 		{"[[webhooks]]\nurl = 'https://a.example.org'\nsecret_file = '/dev/null'\n", ":3:1: webhooks, number 1: secret_file "},
 		{"[ssh]\ntrusted_user_ca_keys = '/nowhere/ca.pub'\n", ":2:1: ssh.trusted_user_ca_keys /nowhere/ca.pub: "},
+		{"[ssh.penalties]\nno_attempt = '-1s'\n", ":2:1: ssh.penalties.no_attempt must not be below zero"},
+		{"[ssh.penalties]\nmin = '1h'\nmax = '1m'\n", ":3:1: ssh.penalties.max must be at least ssh.penalties.min"},
+		{"[ssh.penalties]\nexempt = ['10.0.0.0/8', '10.0.0']\n", `:2:1: ssh.penalties.exempt has "10.0.0", which is no address or network`},
+		{"[ssh.penalties]\nexempt = ['::ffff:10.0.0.0/104']\n", `:2:1: ssh.penalties.exempt has "::ffff:10.0.0.0/104", which is no`},
 		{"[[webhooks]]\n", ":1:3: webhooks, number 1: url is missing"},
 		{"socket = 'x'\n", `:1:1: socket "x" is not an absolute path`},
 	} {

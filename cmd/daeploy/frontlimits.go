@@ -36,6 +36,7 @@ func sshOf(l gitreceive.Limits) sshConfig {
 	return sshConfig{
 		MaxUnproven: l.UnauthFull, MaxPerSource: l.PerSource, MaxSessions: l.Channels, LoginTimeout: duration(l.Login),
 		IdleTimeout: duration(l.NoSession), Keepalive: duration(l.Keepalive), KeepaliveMisses: l.Misses, StallTimeout: duration(l.Stall),
+		Penalties: penaltiesOf(gitreceive.DefaultPenalties()),
 	}
 }
 

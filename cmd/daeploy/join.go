@@ -251,6 +251,7 @@ func (h host) Status(ctx context.Context) (control.Status, error) {
 		s.Containerd = daeploy.Public(err, "containerd").Message
 	}
 	s.Running, s.Queued = h.Counts()
+	s.Refused = h.rooms.penalties.Penalized()
 	since, err := h.records.Draining()
 	if err != nil {
 		return s, err

@@ -41,6 +41,7 @@ type rooms struct {
 	pipeline     *buildpipeline.Pipeline
 	hooks        *webhook.Sender
 	authorities  *gitreceive.Authorities
+	penalties    *gitreceive.Penalties
 }
 
 // enforce makes the rooms that work by rules, and gives them those of c.
@@ -53,7 +54,7 @@ func (c *config) enforce(read func() (config, error), in rooms, records *store.S
 	if err != nil {
 		return nil, err
 	}
-	in.authorities = rules.authorities
+	in.authorities, in.penalties = rules.authorities, gitreceive.NewPenalties(rules.penalties)
 	if in.publisher, err = publish.New(publish.Config{
 		Journal: records, Registry: in.containers, Images: in.containers, Log: log, Version: version, Rules: rules.images,
 	}); err != nil {
@@ -125,6 +126,7 @@ func (f *inForce) reload() (r control.Reload, err error) {
 	}
 	// Nothing can fail from here on.
 	f.rooms.authorities.Adopt(rules.authorities)
+	f.rooms.penalties.Adopt(rules.penalties)
 	f.rooms.containers.Adopt(rules.containers)
 	f.rooms.publisher.Adopt(rules.images)
 	f.rooms.pipeline.Adopt(rules.builds)

@@ -19,6 +19,7 @@ type rules struct {
 	containers  container.Rules
 	hooks       []webhook.Hook
 	authorities *gitreceive.Authorities
+	penalties   gitreceive.PenaltyRules
 }
 
 // rules makes those of a configuration that was checked.
@@ -30,6 +31,9 @@ func (c *config) rules(doors doors, repositories *gitreceive.Repositories, log *
 		return r, err
 	}
 	if r.authorities, err = c.authorities(log); err != nil {
+		return r, err
+	}
+	if r.penalties, err = c.SSH.Penalties.rules(); err != nil {
 		return r, err
 	}
 	r.images, r.containers = c.publishRules(doors), c.containerRules()

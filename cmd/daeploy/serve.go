@@ -119,7 +119,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	front, err := gitreceive.New(gitreceive.Config{
 		StateDir: c.StateDir, Listener: doors.ssh, Local: doors.local, Repositories: repositories,
-		Keys: records, Authorities: current.rooms.authorities, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log, Limits: c.frontLimits(),
+		Keys: records, Authorities: current.rooms.authorities, Penalties: current.rooms.penalties, Apps: records, Pushes: pipeline, Commands: tree{commands}, Events: trail, Log: log, Limits: c.frontLimits(),
 	})
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ var rows = []row{
 	{48, "key offered, but another one proven", ""},
 	{50, "key removed while connected", ""},
 	{51, "client that does not get on with the handshake", ""},
-	{52, "thousands of connections without login", "penalties for sources of failed logins: there are none"},
+	{52, "thousands of connections without login", ""},
 	{53, "floods inside one connection", ""},
 	{54, "weak or malformed keys and packets", ""},
 	{55, "panic in a handler", ""},
