@@ -114,10 +114,10 @@ func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error
 	for i, c := range push.Commands {
 		plan[i].branch = app.Branch
 		switch {
-		case c.New == "" && c.Ref == "refs/heads/"+app.Branch:
+		case c.New == "" && c.Ref == "refs/heads/"+app.Branch && !p.Rules().AllowDelete:
 			plan[i].refused = &daeploy.Error{
 				Kind: daeploy.Denied, Code: "deploy_branch", Message: plain(app.Branch) + " is the deploy branch; it cannot be deleted",
-				Hint: "push another commit to it instead",
+				Hint: "push another commit to it instead, or ask the operator for receive.allow_delete",
 			}
 		case c.New != "":
 			switch own := p.ownBranch(ctx, push.App, c.Target); {
@@ -189,10 +189,13 @@ func (p *Pipeline) store(ctx context.Context, push daeploy.Push, c daeploy.Comma
 
 // told says what a stored ref means, and how to build it.
 func told(c daeploy.Command, to course, log io.Writer) {
+	name := plain(daeploy.BranchName(c.Ref))
 	if c.New == "" {
+		if c.Ref == "refs/heads/"+to.branch {
+			fmt.Fprintf(log, "%s is deleted; images and history stay, and the next push to it builds\n", name)
+		}
 		return
 	}
-	name := plain(daeploy.BranchName(c.Ref))
 	if to.branch == "" {
 		fmt.Fprintf(log, "%s is stored; the first branch that is pushed will build\n", name)
 	} else {

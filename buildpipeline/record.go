@@ -3,6 +3,7 @@ package buildpipeline
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -25,10 +26,12 @@ func (a *attempt) accept(ctx context.Context) error {
 	return nil
 }
 
-// acceptable gives the ref's present value if m may move it from there.
+// acceptable gives the ref's present value if m may move it from there. It is
+// asked again at the turn of a build: the value that the pusher knew can have become
+// the present one by then.
 func (p *Pipeline) acceptable(ctx context.Context, app daeploy.AppName, m daeploy.RefUpdate) (daeploy.Revision, error) {
 	now, err := p.Source.Ref(ctx, app, m.Ref)
-	if err != nil || now == m.Old || now == m.New {
+	if err != nil || now == m.New || now == m.Old && !p.Rules().NoForce {
 		return now, err
 	}
 	if now != "" && m.New != "" {
@@ -37,7 +40,31 @@ func (p *Pipeline) acceptable(ctx context.Context, app daeploy.AppName, m daeplo
 			return now, err
 		}
 	}
-	return "", refMoved(m.Ref, now)
+	if now != m.Old {
+		return "", refMoved(m.Ref, now)
+	}
+	return now, p.forceable(ctx, app, m)
+}
+
+// forceable refuses a move of the deploy branch that loses commits, where the
+// operator forbids that (F25). Old is the ref's present value, and no ancestor of New.
+func (p *Pipeline) forceable(ctx context.Context, name daeploy.AppName, m daeploy.RefUpdate) error {
+	if m.Old == "" || m.New == "" || !strings.HasPrefix(m.Ref, "refs/heads/") {
+		return nil
+	}
+	app, err := p.Journal.App(name)
+	if err != nil {
+		return err
+	}
+	branch := daeploy.BranchName(m.Ref)
+	if branch != app.Branch && (app.Fixed || branch != p.ownBranch(ctx, name, m.New)) {
+		return nil
+	}
+	return &daeploy.Error{
+		Kind: daeploy.Denied, Code: "forced_push",
+		Message: fmt.Sprintf("%s only moves forward here; %s leaves out some of it", plain(branch), m.New.Short()),
+		Hint:    "to go back, commit what undoes them: git revert; or ask the operator for receive.allow_force",
+	}
 }
 
 func refMoved(ref string, now daeploy.Revision) error {

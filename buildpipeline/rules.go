@@ -26,6 +26,8 @@ type Rules struct {
 	Scripts      Fetcher           // fetches them; must be set if ScriptsURLs has any
 	Submodules   Submodules        // nil = none is fetched
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
+	AllowDelete  bool              // whether a push may delete the deploy branch (F17)
+	NoForce      bool              // a push may not take commits off it (F25)
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image
 	Proxies      Proxies           // E4 too; what Env sets wins

@@ -472,3 +472,46 @@ func TestPushFlood(t *testing.T) {
 	s.wantQuiet(dir, "blog")
 	t.Attr("F46", fmt.Sprintf("two keys with four connections each push broken packs as fast as they can (%d were refused) while another key's pushes build: the slowest took %.2f s (%.2f s without), the daemon had %.0f MiB", refused.Load(), flooded[pushes-1].Seconds(), quiet[pushes-1].Seconds(), most))
 }
+
+// TestForcedByTurn: F25. A client that is not git names as old value what a build
+// is about to put there: at its turn that is the branch's value.
+func TestForcedByTurn(t *testing.T) {
+	s := newFront(t, "[receive]\nallow_force = false\n")
+	dir := s.source("blog", "#!/bin/sh\nsleep 3\nexec ${STI_SCRIPTS_PATH}/assemble\n")
+	s.timePush(dir, "blog", "main")
+	s.git(dir, "commit", "-q", "--allow-empty", "-m", "second")
+	second := s.git(dir, "rev-parse", "HEAD")
+	push := s.gitCommand(dir, nil, "push", s.url("blog"), "HEAD:main")
+	if err := push.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(20*time.Second, func() error {
+		text, err := s.ask("build", "blog/2", "--json")
+		if err == nil && !strings.Contains(text, `"status": "running"`) {
+			err = errors.New("blog/2 does not run")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p := packtest.New()
+	aside := p.Commit(p.Tree(p.Object(packtest.Blob, []byte("aside"))))
+	c := s.dial("anna", "127.0.0.1")
+	defer c.Close()
+	wait, err := send(c, "blog", strings.NewReader(packtest.Lines(second+" "+aside+" refs/heads/main\x00report-status")+"0000"+string(p.Bytes())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := wait()
+	if err := push.Wait(); err != nil {
+		t.Errorf("the first push: %v", err)
+	}
+	if !strings.Contains(answer, "ng refs/heads/main") || !strings.Contains(answer, "only moves forward") {
+		t.Errorf("the second push was answered\n%s; want it refused at its turn", answer)
+	}
+	if refs := s.git(dir, "ls-remote", s.url("blog"), "refs/heads/main"); !strings.HasPrefix(refs, second) {
+		t.Errorf("main is at %s; want %s", refs, second)
+	}
+	s.wantQuiet(dir, "blog")
+	t.Attr("F25", "where forced pushes are forbidden, one whose old value is the commit that a build is about to put there: refused when its turn comes")
+}

@@ -137,6 +137,8 @@ var configKeys = []configKey{
 	{name: "ssh.penalties.max", meaning: "more does not add up; at least `min`"},
 	{name: "ssh.penalties.exempt", meaning: "addresses and networks without penalties, as in `[\"192.0.2.7\", \"10.0.0.0/8\", \"2001:db8::/48\"]`"},
 
+	{name: "receive.allow_delete", meaning: "whether a push may delete the deploy branch. Its images and history stay; the next push to it builds"},
+	{name: "receive.allow_force", meaning: "whether a push may take commits off the deploy branch, as `git push --force` does to go back"},
 	{name: "receive.at_once", restart: true, meaning: "pushes that come in at once, and fetches; others wait"},
 	{name: "receive.at_once_per_key", restart: true, meaning: "of them, of one key"},
 	{name: "receive.refs_per_push", restart: true, meaning: "branches and tags in one push"},

@@ -9,6 +9,9 @@ import (
 
 // receiveConfig bounds what is pushed and fetched.
 type receiveConfig struct {
+	AllowDelete bool `toml:"allow_delete"`
+	AllowForce  bool `toml:"allow_force"`
+
 	AtOnce       int      `toml:"at_once"`
 	AtOncePerKey int      `toml:"at_once_per_key"`
 	RefsPerPush  int      `toml:"refs_per_push"`
@@ -25,7 +28,8 @@ type receiveConfig struct {
 
 func receiveOf(l gitreceive.Limits) receiveConfig {
 	return receiveConfig{
-		AtOnce: l.Receives, AtOncePerKey: l.ReceivesPerKey, RefsPerPush: l.Commands, Refs: l.Refs,
+		AllowForce: true,
+		AtOnce:     l.Receives, AtOncePerKey: l.ReceivesPerKey, RefsPerPush: l.Commands, Refs: l.Refs,
 		Pack: bytes(l.PackBytes), Objects: l.Objects, Object: bytes(l.ObjectBytes), Repository: bytes(l.RepositoryBytes),
 		Memory: bytes(l.Memory), CPU: duration(l.CPU), Silence: duration(l.Silence), Timeout: duration(l.Receive),
 	}
