@@ -42,11 +42,21 @@ func setDraining(tx *bolt.Tx, since time.Time) error {
 	return tx.Bucket(bucketMeta).Put(metaDraining, text)
 }
 
-// Alive tells whether the database answers, within ctx. It is for the
-// watchdog: a transaction that hangs is what it is to find (F132).
+// Alive tells whether the database takes a change, within ctx. It is for the
+// watchdog: a transaction that hangs is what it is to find (F132), and who only
+// reads gets past one that writes. Of those who ask one looks at a time, so that
+// what hangs holds one goroutine and not one for each.
 func (s *Store) Alive(ctx context.Context) error {
+	select {
+	case s.looks <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	done := make(chan error, 1)
-	go func() { done <- s.db.View(func(*bolt.Tx) error { return nil }) }()
+	go func() {
+		done <- s.update(func(*bolt.Tx) error { return errUnchanged })
+		<-s.looks
+	}()
 	select {
 	case err := <-done:
 		return err

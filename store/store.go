@@ -101,6 +101,7 @@ type Store struct {
 	stopped chan struct{} // closed by Close
 	close   func() error  // once
 	render  chan struct{} // a token for each reader that may work at a time (see CopyLog)
+	looks   chan struct{} // holds a token while Alive looks
 
 	keysMu sync.RWMutex
 	keysAt int // the transaction that keys show
@@ -137,6 +138,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		log:     cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 		stopped: make(chan struct{}),
 		render:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		looks:   make(chan struct{}, 1),
 		feeds:   map[daeploy.BuildID]*feed{},
 		maxSize: int64(c.MaxSize),
 

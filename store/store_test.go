@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -357,4 +358,44 @@ func TestDraining(t *testing.T) {
 	if err := store.Drain(t.TempDir()); err == nil {
 		t.Error("there was no database to drain")
 	}
+}
+
+// TestAlive: F132. A change that hangs is found, however many ask, and is over when
+// it is over. That readers get past it is no sign of life.
+func TestAlive(t *testing.T) {
+	s := open(t, t.TempDir())
+	id := queued(t, s, "blog").ID
+	must(t, s.Alive(t.Context()))
+	began, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, err := s.UpdateBuild(id, func(*daeploy.Build) error {
+			close(began)
+			<-goOn
+			return nil
+		})
+		ended <- err
+	}()
+	<-began
+	before := runtime.NumGoroutine()
+	for range 50 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if err := s.Alive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while a change hangs: %v; want that it is found", err)
+		}
+		cancel()
+	}
+	if more := runtime.NumGoroutine() - before; more > 5 {
+		t.Errorf("50 looks at a database that hangs hold %d goroutines", more)
+	}
+	if _, err := s.Build(id); err != nil {
+		t.Errorf("a reader: %v", err)
+	}
+	close(goOn)
+	must(t, <-ended)
+	must(t, s.Alive(t.Context()))
+	must(t, s.Close())
+	if err := s.Alive(t.Context()); err == nil {
+		t.Error("a closed store is alive")
+	}
+	t.Attr("F132", "50 looks at a database in which a change hangs: each finds it, they hold one goroutine together")
 }

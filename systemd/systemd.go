@@ -81,7 +81,8 @@ func first(have, l net.Listener) net.Listener {
 
 // Watch feeds systemd's watchdog while alive answers nil, at half the interval
 // that systemd asks for, until ctx ends. If the daemon hangs, or alive finds
-// it ill, the feeding stops and systemd restarts the service. Without a
+// it ill, the feeding stops and systemd restarts the service. The ctx of alive ends
+// after half the interval too, so that the log tells what did not answer. Without a
 // watchdog it waits for ctx.
 func Watch(ctx context.Context, alive func(context.Context) error, log *slog.Logger) error {
 	every, err := daemon.SdWatchdogEnabled(false)
@@ -100,7 +101,7 @@ func Watch(ctx context.Context, alive func(context.Context) error, log *slog.Log
 			return nil
 		case <-tick.C:
 		}
-		if err := alive(ctx); err != nil {
+		if err := within(ctx, every/2, alive); err != nil {
 			log.Error("watchdog is not fed", "err", err)
 			continue
 		}
@@ -108,4 +109,11 @@ func Watch(ctx context.Context, alive func(context.Context) error, log *slog.Log
 			log.Warn("watchdog could not be fed", "err", err)
 		}
 	}
+}
+
+// within asks with a ctx that ends after most.
+func within(ctx context.Context, most time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return ask(ctx)
 }

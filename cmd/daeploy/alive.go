@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/daeploy/daeploy/buildpipeline"
-	"github.com/daeploy/daeploy/container"
-	"github.com/daeploy/daeploy/store"
 	"github.com/daeploy/daeploy/systemd"
 )
 
@@ -74,9 +72,13 @@ func statusLine(running, queued int, draining bool) string {
 
 // alive is what the watchdog wants to know (F132).
 type alive struct {
-	records    *store.Store
-	containers *container.Engine
-	door       net.Addr // the local one
+	records interface {
+		Alive(ctx context.Context) error
+	}
+	containers interface {
+		Check(ctx context.Context) error
+	}
+	door net.Addr // the local one
 }
 
 // check has a look at the database, an accept loop, and containerd. That

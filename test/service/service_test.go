@@ -44,6 +44,7 @@ func TestService(t *testing.T) {
 		{"credentials", (*machine).credentials},
 		{"a configuration that is wrong", (*machine).refused},
 		{"watchdog", (*machine).watchdog},
+		{"containerd restarted in the middle of a build", (*machine).engineRestarts},
 		{"restart in the middle of a build", (*machine).restarts},
 		{"upgrade in the middle of a build", (*machine).upgrades},
 		{"pushes while the service restarts again and again", (*machine).storm},
@@ -63,6 +64,10 @@ func TestService(t *testing.T) {
 		}
 		t.Logf("%s: %.1f s", part.name, time.Since(began).Seconds())
 	}
+	t.Attr("F103", "under systemd: systemctl restart containerd in a build, as its package does it: the push reads success, its log is whole")
+	t.Attr("F106", "under systemd: the machine rebooted in a build: it is interrupted when the service is back, the next push builds")
+	t.Attr("F126", "under systemd: the package upgraded in a build: the build goes on, its log is whole, the branch moves")
+	t.Attr("F132", "under systemd: a daemon stopped by SIGSTOP is restarted, one without containerd is not")
 }
 
 // pack makes the packages of a version and puts them into the machine's /share.
