@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -25,22 +26,22 @@ func (s *session) appsList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		list := []appJSON{}
-		for _, a := range all {
-			if !s.actor.MayRead(a.Name) {
-				continue
-			}
-			full, err := s.appJSON(a)
+		all = slices.DeleteFunc(all, func(a daeploy.App) bool { return !s.actor.MayRead(a.Name) })
+		if s.json {
+			return s.printEach(func(yield func(any, error) bool) {
+				for _, a := range all {
+					if full, err := s.appJSON(a); !yield(full, err) {
+						return
+					}
+				}
+			})
+		}
+		t := s.table(3, "APP", "BRANCH", "BUILDS", "LAST", "AGE")
+		for _, app := range all {
+			a, err := s.appJSON(app)
 			if err != nil {
 				return err
 			}
-			list = append(list, full)
-		}
-		if s.json {
-			return s.printJSON(list)
-		}
-		t := s.table(3, "APP", "BRANCH", "BUILDS", "LAST", "AGE")
-		for _, a := range list {
 			last, when := "", a.Created
 			if a.Last != nil {
 				last, when = string(a.Last.Status), a.Last.Queued

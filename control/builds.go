@@ -26,21 +26,24 @@ func (s *session) builds() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		builds, err := s.History.Builds(filter)
-		if err != nil {
-			return err
-		}
-		list := make([]buildJSON, len(builds))
-		for i := range builds {
-			list[i] = s.buildJSON(&builds[i])
-		}
+		builds := s.History.EachBuild(filter)
 		if s.json {
-			return s.printJSON(list)
+			return s.printEach(func(yield func(any, error) bool) {
+				for b, err := range builds {
+					if !yield(s.buildJSON(&b), err) {
+						return
+					}
+				}
+			})
 		}
 		t := s.table(1, "BUILD", "STATUS", "COMMIT", "BRANCH", "BY", "BUILDER", "TIME", "AGE")
-		for i, b := range list {
+		for build, err := range builds {
+			if err != nil {
+				return err
+			}
+			b := s.buildJSON(&build)
 			t.row(b.ID.String(), string(b.Status), b.Commit.Short(), clip(b.Branch, 12), clip(b.By, 10),
-				clip(shortRef(b.Builder), 12), timeOf(&b, &builds[i], s.Now()), s.since(b.Queued))
+				clip(shortRef(b.Builder), 12), timeOf(&b, &build, s.Now()), s.since(b.Queued))
 		}
 		t.end()
 		return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 
@@ -27,18 +28,28 @@ func (h *host) Build(id daeploy.BuildID) (daeploy.Build, error) {
 	return daeploy.Build{}, notFound("build " + id.String())
 }
 
-func (h *host) Builds(f daeploy.BuildFilter) (list []daeploy.Build, err error) {
+func (h *host) EachBuild(f daeploy.BuildFilter) iter.Seq2[daeploy.Build, error] {
 	subject := "*"
 	if f.Apps != nil {
 		subject = fmt.Sprint(f.Apps)
 	}
+	if err := h.ask("EachBuild", subject); err != nil {
+		return func(yield func(daeploy.Build, error) bool) { yield(daeploy.Build{}, err) }
+	}
+	var list []daeploy.Build
 	for _, b := range slices.Backward(h.builds) {
 		if (f.Apps == nil || slices.Contains(f.Apps, b.ID.App)) &&
 			(len(f.Statuses) == 0 || slices.Contains(f.Statuses, b.Status)) && (f.Limit == 0 || len(list) < f.Limit) {
 			list = append(list, b)
 		}
 	}
-	return list, h.ask("Builds", subject)
+	return func(yield func(daeploy.Build, error) bool) {
+		for _, b := range list {
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (h *host) CopyLog(ctx context.Context, w io.Writer, id daeploy.BuildID, view daeploy.LogView) error {

@@ -1,9 +1,12 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"strings"
 	"time"
@@ -311,6 +314,29 @@ func (s *session) printJSON(v any) error {
 	}
 	_, err := s.out.Write(escapeUnsafe(b.Bytes()))
 	return err
+}
+
+// printEach writes an array as printJSON would, and holds one element at a time. The
+// first error ends it, in the middle of the array.
+func (s *session) printEach(list iter.Seq2[any, error]) error {
+	out, before := bufio.NewWriter(s.out), "["
+	for v, err := range list {
+		if err != nil {
+			return errors.Join(err, out.Flush())
+		}
+		if _, err := fmt.Fprintf(out, "%s\n  %s", before, indentedJSON(v, "  ")); err != nil {
+			return err
+		}
+		before = ","
+	}
+	end := "\n]\n"
+	if before == "[" {
+		end = "[]\n"
+	}
+	if _, err := out.WriteString(end); err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // indentedJSON is a part of what printJSON would print, below prefix. The value

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"io"
+	"iter"
 
 	"github.com/daeploy/daeploy"
 )
@@ -80,8 +81,9 @@ type Settings interface {
 type History interface {
 	// Build reads a record; Number 0 is the newest.
 	Build(id daeploy.BuildID) (daeploy.Build, error)
-	// Builds lists records, newest first.
-	Builds(daeploy.BuildFilter) ([]daeploy.Build, error)
+	// EachBuild gives records, newest first, and holds few of them at a time. An error
+	// is the last that it gives.
+	EachBuild(daeploy.BuildFilter) iter.Seq2[daeploy.Build, error]
 	// CopyLog writes the log to w: to its present end, which for a queued build
 	// may be its beginning, or with Follow until the record is final and all was
 	// written. It returns when ctx ends or w fails, with that error.

@@ -140,7 +140,7 @@ func trespass(h *host, actor daeploy.Actor) string {
 		method, subject, _ := strings.Cut(a, " ")
 		switch method {
 		case "Apps": // filtered by who asked
-		case "Builds", "Events":
+		case "EachBuild", "Events":
 			names := strings.Fields(strings.Trim(subject, "[]"))
 			if subject == "*" || slices.ContainsFunc(names, func(n string) bool { return !actor.MayRead(daeploy.AppName(n)) }) {
 				return a

@@ -39,19 +39,15 @@ func (s *session) runnable(id daeploy.BuildID) (daeploy.Build, error) {
 		if _, err := s.Apps.App(id.App); err != nil {
 			return daeploy.Build{}, err
 		}
-		good, err := s.History.Builds(daeploy.BuildFilter{
+		for b, err := range s.History.EachBuild(daeploy.BuildFilter{
 			Apps: []daeploy.AppName{id.App}, Statuses: []daeploy.Status{daeploy.StatusSucceeded}, Limit: 1,
-		})
-		if err == nil && len(good) == 0 {
-			err = &daeploy.Error{
-				Kind: daeploy.NotFound, Code: "image_not_found", Message: fmt.Sprintf("%s has no image yet", id.App),
-				Hint: "push to its deploy branch to make one",
-			}
+		}) {
+			return b, err
 		}
-		if err != nil {
-			return daeploy.Build{}, err
+		return daeploy.Build{}, &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "image_not_found", Message: fmt.Sprintf("%s has no image yet", id.App),
+			Hint: "push to its deploy branch to make one",
 		}
-		return good[0], nil
 	}
 	b, err := s.History.Build(id)
 	if err == nil && b.Status == daeploy.StatusSucceeded && b.Image == "" {

@@ -98,10 +98,15 @@ func (s *session) since(t *time.Time) string {
 	return age(s.Now().Sub(*t))
 }
 
+// maxRows is how many rows of a table are laid out together: a longer one comes in
+// parts, whose columns may differ in width, and is never held as a whole.
+const maxRows = 1000
+
 // table lays out rows in columns. Its cells are cleaned.
 type table struct {
 	w       *tabwriter.Writer
 	painted int // column with statuses in colour; -1 for none
+	rows    int
 }
 
 // table begins a table with its head. A negative painted means no colour.
@@ -126,6 +131,9 @@ func (t *table) row(cells ...string) {
 		cells[i] = c
 	}
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+	if t.rows++; t.rows%maxRows == 0 {
+		t.w.Flush()
+	}
 }
 
 func (t *table) end() { t.w.Flush() }

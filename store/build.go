@@ -2,9 +2,12 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"math"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
@@ -134,43 +137,88 @@ func (s *Store) Build(id daeploy.BuildID) (b daeploy.Build, err error) {
 // has no builds.
 func (s *Store) Builds(f daeploy.BuildFilter) (builds []daeploy.Build, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
-		if len(f.Apps) == 1 && len(f.Statuses) == 0 {
-			builds, err = buildsOf(tx, f.Apps[0], f.Limit)
-			return err
-		}
-		c := tx.Bucket(bucketHistory).Cursor()
-		for k, entry := c.Last(); k != nil && (f.Limit <= 0 || len(builds) < f.Limit); k, entry = c.Prev() {
-			name, status, _ := bytes.Cut(entry, []byte(" "))
-			if !matches(f, name, status) {
-				continue
-			}
-			b, err := buildNamed(tx, name)
-			if err != nil {
-				return err
-			}
-			builds = append(builds, b)
-		}
-		return nil
+		builds, _, err = buildsBefore(tx, f, nil)
+		return err
 	})
 	return builds, err
 }
 
-// buildsOf lists an app's own builds, whose numbers are in the order of all: of an
-// app that was quiet for long, all others would have to be passed over.
-func buildsOf(tx *bolt.Tx, app daeploy.AppName, limit int) (builds []daeploy.Build, err error) {
-	b := tx.Bucket(bucketBuilds).Bucket([]byte(app))
-	if b == nil {
-		return nil, nil
-	}
-	c := b.Cursor()
-	for k, _ := c.Last(); k != nil && (limit <= 0 || len(builds) < limit); k, _ = c.Prev() {
-		r, _, err := get[row](b, k)
-		if err != nil {
-			return nil, err
+// EachBuild gives one after the other what Builds lists, and holds a few of them at
+// a time: all of a long past would not fit into the memory that the daemon is to
+// have (F128). A build that changes meanwhile is given once, as it was or as it is.
+// Nothing of the database is held while the caller is at work, who may take as long
+// as he likes.
+func (s *Store) EachBuild(f daeploy.BuildFilter) iter.Seq2[daeploy.Build, error] {
+	const most = 200 // at a time
+	return func(yield func(daeploy.Build, error) bool) {
+		var last []byte
+		for left := cmp.Or(max(f.Limit, 0), math.MaxInt); left > 0; {
+			f.Limit = min(left, most)
+			var builds []daeploy.Build
+			err := s.view(func(tx *bolt.Tx) (err error) {
+				builds, last, err = buildsBefore(tx, f, last)
+				return err
+			})
+			if err != nil {
+				yield(daeploy.Build{}, err)
+				return
+			}
+			for _, b := range builds {
+				if !yield(b, nil) {
+					return
+				}
+			}
+			if len(builds) < f.Limit {
+				return
+			}
+			left -= len(builds)
 		}
-		builds = append(builds, r.Build)
 	}
-	return builds, nil
+}
+
+// buildsBefore lists those that an index has before a key, nil for all of it, and
+// gives the key of the last one. An app's own builds are their own index: of an app
+// that was quiet for long, all others would have to be passed over.
+func buildsBefore(tx *bolt.Tx, f daeploy.BuildFilter, key []byte) (builds []daeploy.Build, last []byte, err error) {
+	index := tx.Bucket(bucketHistory)
+	read := func(_, entry []byte) (b daeploy.Build, wanted bool, err error) {
+		name, status, _ := bytes.Cut(entry, []byte(" "))
+		if wanted = matches(f, name, status); wanted {
+			b, err = buildNamed(tx, name)
+		}
+		return b, wanted, err
+	}
+	if len(f.Apps) == 1 && len(f.Statuses) == 0 {
+		if index = tx.Bucket(bucketBuilds).Bucket([]byte(f.Apps[0])); index == nil {
+			return nil, nil, nil
+		}
+		read = func(number, _ []byte) (daeploy.Build, bool, error) {
+			r, _, err := get[row](index, number)
+			return r.Build, true, err
+		}
+	}
+	c := index.Cursor()
+	for k, entry := upTo(c, key); k != nil && (f.Limit <= 0 || len(builds) < f.Limit); k, entry = c.Prev() {
+		b, wanted, err := read(k, entry)
+		if err != nil {
+			return nil, nil, err
+		}
+		if wanted {
+			builds, last = append(builds, b), k
+		}
+	}
+	return builds, bytes.Clone(last), nil // k dies with tx
+}
+
+// upTo moves a cursor to the last entry before a key, which need not be there any
+// more, or to the last of all.
+func upTo(c *bolt.Cursor, key []byte) (k, v []byte) {
+	if key != nil {
+		if k, _ := c.Seek(key); k != nil {
+			return c.Prev()
+		}
+	}
+	return c.Last()
 }
 
 // matches tells by the index alone whether a build is wanted: reading and

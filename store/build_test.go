@@ -223,7 +223,57 @@ func TestBuildsFilter(t *testing.T) {
 			if diff := cmp.Diff(test.want, names(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
+			if diff := cmp.Diff(test.want, names(each(t, s, test.filter, func(daeploy.Build) {}))); diff != "" {
+				t.Errorf("one after the other (-want +got):\n%s", diff)
+			}
 		})
+	}
+}
+
+// each collects what EachBuild gives, and does something with each meanwhile.
+func each(t *testing.T, s *store.Store, f daeploy.BuildFilter, meanwhile func(daeploy.Build)) (list []daeploy.Build) {
+	t.Helper()
+	for b, err := range s.EachBuild(f) {
+		must(t, err)
+		list = append(list, b)
+		meanwhile(b)
+	}
+	return list
+}
+
+// TestEachBuild: a list that is longer than what is held at a time has each build
+// once, also if builds come and go meanwhile, and can be left.
+func TestEachBuild(t *testing.T) {
+	s := open(t, t.TempDir())
+	must(t, s.CreateApps([]daeploy.AppName{"blog", "shop"}))
+	must(t, s.Fill(manyBuilds(1000, "blog", "shop"), daeploy.StatusSucceeded))
+	for name, f := range map[string]daeploy.BuildFilter{
+		"all": {}, "an app's": {Apps: []daeploy.AppName{"shop"}}, "with a limit": {Limit: 450}, "of a status": {Statuses: []daeploy.Status{daeploy.StatusSucceeded}},
+	} {
+		want, err := s.Builds(f)
+		must(t, err)
+		n := 0
+		got := each(t, s, f, func(b daeploy.Build) {
+			if n++; n%100 == 0 { // the last that was given goes, and a new one comes
+				must(t, s.Settle(b.ID))
+				must(t, s.Drop([]daeploy.BuildID{b.ID}, nil))
+				queued(t, s, "blog")
+			}
+		})
+		if diff := cmp.Diff(names(want), names(got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	for b, err := range s.EachBuild(daeploy.BuildFilter{}) {
+		if must(t, err); b.ID.App == "blog" {
+			break
+		}
+	}
+	must(t, s.Close())
+	for _, err := range s.EachBuild(daeploy.BuildFilter{}) {
+		if err == nil {
+			t.Error("a closed store gives builds")
+		}
 	}
 }
 
