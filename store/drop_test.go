@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -158,4 +159,33 @@ func TestDropAndDeleteApp(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "logs", "blog")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the logs are still there: %v", err)
 	}
+}
+
+// TestSizeIsBounded: F128. Where retention takes what is beyond a number, the file stops
+// growing: what is gone makes room for what comes.
+func TestSizeIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	apps := []daeploy.AppName{"blog", "shop", "wiki"}
+	must(t, s.CreateApps(apps))
+	var sizes []int64
+	for range 12 {
+		must(t, s.Fill(manyBuilds(300, apps...), daeploy.StatusSucceeded))
+		for _, app := range apps {
+			all, err := s.Builds(daeploy.BuildFilter{Apps: []daeploy.AppName{app}})
+			must(t, err)
+			var gone []daeploy.BuildID
+			for _, b := range all[min(50, len(all)):] {
+				must(t, s.Settle(b.ID))
+				gone = append(gone, b.ID)
+			}
+			must(t, s.Drop(gone, nil))
+			must(t, s.Clear(gone...))
+		}
+		sizes = append(sizes, fileSize(t, filepath.Join(dir, "daeploy.db")))
+	}
+	if before, after := sizes[len(sizes)/3], sizes[len(sizes)-1]; after > before {
+		t.Errorf("the file grows with each 300 builds although 150 stay: %d", sizes)
+	}
+	t.Attr("F128", fmt.Sprintf("3,600 builds made, 150 of them kept: the file is as large as after the first thousand, %d KiB", sizes[len(sizes)-1]>>10))
 }

@@ -132,7 +132,7 @@ var rows = []row{
 	{125, "descriptors, memory, processes used up", "memory and processes"},
 	{126, "upgrade with a running build; downgrade", ""},
 	{127, "invalid configuration", ""},
-	{128, "100,000 builds, 10,000 apps", unshown},
+	{128, "100,000 builds, 10,000 apps", ""},
 	{129, "backup and restore", ""},
 	{130, "retention while things are in use", "images that run, and killed in the middle"},
 	{131, "stop, restart, drain", ""},
