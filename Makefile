@@ -10,10 +10,8 @@ CACHE         ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daeploy
 TOOLS         := $(CACHE)/tools
 LDFLAGS       := -s -w -X main.version=$(VERSION)
 export DAEPLOY_TEST_CACHE ?= $(CACHE)/test
-
 .DEFAULT_GOAL := help
-
-.PHONY: help build deps demo test test-containerd test-systemd faults unit bench fuzz kill lint vuln fmt dist clean
+.PHONY: help build deps demo test test-containerd test-systemd faults unit bench bench-peers fuzz kill lint vuln fmt dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,8 +40,11 @@ faults: deps ## the tests of the fault matrix, and docs/faults-report.md; ROWS="
 unit: ## run the tests that need neither root nor containerd
 	$(GO) test -race . ./backup ./buildpipeline ./control ./gitreceive ./metrics ./publish ./store ./systemd ./webhook
 
-bench: deps build ## time a push of a small and of a large tree, part by part
-	test/isolate.sh $(GO) test -run '^$$' -bench Push -benchtime 5x -timeout 30m ./test
+bench: deps ## measure, and write docs/benchmarks.md; CASES="a d" N=7
+	test/isolate.sh $(GO) test -count=1 -v -timeout 2h -run '^TestBenchmarks$$' ./test -measure "$(or $(CASES),all)" -rounds $(or $(N),5)
+
+bench-peers: ## install what bench compares daeploy with (Debian packages, as root)
+	@packaging/deps.sh openssh-server docker.io buildah
 
 fuzz: ## run each fuzz target for FUZZTIME (60s)
 	@test/fuzz.sh $(or $(FUZZTIME),60s)

@@ -1,159 +1,213 @@
 package test_test
 
 import (
-	"encoding/json"
+	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/daeploy/daeploy/test/benchmark"
 )
 
-// timedAssemble copies its source, as the stock script does, and tells the time
-// at its begin and end: what lies around it is the container's.
-const timedAssemble = `#!/bin/sh
-set -e
-read -r begin rest </proc/uptime
-mkdir -p /app
-cp -a /tmp/src/. /app/
-read -r end rest </proc/uptime
-echo "own time $begin $end"
-`
+// The flags of the benchmarks; make bench sets them.
+var (
+	measureFlag = flag.String("measure", "", "the `CASES` that TestBenchmarks measures in full, as in \"a d\", or \"all\"")
+	docsFlag    = flag.String("docs", "../docs", "the `DIRECTORY` of the page that it writes then")
+	roundsFlag  = flag.Int("rounds", 5, "how often it measures each")
+)
 
-var ownTime = regexp.MustCompile(`own time ([0-9.]+) ([0-9.]+)`)
-
-// BenchmarkPush times first pushes from `git push` to its exit, and prints the
-// parts: everything but the script itself is daeploy's.
-func BenchmarkPush(b *testing.B) {
-	for _, size := range []struct {
-		name         string
-		files, bytes int
-	}{
-		{"10-files", 10, 10 << 10},
-		{"7500-files-58MB", 7500, 58 << 20},
-	} {
-		b.Run(size.name, func(b *testing.B) { benchmarkPush(b, size.files, size.bytes) })
-	}
+// benchmarks are the cases of docs/benchmarks.md, in its order.
+var benchmarks = []benchmarkCase{
+	{"a", "a small app", aboutSmall, (*gauge).small},
+	{"b", "7,500 files, 58 MB", aboutLarge, (*gauge).large},
+	{"c", "a script that writes 20,000 files, 200 MB", aboutWritten, (*gauge).written},
+	{"d", "a second push, one file changed", aboutSecond, (*gauge).second},
+	{"e", "100,000 small files", aboutMany, (*gauge).many},
+	{"f", "a long history", aboutHistory, (*gauge).history},
+	{"g", "eight apps at once", aboutCrowd, (*gauge).crowd},
+	{"i", "50 MB/s of log", aboutLog, (*gauge).loud},
+	{"j", "at rest", aboutIdle, (*gauge).quiet},
 }
 
-func benchmarkPush(b *testing.B, files, bytes int) {
-	s := newStory(b, b.TempDir())
-	defer s.close()
-	if err := s.serve(""); err != nil {
-		b.Fatal(err)
-	}
-	if err := s.makeKey("anna"); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := s.ask("keys", "add", "anna", s.path("key-anna.pub"), "--admin"); err != nil {
-		b.Fatal(err)
-	}
-	dir := s.path("app")
-	plant(b, dir, files, bytes)
-	parts := map[string]float64{}
-	for n := 0; b.Loop(); n++ {
-		app := fmt.Sprintf("app%d", n)
-		push := exec.Command("git", "-C", dir, "push", "-q", s.url(app), "main")
-		push.Env = append(os.Environ(), "GIT_SSH_COMMAND=ssh "+strings.Join(s.sshArgs("anna"), " "))
-		begin := time.Now()
-		if out, err := push.CombinedOutput(); err != nil {
-			b.Fatalf("push: %v\n%s", err, out)
-		}
-		total := time.Since(begin).Seconds()
-		s.parts(b, app, total, parts)
-	}
-	for name, sum := range parts {
-		b.ReportMetric(sum/float64(b.N), name+"_s")
-	}
-	b.ReportMetric(0, "ns/op") // the whole is among the parts
+type benchmarkCase struct {
+	name, title, about string
+	measure            func(*gauge)
 }
 
-// parts adds up where the time of a push went.
-func (s *story) parts(b *testing.B, app string, total float64, sum map[string]float64) {
-	b.Helper()
-	text, err := s.ask("build", app, "--json")
+// TestBenchmarks measures the cases that -measure names and writes the page anew.
+// Without the flag it does all of them on a small scale, which shows that they work,
+// and no figure that is worth anything.
+func TestBenchmarks(t *testing.T) {
+	docs, wanted, s := *docsFlag, strings.Fields(*measureFlag), full
+	if s.rounds = *roundsFlag; len(wanted) == 0 {
+		docs, wanted, s = t.TempDir(), []string{"all"}, small
+	}
+	for _, b := range chosen(t, wanted) {
+		t.Run(b.name, func(t *testing.T) {
+			c := &benchmark.Case{Name: b.name, Title: b.title, About: b.about, When: time.Now().UTC().Truncate(time.Second), Host: surroundings(t)}
+			b.measure(newGauge(t, c, s))
+			if c.Took = time.Since(c.When).Round(time.Second).Seconds(); t.Failed() {
+				return
+			}
+			if err := benchmark.Write(docs, *c); err != nil { // each at once: the next may fail
+				t.Fatal(err)
+			}
+		})
+	}
+	cases, err := benchmark.Read(docs)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	var record struct {
-		Duration float64
-		Steps    []struct {
-			Name     string
-			Duration float64
+	for name, want := range benchmark.Files(cases) {
+		if got, err := os.ReadFile(filepath.Join(docs, name)); err != nil || string(got) != want {
+			t.Errorf("%s does not say what is in the data: %v\n%s", name, err, cmp.Diff(want, string(got)))
 		}
 	}
-	if err := json.Unmarshal([]byte(text), &record); err != nil {
-		b.Fatal(err)
-	}
-	log, err := s.ask("logs", app)
-	if err != nil {
-		b.Fatal(err)
-	}
-	m := ownTime.FindStringSubmatch(log)
-	if m == nil {
-		b.Fatalf("the script did not tell its time:\n%s", log)
-	}
-	from, err1 := strconv.ParseFloat(m[1], 64)
-	to, err2 := strconv.ParseFloat(m[2], 64)
-	if err1 != nil || err2 != nil {
-		b.Fatal(m)
-	}
-	own := to - from
-	sum["total"] += total
-	sum["but-assemble"] += total - own
-	sum["assemble"] += own
-	sum["ssh+receive"] += total - record.Duration
-	named := 0.0
-	for _, step := range record.Steps {
-		d := step.Duration
-		named += d
-		if step.Name == "assemble" {
-			step.Name, d = "container", d-own
-		}
-		sum[step.Name] += d
-	}
-	sum["between-steps"] += record.Duration - named
 }
 
-// plant writes a tree of random text, the same at each run, and commits it.
-func plant(b *testing.B, dir string, files, bytes int) {
-	b.Helper()
-	random := rand.New(rand.NewPCG(1, 2))
-	letters := []byte("abcdefghijklmnopqrstuvwxyz     \n")
-	for i := range files {
-		content := make([]byte, bytes/files)
-		for j := range content {
-			content[j] = letters[random.IntN(len(letters))]
+// chosen are the cases of these names.
+func chosen(t *testing.T, names []string) []benchmarkCase {
+	var found []benchmarkCase
+	for _, name := range names {
+		before := len(found)
+		for _, b := range benchmarks {
+			if name == b.name || name == "all" {
+				found = append(found, b)
+			}
 		}
-		name := filepath.Join(dir, fmt.Sprintf("d%d", i%50), fmt.Sprintf("e%d", i%7), fmt.Sprintf("f%d.txt", i))
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.WriteFile(name, content, 0o644); err != nil {
-			b.Fatal(err)
+		if len(found) == before {
+			t.Fatalf("there is no case %q", name)
 		}
 	}
-	hook := filepath.Join(dir, ".s2i/bin/assemble")
-	if err := os.MkdirAll(filepath.Dir(hook), 0o755); err != nil {
-		b.Fatal(err)
-	}
-	if err := os.WriteFile(hook, []byte(timedAssemble), 0o755); err != nil {
-		b.Fatal(err)
-	}
-	for _, words := range [][]string{
-		{"init", "-q", "-b", "main"},
-		{"config", "gc.auto", "0"},
-		{"add", "-A"},
-		{"-c", "user.name=Anna", "-c", "user.email=anna@example.org", "commit", "-q", "-m", "first"},
-		{"gc", "-q"}, // as an old clone is; else the first push alone packs
-	} {
-		if out, err := exec.Command("git", append([]string{"-C", dir}, words...)...).CombinedOutput(); err != nil {
-			b.Fatalf("git %s: %v\n%s", words, err, out)
+	return found
+}
+
+// surroundings tells where figures come from, and what else the machine did before.
+func surroundings(t *testing.T) string {
+	t.Helper()
+	said := func(name string, args ...string) string {
+		out, err := exec.Command(name, args...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
+		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		return line
 	}
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.Fields(said("containerd", "--version"))
+	return fmt.Sprintf("%d cores, Linux %s, %s, %s, containerd %s, %s, %s; load before: %s", runtime.NumCPU(), said("uname", "-r"),
+		said("findmnt", "-n", "-o", "FSTYPE", "-T", t.TempDir()), said("git", "version"), version[2], said("runc", "--version"), runtime.Version(),
+		strings.Join(strings.Fields(string(load))[:2], " "))
+}
+
+// scale says how large a case is.
+type scale struct {
+	rounds            int
+	peers             bool
+	files, bytes      int   // of the large app
+	wrote, wroteBytes int   // by a script
+	manyFiles         int   // small ones
+	commits, pack     int   // of the long history, bytes
+	together          int   // apps
+	rate, seconds     int   // of a log, MB/s and how long
+	followers         []int // of the log, 0 first
+	idle              time.Duration
+}
+
+// full is the scale of the page; with small the programs are tried.
+var (
+	full = scale{
+		peers: true, files: 7500, bytes: 58 << 20, wrote: 20_000, wroteBytes: 200 << 20, manyFiles: 100_000, commits: 5_000, pack: 50 << 20,
+		together: 8, rate: 50, seconds: 1, followers: []int{0, 1, 100}, idle: 10 * time.Second,
+	}
+	small = scale{
+		rounds: 1, files: 20, bytes: 20 << 10, wrote: 20, wroteBytes: 20 << 10, manyFiles: 50, commits: 20, pack: 200 << 10,
+		together: 2, rate: 1, seconds: 1, followers: []int{0, 2}, idle: time.Second,
+	}
+)
+
+// gauge is a case while it is measured.
+type gauge struct {
+	*story
+	*benchmark.Case
+	scale
+
+	pushes  int // names of apps are used once
+	changes int // made so far
+}
+
+// gaugeConfig keeps a log whole that is larger than is usual.
+const gaugeConfig = "[build]\nlog = \"1GiB\"\n"
+
+// newGauge gives a case a daemon with an admin, anna.
+func newGauge(t *testing.T, c *benchmark.Case, s scale) *gauge {
+	t.Helper()
+	return &gauge{story: newFront(t, gaugeConfig), Case: c, scale: s}
+}
+
+func (r *gauge) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// time measures one thing when all that went before has come to rest.
+func (r *gauge) time(name string, kind benchmark.Kind, do func()) float64 {
+	r.Helper()
+	r.settle()
+	begin := time.Now()
+	do()
+	took := time.Since(begin).Seconds()
+	r.take(name, kind, "s", took)
+	return took
+}
+
+// take takes a sample, and prints it.
+func (r *gauge) take(name string, kind benchmark.Kind, unit string, v float64) {
+	r.Add(name, kind, unit, v)
+	if *measureFlag != "" {
+		fmt.Printf("%s\t%s\t%.4g %s\n", r.Name, name, v, unit) // go test keeps what is logged until the end
+	}
+}
+
+// settle waits until the daemon has stored the layer of the last build and removed
+// what is left of it, and the disk has all that was written.
+func (r *gauge) settle() {
+	r.Helper()
+	if r.daemon != nil {
+		r.must(within(2*time.Minute, r.residueInContainerd))
+	}
+	unix.Sync()
+}
+
+// do runs a program.
+func (r *gauge) do(name string, args ...string) {
+	r.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		r.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// gitPush pushes by ssh, and returns what git and the server said. ssh are options that
+// win over the story's.
+func (r *gauge) gitPush(dir string, ssh []string, args ...string) string {
+	r.Helper()
+	push := r.gitCommand(dir, ssh, append([]string{"push"}, args...)...)
+	out, err := push.CombinedOutput()
+	if err != nil {
+		r.Fatalf("git push %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
 }

@@ -1,0 +1,166 @@
+package test_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"github.com/daeploy/daeploy/test/benchmark"
+)
+
+const aboutSmall = `The first push of an app of one file, and of ten files, 1 KB each, from ` + "`git push`" + ` to its exit. The script copies the source.`
+
+func (r *gauge) small() {
+	p := r.newPeers()
+	for _, files := range []int{1, 10} {
+		prefix := fmt.Sprintf("%d files: ", files)
+		if files == 1 {
+			prefix = "1 file: "
+		}
+		dir := r.plant(fmt.Sprintf("app%d", files), files, files<<10, copies)
+		for range r.rounds {
+			r.change(dir)
+			r.firstPush(prefix, dir)
+			r.byHand(prefix, dir, "")
+			p.firstPush(prefix, dir, docker, buildah)
+		}
+		r.Compare(prefix+"push to exit, by OpenSSH + docker build", 0.35, names(prefix+pushToExit), names(prefix+docker.name))
+		r.Compare(prefix+"push to exit, by OpenSSH + buildah", 0, names(prefix+pushToExit), names(prefix+buildah.name))
+		r.Compare(prefix+"push to exit, by the floor", 0, names(prefix+pushToExit), names(prefix+theFloor))
+	}
+}
+
+const aboutLarge = `The first push of 7,500 files of random text, 58 MB, from ` + "`git push`" + ` to its exit. The script copies the source, so that
+the image has twice as much.`
+
+func (r *gauge) large() {
+	p := r.newPeers()
+	dir := r.plant("app", r.files, r.bytes, copies)
+	for range r.rounds {
+		r.change(dir)
+		r.firstPush("", dir)
+		r.byHand("", dir, "")
+		p.firstPush("", dir, docker, buildah)
+	}
+	r.Compare("push to exit, by OpenSSH + docker build", 0.10, names(pushToExit), names(docker.name))
+	r.Compare("push to exit, by OpenSSH + buildah", 0, names(pushToExit), names(buildah.name))
+	r.Compare("push to exit, by the floor", 1.3, names(pushToExit), names(theFloor))
+}
+
+const aboutWritten = `The first push of one file, whose script writes 20,000 files, 200 MB: what it costs to make a layer of them.`
+
+func (r *gauge) written() {
+	dir := r.plant("app", 1, 1<<10, fmt.Sprintf(writes, r.wrote), func(s *stream) {
+		s.file("100644", "text", randomText(seeded(), r.wroteBytes/r.wrote))
+	})
+	for range r.rounds {
+		r.change(dir)
+		r.firstPush("", dir)
+		r.byHand("", dir, "")
+	}
+	r.Compare("all but assemble, by one tar to /dev/null", 1.2, names(allButAssemble), names(tarToNull))
+	r.Compare("all but assemble, by one tar to a file", 0, names(allButAssemble), names(tarToFile))
+	r.Compare("push to exit, by the floor", 0, names(pushToExit), names(theFloor))
+}
+
+const aboutSecond = `The app of case b is pushed, one file is changed, and it is pushed again. The script copies the source both times.`
+
+func (r *gauge) second() {
+	p := r.newPeers()
+	dir := r.plant("app", r.files, r.bytes, copies)
+	for range r.rounds {
+		r.change(dir)
+		app := r.firstPush("first: ", dir)
+		bare := r.bare()
+		r.git(dir, "push", "-q", bare, "main")
+		there := p.stored(dir, docker)
+		r.change(dir)
+		r.nextPush("second: ", dir, app)
+		r.byHand("second: ", dir, bare)
+		p.nextPush("second: ", dir, there)
+	}
+	r.Compare("all but assemble, second by first push", 0.4, names("second: "+allButAssemble), names("first: "+allButAssemble))
+	r.Compare("second push to exit, by OpenSSH + docker build", 0, names("second: "+pushToExit), names("second: "+docker.name))
+	r.Compare("second push to exit, by the floor", 0, names("second: "+pushToExit), names("second: "+theFloor))
+}
+
+// The names of series.
+const (
+	pushToExit     = "daeploy, push to exit"
+	allButAssemble = "daeploy, all but assemble"
+)
+
+func names(all ...string) []string { return all }
+
+// firstPush pushes to a new app and takes where the time went.
+func (r *gauge) firstPush(prefix, dir string) (app string) {
+	r.Helper()
+	r.pushes++
+	app = fmt.Sprintf("app%d", r.pushes)
+	r.nextPush(prefix, dir, app)
+	return app
+}
+
+// nextPush pushes to an app.
+func (r *gauge) nextPush(prefix, dir, app string) {
+	r.Helper()
+	total := r.time(prefix+pushToExit, benchmark.Ours, func() { r.gitPush(dir, nil, "-q", r.url(app), "main") })
+	r.parts(prefix, app, total)
+}
+
+var ownTime = regexp.MustCompile(`own time ([0-9.]+) ([0-9.]+)`)
+
+// parts takes where the time of the app's last push went: everything but the script
+// itself is daeploy's.
+func (r *gauge) parts(prefix, app string, total float64) {
+	r.Helper()
+	record := r.record(app)
+	log, err := r.ask("logs", app)
+	r.must(err)
+	own := r.ownTime(log)
+	r.take(prefix+allButAssemble, benchmark.Ours, "s", total-own)
+	part := func(name string, d float64) { r.take(prefix+name, benchmark.Part, "s", d) }
+	part("ssh and receive", total-record.Duration)
+	between := record.Duration
+	for _, step := range record.Steps {
+		between -= step.Duration
+		if step.Name == "assemble" {
+			part("the script itself", own)
+			step.Name, step.Duration = "container", step.Duration-own
+		}
+		part(step.Name, step.Duration)
+	}
+	part("between the steps", between)
+}
+
+// buildTimes is what `build --json` says of times, in seconds.
+type buildTimes struct {
+	Duration float64
+	Steps    []struct {
+		Name     string
+		Duration float64
+	}
+}
+
+func (r *gauge) record(build string) (b buildTimes) {
+	r.Helper()
+	text, err := r.ask("build", build, "--json")
+	r.must(err)
+	r.must(json.Unmarshal([]byte(text), &b))
+	return b
+}
+
+// ownTime is how long the script says that it ran.
+func (r *gauge) ownTime(log string) float64 {
+	r.Helper()
+	m := ownTime.FindStringSubmatch(log)
+	if m == nil {
+		r.Fatalf("the script did not tell its time:\n%s", log)
+	}
+	from, err := strconv.ParseFloat(m[1], 64)
+	r.must(err)
+	to, err := strconv.ParseFloat(m[2], 64)
+	r.must(err)
+	return to - from
+}

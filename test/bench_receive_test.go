@@ -1,0 +1,145 @@
+package test_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/daeploy/daeploy/test/benchmark"
+)
+
+const aboutMany = `The first push of 100,000 files of 100 bytes. The script does nothing. What is compared is the checkout, with ` + "`git archive | tar -x`" + `
+of the same commit into an empty directory. The memory is the daemon's own, at its greatest while it receives and builds (VmHWM); git
+and the container are other processes.`
+
+func (r *gauge) many() {
+	const (
+		byArchive = "git archive | tar -x"
+		memory    = "daeploy, greatest memory"
+	)
+	dir := r.plant("app", r.manyFiles, 100*r.manyFiles, idles)
+	for range r.rounds {
+		r.change(dir)
+		r.settle()
+		r.must(os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", r.daemon.Process.Pid), []byte("5"), 0)) // VmHWM begins anew
+		r.firstPush("", dir)
+		r.take(memory, benchmark.Ours, "MB", r.mib("VmHWM")*(1<<20)/1e6)
+		into := r.path("archive")
+		r.must(os.Mkdir(into, 0o755))
+		r.time(byArchive, benchmark.Floor, func() {
+			r.do("sh", "-c", `git -C "$1" archive HEAD | tar -x -C "$2"`, "sh", dir, into)
+		})
+		r.must(os.RemoveAll(into))
+	}
+	r.Compare("checkout, by git archive | tar -x", 1.3, names("checkout"), names(byArchive))
+	r.Limit(memory, 150)
+}
+
+const aboutHistory = `A push of 5,000 commits, a pack of 50 MB, to a branch that builds nothing, so that it is received and no more. Beside it a local
+` + "`git push`" + ` of the same to a bare repository, with the settings that daeploy gives git (every object is checked, the pack is kept and synced),
+and with git's own, which do not check; and the same through OpenSSH's sshd with git's own settings.`
+
+func (r *gauge) history() {
+	const (
+		ours    = "daeploy, push to exit"
+		checked = "local git push, the same settings"
+		plain   = "local git push, git's settings"
+		sshd    = "OpenSSH, git's settings"
+	)
+	p := r.newSSHD()
+	dir := r.longHistory("app", r.commits, r.pack)
+	pushed := func(bare string) string {
+		r.git(dir, "push", "-q", bare, "main")
+		return bare
+	}
+	for range r.rounds {
+		r.pushes++
+		app := fmt.Sprintf("app%d", r.pushes)
+		r.gitPush(dir, nil, "-q", r.url(app), "main")
+		r.time(ours, benchmark.Ours, func() { r.gitPush(dir, nil, "-q", r.url(app), "long") })
+		strict := pushed(r.bare())
+		for _, s := range [][2]string{
+			{"transfer.fsckObjects", "true"}, {"receive.unpackLimit", "1"}, {"core.fsync", "loose-object,pack,pack-metadata,reference"},
+		} {
+			r.git(strict, "config", s[0], s[1])
+		}
+		r.time(checked, benchmark.Floor, func() { r.git(dir, "push", "-q", strict, "long") })
+		bare := pushed(r.bare())
+		r.time(plain, benchmark.Floor, func() { r.git(dir, "push", "-q", bare, "long") })
+		if p.port != "" {
+			url := p.url(pushed(r.bare()))
+			r.time(sshd, benchmark.Peer, func() { r.gitPush(dir, p.ssh(), "-q", url, "long") })
+		}
+	}
+	r.Compare("receive, by a local git push with the same settings", 1.1, names(ours), names(checked))
+	r.Compare("receive, by a local git push with git's settings", 0, names(ours), names(plain))
+	r.Compare("receive, by OpenSSH", 0, names(ours), names(sshd))
+}
+
+// longHistory makes a repository with a small app on the branch main, and above it on
+// the branch long that many commits, each of which changes one of 200 files to that
+// part of the bytes. They cannot be made smaller.
+func (r *gauge) longHistory(name string, commits, bytesInAll int) (dir string) {
+	r.Helper()
+	dir = r.plant(name, 1, 1<<10, copies)
+	noise := rand.NewChaCha8([32]byte{1})
+	content := make([]byte, bytesInAll/commits)
+	var s stream
+	from := "main"
+	for n := range commits {
+		_, _ = noise.Read(content) // never fails
+		s.commit("long", from)
+		s.file("100644", fmt.Sprintf("f%d", n%200), content)
+		from = ""
+	}
+	r.feed(dir, &s)
+	return dir
+}
+
+const aboutCrowd = `Eight apps of ten files are pushed one after the other, and then at once. The script copies the source. The daemon builds two at a
+time.`
+
+func (r *gauge) crowd() {
+	const (
+		single = "daeploy, pushes one after the other"
+		atOnce = "daeploy, pushes at once"
+	)
+	dir := r.plant("app", 10, 10<<10, copies)
+	for range r.rounds {
+		r.change(dir)
+		sum := 0.0
+		for _, push := range r.firstPushes(dir) {
+			r.settle()
+			began := time.Now()
+			r.must(push())
+			sum += time.Since(began).Seconds()
+		}
+		r.take(single, benchmark.Ours, "s", sum)
+		var all errgroup.Group
+		r.time(atOnce, benchmark.Ours, func() {
+			for _, push := range r.firstPushes(dir) {
+				all.Go(push)
+			}
+			r.must(all.Wait())
+		})
+	}
+	r.Compare("at once, by the sum of the single ones", 0.6, names(atOnce), names(single))
+}
+
+// firstPushes are pushes of the repository to new apps.
+func (r *gauge) firstPushes(dir string) (pushes []func() error) {
+	for range r.together {
+		r.pushes++
+		push := r.gitCommand(dir, nil, "push", "-q", r.url(fmt.Sprintf("app%d", r.pushes)), "main")
+		pushes = append(pushes, func() error {
+			if out, err := push.CombinedOutput(); err != nil {
+				return fmt.Errorf("push: %w\n%s", err, out)
+			}
+			return nil
+		})
+	}
+	return pushes
+}
