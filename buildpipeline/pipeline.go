@@ -230,7 +230,7 @@ func (p *Pipeline) closeLeftovers(ctx context.Context, ids []daeploy.BuildID) er
 }
 
 // Ready tells whether a push may come in now; if not, the error says why and
-// what to do. It is asked before git is started.
+// what to do, in words for a pusher. It is asked before git is started.
 func (p *Pipeline) Ready(ctx context.Context) error {
 	if err := p.waitReady(ctx); err != nil {
 		return err
@@ -239,9 +239,21 @@ func (p *Pipeline) Ready(ctx context.Context) error {
 		return err
 	}
 	if err := p.Engine.Check(ctx); err != nil {
-		return err
+		return unfit(err)
 	}
 	return p.Engine.Room()
+}
+
+// unfit keeps what is wrong with the host, its paths among it, for the operator's log.
+func unfit(err error) error {
+	e, ok := errors.AsType[*daeploy.Error](err)
+	if !ok || e.Kind != daeploy.Config {
+		return err
+	}
+	return &daeploy.Error{
+		Kind: e.Kind, Code: e.Code, Message: fmt.Sprintf("this server cannot build until its operator has mended it (%s)", e.Code),
+		Hint: "tell the operator of this host, who finds what it is with:  daeploy doctor", Err: err,
+	}
 }
 
 // room tells whether one more build may wait: of all, and of the app.

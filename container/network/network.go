@@ -114,8 +114,8 @@ func ReadResolver(files ...string) (Resolver, error) {
 	}
 	return Resolver{}, &daeploy.Error{
 		Kind: daeploy.Config, Code: "no_nameserver",
-		Message: "builds have no name server: none in " + strings.Join(files, ", ") + " is an IPv4 address beyond this host's loopback",
-		Hint:    "name one in the configuration, or give builds no network",
+		Message: "builds have no name server: none is an IPv4 address beyond this host's loopback",
+		Hint:    "name one in the configuration, or give builds no network", Err: errors.New("none in " + strings.Join(files, ", ")),
 	}
 }
 
