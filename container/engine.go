@@ -279,7 +279,11 @@ func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error
 	e.mu.Unlock()
 	const name = "trusted.daeploy.check"
 	var value [8]byte
-	if err := unix.Setxattr(layers.upper, name, []byte("y"), 0); err != nil {
+	if err := unix.Setxattr(layers.upper, name, []byte("y"), 0); errors.Is(err, unix.EROFS) {
+		root, _, _ := strings.Cut(layers.upper, "/io.containerd.")
+		return unusable("containerd can write to "+root+", and the daemon cannot: its unit lets it write elsewhere only",
+			"systemctl edit daeploy, with ReadWritePaths="+root+" below [Service]; systemctl restart daeploy", os.NewSyscallError("setxattr", err))
+	} else if err != nil {
 		return unusable("the file system of "+layers.upper+" stores no trusted attributes",
 			"move containerd's root to one that does, such as ext4 or xfs", os.NewSyscallError("setxattr", err))
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // CheckupLock tells who has the store in dir open. It is for who has no daemon to
-// ask, and waits for nobody.
+// ask, and waits for nobody. A warning is a daemon that is about to answer.
 func CheckupLock(dir string) daeploy.Finding {
 	const check = "lock"
 	path := filepath.Join(dir, LockFile)
@@ -32,7 +32,12 @@ func CheckupLock(dir string) daeploy.Finding {
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return daeploy.Fault(check, lockedBy(f))
+		h := holderOf(f)
+		e := h.locked(dir)
+		if h.starting {
+			return daeploy.Doubt(check, e.Message, e.Hint)
+		}
+		return daeploy.Fault(check, e)
 	case err != nil:
 		return daeploy.Fault(check, os.NewSyscallError("flock", err))
 	}

@@ -85,6 +85,7 @@ func TestCheckupOutside(t *testing.T) {
 	}
 	s, err := store.Open(t.Context(), store.Config{Dir: dir})
 	must(t, err)
+	must(t, s.Started())
 	wantFinding(t, store.CheckupLock(dir), daeploy.FindingFail, fmt.Sprintf("%s is in use by process %d", dir, os.Getpid()))
 	must(t, s.Close())
 	wantFinding(t, store.CheckupLock(dir), daeploy.FindingOK, "no daemon has "+dir)

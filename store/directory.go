@@ -19,36 +19,47 @@ const leastRoom = 1 << 20
 
 // checkDir refuses a state directory that cannot be worked in, or in which others
 // could change what the daemon trusts (F122, F123). One that is not there is none
-// of these.
+// of these, if it can be made. What cannot be written to is EROFS by errors.Is.
 func checkDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return checkDisk(dir)
 	case err != nil:
-		return dirError("ls -ld "+dir, "the state directory cannot be looked at: %v", err)
+		return dirError("ls -ld "+dir, err, "the state directory cannot be looked at")
 	case !info.IsDir():
-		return dirError("ls -ld "+dir, "the state directory %s is no directory", dir)
+		return dirError("ls -ld "+dir, nil, "the state directory %s is no directory", dir)
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
-		return dirError(fmt.Sprintf("chown %d %s", os.Geteuid(), dir), "the state directory %s belongs to uid %d, who can change what is in it", dir, owner)
+		return dirError(fmt.Sprintf("chown %d %s", os.Geteuid(), dir), nil, "the state directory %s belongs to uid %d, who can change what is in it", dir, owner)
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return dirError("chmod 0700 "+dir, "the state directory %s has mode %04o, so others can change what is in it", dir, mode)
+		return dirError("chmod 0700 "+dir, nil, "the state directory %s has mode %04o, so others can change what is in it", dir, mode)
 	}
+	return checkDisk(dir)
+}
+
+// checkDisk looks at what dir lies on, or would.
+func checkDisk(dir string) error {
+	at := dir
 	var on unix.Statfs_t
-	if err := unix.Statfs(dir, &on); err != nil {
-		return dirError("ls -ld "+dir, "the state directory cannot be looked at: %v", os.NewSyscallError("statfs", err))
+	err := unix.Statfs(at, &on)
+	for errors.Is(err, unix.ENOENT) && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		err = unix.Statfs(at, &on)
+	}
+	if err != nil {
+		return dirError("ls -ld "+dir, os.NewSyscallError("statfs", err), "the state directory cannot be looked at")
 	}
 	if on.Flags&unix.ST_RDONLY != 0 {
-		return dirError("mount -o remount,rw $(findmnt -nro TARGET -T "+dir+"); dmesg may say why it is so",
-			"the state directory %s is on a file system that is read-only", dir)
+		return dirError("mount -o remount,rw $(findmnt -nro TARGET -T "+at+"); dmesg may say why it is so", syscall.EROFS,
+			"the state directory %s cannot be written to", dir)
 	}
 	return nil
 }
 
-func dirError(hint, format string, args ...any) error {
-	return &daeploy.Error{Kind: daeploy.Config, Code: "state_dir", Message: fmt.Sprintf(format, args...), Hint: hint}
+func dirError(hint string, cause error, format string, args ...any) error {
+	return &daeploy.Error{Kind: daeploy.Config, Code: "state_dir", Message: fmt.Sprintf(format, args...), Hint: hint, Err: cause}
 }
 
 // makeDir makes a state directory, unless there is one that can be used.
@@ -57,7 +68,7 @@ func makeDir(dir string) error {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil && !full(err) {
-		return dirError("mkdir -p "+dir, "the state directory cannot be made: %v", err)
+		return dirError("mkdir -p "+dir, err, "the state directory cannot be made")
 	} else if err != nil {
 		return fullError(dir)
 	}

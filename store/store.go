@@ -5,7 +5,8 @@
 //
 //	daeploy.db             the records
 //	daeploy.db.schema<n>   what they were before a newer daeploy brought them from schema <n> to its own
-//	daeploy.lock           held while a store is open; its content is the holder's process id
+//	daeploy.lock           held while a store is open; its content is the holder's process id, and " starting"
+//	                       behind it until the holder serves
 //	instance.json          the sentinel: id and schema of the database that belongs here
 //	logs/<app>/<n>.log     what build <n> said, as records (see Log)
 //	secrets.key            what secrets are sealed with: an X25519 identity of age, made with the first secret
@@ -124,7 +125,7 @@ type Store struct {
 
 // Open opens the store in c.Dir and locks it, and makes an empty one if there
 // never was any. It waits two seconds for the lock and then says who holds it
-// (TryAgain). A directory that cannot be worked in, or that others can write to, is
+// (TryAgain), and whether that one has started. A directory that cannot be worked in, or that others can write to, is
 // refused (Config), and a disk without room for what must be written (TryAgain). A
 // full disk alone is no reason: what is there can be read. A database that is damaged, gone, newer than this program or not
 // the one that belongs here is refused (Config, F119): it is never mended, and
@@ -160,7 +161,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, c Config) (err error) {
-	if s.lock, err = lock(ctx, filepath.Join(c.Dir, LockFile)); err != nil {
+	if s.lock, err = lock(ctx, filepath.Join(c.Dir, LockFile), starting); err != nil {
 		return err
 	}
 	if s.db, err = openDatabase(ctx, c, s.verify); err != nil {

@@ -139,6 +139,36 @@ func TestLockNamesTheHolder(t *testing.T) { // F119
 	t.Attr("F119", "a second store in the same directory: refused, naming the process")
 }
 
+// TestLockTellsOfAStart: a daemon that looks through its database for long is none to
+// be ended.
+func TestLockTellsOfAStart(t *testing.T) {
+	dir := t.TempDir()
+	must(t, open(t, dir).Close())
+	looking, seen := make(chan struct{}), make(chan struct{})
+	opened := make(chan error, 1)
+	var s *store.Store
+	go func() {
+		var err error
+		s, err = store.Open(t.Context(), store.Config{Dir: dir, Verify: func(context.Context, string) error {
+			close(looking)
+			<-seen
+			return nil
+		}})
+		opened <- err
+	}()
+	<-looking
+	who := fmt.Sprintf("process %d, a daemon of %s, has not started yet", os.Getpid(), dir)
+	wantFinding(t, store.CheckupLock(dir), daeploy.FindingWarn, who)
+	_, err := store.Open(t.Context(), store.Config{Dir: dir})
+	wantError(t, err, daeploy.TryAgain, who)
+	close(seen)
+	must(t, <-opened)
+	defer s.Close()
+	wantFinding(t, store.CheckupLock(dir), daeploy.FindingWarn, who)
+	must(t, s.Started())
+	wantFinding(t, store.CheckupLock(dir), daeploy.FindingFail, "is in use by")
+}
+
 func TestDatabaseHeldByAnotherProgram(t *testing.T) { // F119
 	dir := t.TempDir()
 	must(t, open(t, dir).Close())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/store"
 	"github.com/daeploy/daeploy/systemd"
 )
 
@@ -24,13 +25,21 @@ type board struct {
 
 // announce says that pushes are taken, then how many builds there are, and at the
 // end of ctx that pushes are taken no more.
-func (b *board) announce(ctx context.Context, pipeline *buildpipeline.Pipeline, doors []any) error {
+func (b *board) announce(ctx context.Context, pipeline *buildpipeline.Pipeline, records *store.Store, doors []any) error {
+	if err := records.Started(); err != nil {
+		b.log.Warn("who meets the lock reads that this daemon still starts", "err", err)
+	}
 	b.log.Info("ready", doors...)
 	b.change(systemd.Ready, func() { b.work = "ready" })
 	pipeline.Watch(ctx, func(running, queued int, draining bool) {
 		b.change(systemd.Status, func() { b.work = statusLine(running, queued, draining) })
 	})
 	return systemd.Stopping()
+}
+
+// starts says what a start is busy with that may take long.
+func (b *board) starts(with string) {
+	b.change(systemd.Status, func() { b.work = "starting: " + with })
 }
 
 // change tells systemd the line after a change of it. One at a time, so that the

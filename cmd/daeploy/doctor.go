@@ -39,7 +39,7 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
 	c := d.config.config()
-	all := append([]daeploy.Finding{d.config.Checkup(), checkupService()}, checkupHost(ctx, c, d.written)...)
+	all := append([]daeploy.Finding{d.config.Checkup(), checkupService(), store.CheckupDir(c.StateDir)}, checkupHost(ctx, c, d.written)...)
 	scratch, err := os.MkdirTemp(c.StateDir, checkupScratch)
 	if err != nil {
 		all = append(all, daeploy.Fault("database", err))
@@ -54,7 +54,8 @@ func (d doctor) Checkup(ctx context.Context) []daeploy.Finding {
 
 // brief is the part of Checkup that is cheap, and tells why pushes are not taken.
 func (d doctor) brief(ctx context.Context) []daeploy.Finding {
-	all := checkupHost(ctx, d.config.config(), d.written)
+	c := d.config.config()
+	all := append([]daeploy.Finding{store.CheckupDir(c.StateDir)}, checkupHost(ctx, c, d.written)...)
 	if err := d.containers.Check(ctx); err != nil {
 		all = append(all, daeploy.Fault("containerd", err))
 	}
@@ -85,9 +86,7 @@ func (d doctor) checkupLeftovers(ctx context.Context) daeploy.Finding {
 // checkupHost looks at what needs no daemon. written is when the database was last
 // written by a daemon before.
 func checkupHost(ctx context.Context, c *config, written time.Time) []daeploy.Finding {
-	return []daeploy.Finding{
-		store.CheckupDir(c.StateDir), checkupClock(written), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir),
-	}
+	return []daeploy.Finding{checkupClock(written), gitreceive.CheckupGit(ctx), gitreceive.CheckupHostKey(c.StateDir)}
 }
 
 // clockSlack is how far a clock may be behind what it once was: it was set right.
@@ -230,21 +229,31 @@ func (a away) start(ctx context.Context) (c *config, all []daeploy.Finding) {
 	if err != nil {
 		return nil, []daeploy.Finding{daeploy.Fault("configuration", err)}
 	}
-	all = append([]daeploy.Finding{checkupConfig(c)}, checkupHost(ctx, c, store.Written(c.StateDir))...)
+	byUnit, state := a.file == defaultConfigFile, store.CheckupDir
+	if byUnit { // which reads that file
+		state = func(dir string) daeploy.Finding { return checkupWalled(ctx, dir) }
+	}
+	all = append([]daeploy.Finding{checkupConfig(c), state(c.StateDir)}, checkupHost(ctx, c, store.Written(c.StateDir))...)
 	held := store.CheckupLock(c.StateDir)
-	if all = append(all, held); held.State == daeploy.FindingOK {
+	if all = append(all, held); held.State == daeploy.FindingWarn {
+		return c, all // it is about to open its doors
+	}
+	if held.State == daeploy.FindingOK {
 		self, err := os.Executable()
 		if err != nil {
 			return c, append(all, daeploy.Fault("program", err))
 		}
 		all = append(all, store.CheckupDatabase(ctx, c.StateDir, verifyBy(self)))
 	}
-	return c, append(all, checkupDoors(ctx, c))
+	return c, append(all, checkupDoors(ctx, c, byUnit))
 }
 
 // askDoctor asks the daemon, or looks from outside if it is away.
 func askDoctor(ctx context.Context, socket string, words []string, std streams) int {
-	code, err := ask(ctx, socket, words, nil, std)
+	code, err := 0, refusing(ctx, socket)
+	if err == nil {
+		code, err = ask(ctx, socket, words, nil, std)
+	}
 	if daeploy.KindOf(err) == daeploy.Unavailable {
 		return control.OfflineDoctor(ctx, away{control.DoctorConfig(words, defaultConfigFile), err}, words, std.out, std.err)
 	}

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -26,10 +27,15 @@ type doors struct {
 }
 
 // openDoors takes the sockets that systemd opened, or opens them.
-func openDoors(c config) (d doors, err error) {
+func openDoors(ctx context.Context, c config, log *slog.Logger) (d doors, err error) {
 	given, err := systemd.Listeners()
 	if err != nil {
 		return d, err
+	}
+	if given == (systemd.Sockets{}) && underUnit() {
+		if err := openUnit(ctx, log); err != nil {
+			return d, err
+		}
 	}
 	if d.ssh = given.SSH; d.ssh == nil {
 		if d.ssh, err = listenTCP("ssh_addr", c.SSHAddr); err != nil {
@@ -76,15 +82,29 @@ func listenTCP(key, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// checkupDoors tries the doors of a daemon that is away. systemd may hold the first
-// one for it.
-func checkupDoors(ctx context.Context, c *config) daeploy.Finding {
+// checkupDoors tries the doors of a daemon that is away. byUnit is whether its units
+// are to start it: then daeploy.socket, if there is one, says where the first is.
+func checkupDoors(ctx context.Context, c *config, byUnit bool) daeploy.Finding {
 	const check = "doors"
-	said, addresses := "free: ", map[string]string{"ssh_addr": c.SSHAddr, "metrics_addr": c.MetricsAddr}
-	if exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", "daeploy.socket").Run() == nil {
-		said, addresses["ssh_addr"] = "systemd holds what daeploy.socket names; free: ", ""
+	addresses := map[string]string{"ssh_addr": c.SSHAddr, "metrics_addr": c.MetricsAddr}
+	var said []string
+	if byUnit {
+		unit, err := systemd.AskDoors(ctx)
+		if err != nil {
+			return daeploy.Fault(check, err)
+		}
+		if unit.Known {
+			addresses["ssh_addr"] = ""
+			state := "held by systemd for daeploy.socket: "
+			if !unit.Open {
+				state = "free for daeploy.socket: "
+				if err := shut(unit); err != nil {
+					return daeploy.Fault(check, err)
+				}
+			}
+			said = append(said, state+cmp.Or(strings.Join(unit.TCP, ", "), "no port"))
+		}
 	}
-	var free []string
 	for _, key := range slices.Sorted(maps.Keys(addresses)) {
 		if addresses[key] == "" {
 			continue
@@ -94,12 +114,9 @@ func checkupDoors(ctx context.Context, c *config) daeploy.Finding {
 			return daeploy.Fault(check, err)
 		}
 		l.Close()
-		free = append(free, key+" "+addresses[key])
+		said = append(said, "free: "+key+" "+addresses[key])
 	}
-	if free == nil {
-		free = []string{"nothing else is configured"}
-	}
-	return daeploy.Fine(check, said+strings.Join(free, ", "))
+	return daeploy.Fine(check, strings.Join(said, "; "))
 }
 
 // listenLocal opens the unix socket: mode 0660, group daeploy if there is one.

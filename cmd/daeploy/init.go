@@ -15,12 +15,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/control"
 	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/store"
 )
 
 // setup is `daeploy init`: the way from an installed package to a host that takes
@@ -89,33 +91,70 @@ func (s *setup) query(ctx context.Context, v any, input string, words ...string)
 // service makes sure that a daemon answers. Where systemd runs, its units are
 // started, now and at each boot.
 func (s *setup) service(ctx context.Context) (string, error) {
-	how := "is running"
-	if err := s.query(ctx, &s.status, "", "status"); err != nil {
-		if daeploy.KindOf(err) != daeploy.Unavailable {
-			return "", err
-		}
-		if err := s.startable(ctx); err != nil {
-			return "", err
-		}
-		if _, err := os.Stat("/run/systemd/system"); err != nil {
-			return "", &daeploy.Error{
-				Kind: daeploy.Unavailable, Code: "daemon_away", Message: "no daemon answers at " + s.socket + ", and there is no systemd to start it",
-				Hint: "start it, as root:  daeploy serve",
-			}
-		}
-		if out, err := exec.CommandContext(ctx, "systemctl", "enable", "--now", "daeploy.socket", "daeploy.service").CombinedOutput(); err != nil {
-			return "", &daeploy.Error{
-				Kind: daeploy.Failure, Code: "service_failed", Message: "the service does not start: " + strings.TrimSpace(string(out)),
-				Hint: "journalctl -u daeploy", Err: err,
-			}
-		}
+	how, err := "is running", refusing(ctx, s.socket)
+	if err == nil {
+		err = s.query(ctx, &s.status, "", "status")
+	}
+	if daeploy.KindOf(err) == daeploy.Unavailable {
+		err = s.awaitStart(ctx, err)
+	}
+	if daeploy.KindOf(err) == daeploy.Unavailable {
 		how = "started, and enabled for each boot"
-		// The unit counts as started when the daemon has said that it is ready.
-		if err := s.query(ctx, &s.status, "", "status"); err != nil {
-			return "", err
-		}
+		err = s.start(ctx)
+	}
+	if err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("%s, version %s, ssh on %s", how, s.status.Version, s.status.SSH), nil
+}
+
+// awaitStart waits for a daemon that has its state and does not answer yet, as long
+// as it takes, and asks it again. Without one it gives away, why none has answered.
+func (s *setup) awaitStart(ctx context.Context, away error) error {
+	c, err := readConfig(s.Config)
+	if err != nil {
+		return away // which is found again, and told
+	}
+	told := false
+	for {
+		held := store.CheckupLock(c.StateDir)
+		if held.State != daeploy.FindingWarn {
+			if told {
+				return s.query(ctx, &s.status, "", "status")
+			}
+			return away
+		}
+		if !told {
+			fmt.Fprintln(s.std.err, control.Clean(held.Message)+"; waiting for it")
+			told = true
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// start has systemd start the units, if nothing keeps the daemon from that.
+func (s *setup) start(ctx context.Context) error {
+	if err := s.startable(ctx); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return &daeploy.Error{
+			Kind: daeploy.Unavailable, Code: "daemon_away", Message: "no daemon answers at " + s.socket + ", and there is no systemd to start it",
+			Hint: "start it, as root:  daeploy serve",
+		}
+	}
+	if out, err := exec.CommandContext(ctx, "systemctl", "enable", "--now", "daeploy.socket", "daeploy.service").CombinedOutput(); err != nil {
+		return &daeploy.Error{
+			Kind: daeploy.Failure, Code: "service_failed", Message: "the service does not start: " + strings.TrimSpace(string(out)),
+			Hint: "journalctl -u daeploy", Err: err,
+		}
+	}
+	// The unit counts as started when the daemon has said that it is ready.
+	return s.query(ctx, &s.status, "", "status")
 }
 
 // startable finds what would keep the service from starting: its own words would be

@@ -55,16 +55,20 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return fmt.Errorf("find our own program: %w", err)
 	}
 
+	board := &board{log: log}
+
 	// What lasts.
+	board.starts("looks through the database")
 	written := store.Written(c.StateDir)
 	records, err := store.Open(ctx, store.Config{Dir: c.StateDir, Log: log, Verify: verifyBy(self), SecretsKey: credential("secrets.key")})
 	if err != nil {
-		return err
+		return walled(ctx, c.StateDir, err)
 	}
 	defer closing(log, "database", records)
 	if err := records.CheckSecrets(); err != nil {
 		log.Error("builds of apps with secrets will fail", "err", err)
 	}
+	board.starts("looks through the repositories")
 	repositories, err := gitreceive.OpenRepositories(ctx, filepath.Join(c.StateDir, "repositories"), "", log)
 	if err != nil {
 		return err
@@ -84,12 +88,11 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	defer closing(log, "containerd", containers)
-	doors, err := openDoors(c)
+	doors, err := openDoors(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer doors.close()
-	board := &board{log: log}
 	current, err := c.enforce(read, rooms{doors: doors, repositories: repositories, containers: containers}, records, board, log)
 	if err != nil {
 		return err
@@ -139,7 +142,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 	group.Go(func() error { return (&fitness{look: examined.brief, log: log}).Run(ctx) })
 	group.Go(func() error { return systemd.Watch(ctx, alive{records, containers, doors.local.Addr()}.check, log) })
 	group.Go(func() error { return current.follow(ctx, hangUps, trail.Tell) })
-	group.Go(func() error { return board.announce(ctx, pipeline, doors.attrs(c.Socket)) })
+	group.Go(func() error { return board.announce(ctx, pipeline, records, doors.attrs(c.Socket)) })
 	err = group.Wait()
 	if stop.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // it was asked to stop while it still began

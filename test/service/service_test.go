@@ -43,6 +43,7 @@ func TestService(t *testing.T) {
 		{"reload", (*machine).reloads},
 		{"credentials", (*machine).credentials},
 		{"a configuration that is wrong", (*machine).refused},
+		{"what is wrong with the host", (*machine).faults},
 		{"watchdog", (*machine).watchdog},
 		{"containerd restarted in the middle of a build", (*machine).engineRestarts},
 		{"restart in the middle of a build", (*machine).restarts},
@@ -178,6 +179,7 @@ func (m *machine) units() {
 // mended the service comes back by itself.
 func (m *machine) refused() {
 	const config, fault = "/etc/daeploy/daeploy.toml", "max_bilds"
+	since := m.run("date", "+@%s.%N")
 	m.run("sh", "-c", "cp -a "+config+" /root/; sed -i '1i "+fault+" = 3' "+config)
 	if out, err := m.try("systemctl", "restart", "daeploy.service"); err == nil {
 		m.Errorf("with that the service starts: %s", out)
@@ -187,19 +189,12 @@ func (m *machine) refused() {
 		m.Errorf("the package does not say that the service does not start:\n%s", out)
 	}
 	want := config + ":1:1: "
-	m.await("the journal to name the key", time.Minute, func() error {
-		if text := m.journal(); !strings.Contains(text, "error: "+want) || !strings.Contains(text, "max_builds") {
-			return fmt.Errorf("it says:\n%s", text)
-		}
-		return nil
-	})
-	for _, words := range [][]string{{"doctor"}, {"init", "--builder", ""}} {
-		out, err := m.try(append([]string{"daeploy"}, words...)...)
-		status := map[string]int{"doctor": 1, "init": 78}[words[0]]
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != status || !strings.Contains(out, want) || !strings.Contains(out, "max_builds") {
-			m.Errorf("daeploy %s: %v; want exit status %d, and %q\n%s", words[0], err, status, want, out)
-		}
+	f := hostFault{name: fault, exit: badHost}
+	said := m.told(f, since)
+	if !strings.HasPrefix(said.Message, want) || !strings.Contains(said.Message, "max_builds") {
+		m.Errorf("the journal says %+v; want %q", said, want)
 	}
+	m.alike(f, said)
 	m.run("cp", "-a", "/root/daeploy.toml", config)
 	m.run("daeploy", "status")
 }
