@@ -19,7 +19,6 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
-	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Our labels. No others are ever set on containers.
@@ -129,16 +128,36 @@ func (b *box) mounts(ctx context.Context) ([]mount.Mount, error) {
 	return mounts, nil
 }
 
-// start runs the spec's process. If it fails, nothing of it is left.
-func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task containerd.Task, err error) {
+// start runs the sandbox's process. If it fails, nothing of it is left.
+func (b *box) start(ctx context.Context, s sandbox, io cio.Creator) (containerd.Task, error) {
 	mounts, err := b.mounts(ctx)
 	if err != nil {
 		return nil, err
 	}
+	task, err := b.create(ctx, s, mounts, io)
+	if err != nil {
+		return nil, err
+	}
+	starting, cancel := cleanup(ctx) // nor is this call given up
+	defer cancel()
+	if err := task.Start(starting); err != nil {
+		clean, cancel := cleanup(ctx)
+		defer cancel()
+		return nil, errors.Join(fmt.Errorf("start task %s: %w", b.name, away(err)), b.removeContainer(clean))
+	}
+	return task, nil
+}
+
+// create makes the container, on a snapshot's mounts, up to the moment before its
+// process begins. If it fails, nothing of it is left.
+func (b *box) create(ctx context.Context, s sandbox, mounts []mount.Mount, io cio.Creator) (task containerd.Task, err error) {
 	if err := b.removeContainer(ctx); err != nil {
 		return nil, err
 	}
 	if mounts, err = overlayOptions(mounts); err != nil {
+		return nil, err
+	}
+	if mounts, err = s.ids.mounts(mounts); err != nil {
 		return nil, err
 	}
 	boot, err := bootID()
@@ -154,8 +173,8 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 	}()
 	// The snapshot is not named in the container: containerd would mount it with
 	// its own options. The lease keeps it.
-	c, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(spec),
-		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.labels(map[string]string{labelBoot: boot})))
+	c, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(s.spec(readHost())),
+		containerd.WithRuntime(runtimeName, s.ids.streams()), containerd.WithContainerLabels(b.labels(map[string]string{labelBoot: boot})))
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w", b.name, away(err))
 	}
@@ -169,9 +188,6 @@ func (b *box) start(ctx context.Context, spec *specs.Spec, io cio.Creator) (task
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
-	}
-	if err := task.Start(making); err != nil {
-		return nil, fmt.Errorf("start task %s: %w", b.name, away(err))
 	}
 	return task, nil
 }

@@ -22,8 +22,27 @@ func (e *Engine) Checkup(ctx context.Context) []daeploy.Finding {
 	if dir := e.diskDir(); dir != "" {
 		all = append(all, e.checkupDisk("containerd's disk", dir))
 	}
-	return append(all, checkupRunc(ctx), e.checkupInit(), checkupCgroups(), checkupSeccomp(), e.checkupNetwork(), e.checkupSecrets(),
-		daeploy.Fine("user namespaces", "builds have none: root of a build is root of the host, behind the other walls"))
+	all = append(all, checkupRunc(ctx), e.checkupInit(), checkupCgroups(), checkupSeccomp(), e.checkupNetwork(), e.checkupSecrets())
+	return append(all, e.checkupIDs(ctx)...)
+}
+
+// checkupIDs tries anew what is taken as known between two absences of containerd.
+// While it is away, which is told already, there is nothing to say.
+func (e *Engine) checkupIDs(ctx context.Context) []daeploy.Finding {
+	const check = "user namespaces"
+	ids := e.rules.Load().IDs
+	if !ids.any() {
+		return []daeploy.Finding{daeploy.Fine(check, "containers have none, as user_ids says: root of one is root of the host, behind the other walls")}
+	}
+	missing, err := e.missingForIDs(ctx, ids, true)
+	if err != nil {
+		return nil
+	}
+	if missing != nil {
+		why := daeploy.Public(missing, check)
+		return []daeploy.Finding{daeploy.Doubt(check, "containers have none: "+why.Message, why.Hint+`; or set user_ids = "off"`)}
+	}
+	return []daeploy.Finding{daeploy.Fine(check, fmt.Sprintf("root of a container is %d here, and no user of it is one of this host's", ids.First))}
 }
 
 // The first releases of each line without the holes of stack.md, section 1.

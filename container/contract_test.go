@@ -32,12 +32,18 @@ func (a actual) OpenRuntime(ctx context.Context, id daeploy.BuildID) (containert
 }
 
 func TestContract(t *testing.T) {
+	testContract(t, func(t *testing.T, change ...func(*container.Config)) *container.Engine {
+		return newEngine(t, append(change, offline)...)
+	})
+}
+
+func testContract(t *testing.T, engine engineMaker) {
 	containertest.TestEngine(t, func(t *testing.T) containertest.Subject {
 		dir := t.TempDir()
 		same := func(c *container.Config) { c.StateDir = dir }
-		e := newEngine(t, offline, same)
+		e := engine(t, same)
 		return containertest.Subject{
-			Engine: actual{e}, Next: func(t *testing.T) containertest.Engine { return actual{newEngine(t, offline, same)} },
+			Engine: actual{e}, Next: func(t *testing.T) containertest.Engine { return actual{engine(t, same)} },
 			Add: func(t *testing.T, image containertest.Image) daeploy.ImageRef { return imported(t, e, image) },
 		}
 	})

@@ -70,6 +70,9 @@ type Engine struct {
 	// checking has a place for the one call that looks at what costs something.
 	checking chan struct{}
 
+	// trying has a place for the one call that tries whether ids can be mapped.
+	trying chan struct{}
+
 	// caching is held over the few file operations that open or drop a package
 	// cache, so that none is dropped under a build that opens it.
 	caching sync.Mutex
@@ -77,6 +80,7 @@ type Engine struct {
 	mu     sync.Mutex
 	client *containerd.Client
 	usable bool                     // the slow part of Check has passed since containerd last was away
+	lack   *lack                    // why containers get no ids of their own; nil if that is not known
 	disk   string                   // a directory on the file system of rootfs; "" until a Check has found it
 	runs   map[daeploy.ImageRef]int // foreground runs that have the image
 	boxes  map[string]bool          // foreground boxes that this process has open
@@ -111,7 +115,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.ImportLimit == 0 {
 		cfg.ImportLimit = 16 << 30
 	}
-	e := &Engine{cfg: cfg, checking: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}, boxes: map[string]bool{}}
+	e := &Engine{cfg: cfg, checking: make(chan struct{}, 1), trying: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}, boxes: map[string]bool{}}
 	e.Adopt(cfg.Rules)
 	return e, nil
 }
@@ -201,6 +205,9 @@ func (e *Engine) isUsable() bool {
 func (e *Engine) setUsable(is bool) {
 	e.mu.Lock()
 	e.usable = is
+	if !is {
+		e.lack = nil // it may come back as another version
+	}
 	e.mu.Unlock()
 }
 

@@ -15,10 +15,10 @@ var (
 )
 
 // GoldenSpec is the spec of a build's process on a host of the kind given.
-func GoldenSpec(p daeploy.Process, unified bool) *specs.Spec {
+func GoldenSpec(p daeploy.Process, unified bool, ids IDs) *specs.Spec {
 	s := sandbox{
 		name: "blog-17", owner: "owner", args: p.Args, env: p.Env, dir: p.Dir, user: p.User, groups: p.Groups,
-		hostname: p.Hostname, limits: p.Limits, init: "/usr/bin/tini-static",
+		hostname: p.Hostname, limits: p.Limits, init: "/usr/bin/tini-static", ids: ids,
 		binds: map[string]string{"/etc/hosts": "/state/run/blog-17/hosts", caBundle: "/state/run/blog-17/ca.pem"},
 	}
 	if p.Cache.Path != "" {
@@ -41,6 +41,12 @@ var Compress = compress
 
 // BundleInUse tells which errors of a start are to be waited out.
 var BundleInUse = bundleInUse
+
+// What is known of ids.
+var (
+	JudgeMapping = judgeMapping
+	MapMounts    = IDs.mounts
+)
 
 // StartError is what becomes of an error of a start.
 var StartError = startError

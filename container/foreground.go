@@ -68,7 +68,7 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 		return 0, err
 	}
 	s.limits = e.rules.Load().RunLimits
-	if err := b.furnish(&s, tree, len(e.cfg.Hook) > 0 && !spec.Offline, ""); err != nil {
+	if err := b.furnish(ctx, &s, tree, len(e.cfg.Hook) > 0 && !spec.Offline, ""); err != nil {
 		return 0, err
 	}
 	end, err := b.attend(ctx, s, diskWatch{box: b, tree: tree, dir: l.upper, limits: s.limits}, spec)
@@ -196,7 +196,7 @@ func (b *box) attend(ctx context.Context, s sandbox, disk diskWatch, spec daeplo
 	if spec.Terminal {
 		options = append(options, cio.WithTerminal)
 	}
-	task, err := b.start(ctx, s.spec(readHost()), cio.NewCreator(options...))
+	task, err := b.start(ctx, s, cio.NewCreator(options...))
 	if err != nil {
 		return daeploy.Exit{}, startError(err)
 	}

@@ -87,7 +87,7 @@ func engineOn(t testing.TB, d *containertest.Daemon, change ...func(*container.C
 		Address: d.Address, Namespace: d.Namespace, StateDir: filepath.Join(dir, "state"), Owner: strings.ToLower(strings.TrimPrefix(t.Name(), "Test")),
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Init: "/usr/bin/tini-static", Hook: []string{self, hookWord}, ResolvConf: []string{resolv},
 		SecretsDir: containertest.TmpfsDir(t),
-		Rules: container.Rules{Reserve: 1 << 20, Network: network.Config{
+		Rules: container.Rules{Reserve: 1 << 20, IDs: container.DefaultIDs, Network: network.Config{
 			Bridge: "daeploytest0", Subnet: "10.209.0.0/16", PluginDirs: []string{"/usr/lib/cni", "/opt/cni/bin"},
 			DataDir: filepath.Join(dir, "net"), AllowPrivate: true,
 		}},

@@ -19,13 +19,24 @@ type Rules struct {
 	Reserve            int64          // bytes of containerd's disk that no build may use; 0 = 5 %, at least 1 GiB
 	MaxImage           int64          // bytes of an image, as it is pulled and again unpacked; 0 = 20 GiB
 
+	// IDs are those that containers get, each with a user namespace, if this host can
+	// map them; zero for none.
+	IDs IDs
+
 	// Network is that of containers that begin; Nameservers are filled in then. The
 	// firewall is one for all: it comes to be by the last one that began.
 	Network network.Config
 }
 
 // Check refuses rules that no engine can have.
-func (r *Rules) Check() error { return r.Network.Check() }
+func (r *Rules) Check() error {
+	if r.IDs.any() {
+		if err := r.IDs.check(); err != nil {
+			return err
+		}
+	}
+	return r.Network.Check()
+}
 
 // Adopt puts rules, which have passed Check, in place of those there are.
 func (e *Engine) Adopt(r Rules) {

@@ -51,7 +51,7 @@ func (w *Workspace) Run(ctx context.Context, p daeploy.Process, stdout, stderr i
 		return daeploy.Exit{}, err
 	}
 	s := sandboxOf(p)
-	if err := w.furnish(&s, t, p.Network, p.CABundle); err != nil {
+	if err := w.furnish(ctx, &s, t, p.Network, p.CABundle); err != nil {
 		return daeploy.Exit{}, err
 	}
 	disk := diskWatch{box: w.box, tree: t, dir: w.disk, limits: p.Limits}

@@ -86,7 +86,7 @@ func (b *box) bindSecrets(s *sandbox, secrets map[string][]byte) error {
 			return err
 		}
 		file := filepath.Join(b.secretsDir(), name)
-		if err := writeSecret(file, secrets[name], s.user); err != nil {
+		if err := writeSecret(file, secrets[name], s.ids.host(s.user)); err != nil {
 			return fmt.Errorf("write secret %s: %w", name, err)
 		}
 		s.secrets = append(s.secrets, [2]string{file, path.Join(insideSecrets, name)})

@@ -28,6 +28,7 @@ type sandbox struct {
 	secrets  [][2]string         // host file, path inside; by name
 	hook     [2][]string         // command lines of createRuntime and poststop; nil for no network
 	init     string              // host file of the static program that is process 1
+	ids      IDs                 // of its user namespace; zero for none
 }
 
 // The walls of stack.md, section 10.
@@ -95,7 +96,11 @@ func (s sandbox) spec(h host) *specs.Spec {
 				{Type: specs.CgroupNamespace},
 			},
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths,
+			UIDMappings: s.ids.mappings(), GIDMappings: s.ids.mappings(),
 		},
+	}
+	if s.ids.any() {
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	}
 	if s.terminal != nil {
 		spec.Process.Terminal = true
@@ -157,6 +162,7 @@ func (s sandbox) mounts() []specs.Mount {
 	if s.cache[0] != "" {
 		mounts = append(mounts, specs.Mount{
 			Destination: s.cache[1], Type: "bind", Source: s.cache[0], Options: []string{"bind", "rw", "nosuid", "nodev", "rprivate"},
+			UIDMappings: s.ids.mappings(), GIDMappings: s.ids.mappings(), // owners on the disk are those inside
 		})
 	}
 	return mounts

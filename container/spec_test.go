@@ -29,9 +29,13 @@ func TestSpec(t *testing.T) {
 	for name, tt := range map[string]struct {
 		process daeploy.Process
 		unified bool
-	}{"root-v1": {build, false}, "root-v2": {build, true}, "user-v2": {other, true}} {
+		ids     container.IDs
+	}{
+		"root-v1": {build, false, container.IDs{}}, "root-v2": {build, true, container.IDs{}}, "user-v2": {other, true, container.IDs{}},
+		"mapped-v2": {other, true, container.DefaultIDs},
+	} {
 		t.Run(name, func(t *testing.T) {
-			spec := container.GoldenSpec(tt.process, tt.unified)
+			spec := container.GoldenSpec(tt.process, tt.unified, tt.ids)
 			if spec.Linux.Seccomp == nil || spec.Linux.Seccomp.DefaultAction != "SCMP_ACT_ERRNO" {
 				t.Error("seccomp does not refuse by default")
 			} else {

@@ -35,7 +35,7 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	if len(p.Secrets) > 0 {
 		mounted = append(mounted, upTo(insideSecrets)...)
 	}
-	if err := w.furnish(&s, t, p.Network, p.CABundle, mounted...); err != nil {
+	if err := w.furnish(ctx, &s, t, p.Network, p.CABundle, mounted...); err != nil {
 		return err
 	}
 	if err := w.mountCache(&s, t, p.Cache); err != nil {
@@ -51,7 +51,7 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	}
 	err = w.bindSecrets(&s, p.Secrets)
 	if err == nil {
-		_, err = w.start(ctx, s.spec(readHost()), appended(output).create)
+		_, err = w.start(ctx, s, appended(output).create)
 	}
 	return startError(errors.Join(err, w.dropSecrets()))
 }
@@ -90,11 +90,19 @@ func (b *box) output() string { return filepath.Join(b.dir(), "output") }
 
 // furnish completes the sandbox: it checks that the rootfs cannot lead the
 // runtime astray, neither at dirs, and writes the files to be bound.
-func (b *box) furnish(s *sandbox, t *rootfs.Tree, connected bool, bundle string, dirs ...string) error {
+func (b *box) furnish(ctx context.Context, s *sandbox, t *rootfs.Tree, connected bool, bundle string, dirs ...string) error {
 	s.name, s.owner, s.init, s.binds = b.name, b.engine.cfg.Owner, b.engine.cfg.Init, map[string]string{}
 	if err := os.MkdirAll(b.dir(), 0o700); err != nil {
 		return err
 	}
+	ids, err := b.engine.ids(ctx)
+	if err != nil {
+		return err
+	}
+	if err := ids.hold(s.user, s.groups); err != nil {
+		return err
+	}
+	s.ids = ids
 	if bundle != "" {
 		dirs = append(dirs, "/run", "/run/daeploy")
 	}
@@ -138,7 +146,7 @@ func (b *box) furnish(s *sandbox, t *rootfs.Tree, connected bool, bundle string,
 	}
 	for inside, text := range files {
 		file := filepath.Join(b.dir(), filepath.Base(inside))
-		if err := writeFile(file, text); err != nil {
+		if err := writeFile(file, text, ids.host(daeploy.Owner{})); err != nil {
 			return err
 		}
 		s.binds[inside] = file
@@ -189,11 +197,12 @@ func readBundle(file string) (string, error) {
 
 // writeFile writes a file that everyone in the container may read, whatever
 // the daemon's umask; nobody on the host reaches it, for its directory is 0700.
-func writeFile(name, text string) error {
+// writeFile makes a file that everybody may read.
+func writeFile(name, text string, owner daeploy.Owner) error {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		return err
 	}
-	return os.Chmod(name, 0o644)
+	return errors.Join(os.Chown(name, int(owner.UID), int(owner.GID)), os.Chmod(name, 0o644))
 }
 
 // Started tells whether Start was called by this or an earlier daemon and the

@@ -57,6 +57,7 @@ type config struct {
 	DiskReserve        bytes              `toml:"disk_reserve"` // 0 = 5 %, at least 1 GiB
 	CABundle           string             `toml:"ca_bundle"`
 	AllowedUIDs        uids               `toml:"allowed_uids"` // S131
+	UserIDs            userIDs            `toml:"user_ids"`     // of user namespaces
 	ScriptsURLs        []string           `toml:"scripts_urls"` // prefixes (S20)
 
 	Build    buildConfig       `toml:"build"`
@@ -166,8 +167,8 @@ func defaultConfigOn(cpus int) config {
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
 		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", SecretsDir: "/run/daeploy/secrets", Init: "/usr/bin/tini-static",
-		PullPolicy: daeploy.PullIfMissing,
-		MaxBuilds:  cpus, MaxQueued: 100, MaxQueuedPerApp: 10,
+		PullPolicy: daeploy.PullIfMissing, UserIDs: userIDs{container.DefaultIDs},
+		MaxBuilds: cpus, MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
 			Memory: bytes(limits.Build.Memory), MaxMemory: bytes(limits.MaxMemory), CPUs: limits.Build.CPUs, MaxCPUs: limits.MaxCPUs,
 			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
@@ -249,7 +250,7 @@ func (c *config) container(self, owner string, log *slog.Logger) container.Confi
 func (c *config) containerRules() container.Rules {
 	return container.Rules{
 		InsecureRegistries: c.Registry.Insecure, TrustedRegistries: c.Registry.Trusted, Registries: c.registries(),
-		MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build, Reserve: int64(c.DiskReserve), Network: c.network(),
+		MaxImage: int64(c.Registry.MaxImage), RunLimits: c.limits().Build, Reserve: int64(c.DiskReserve), IDs: c.UserIDs.IDs, Network: c.network(),
 	}
 }
 
@@ -308,6 +309,23 @@ func (u *uids) UnmarshalText(text []byte) (err error) {
 	}
 	if u.UIDRanges, err = buildpipeline.ParseUIDRanges(string(text)); err != nil {
 		return fmt.Errorf("allowed_uids: %w", err)
+	}
+	return nil
+}
+
+// userIDs are written "100000:65536" in the file, or "off".
+type userIDs struct{ container.IDs }
+
+const userIDsOff = "off"
+
+// UnmarshalText reads the first id and how many, or that there are to be none.
+func (u *userIDs) UnmarshalText(text []byte) (err error) {
+	u.IDs = container.IDs{}
+	if string(text) != userIDsOff {
+		u.IDs, err = container.ParseIDs(string(text))
+	}
+	if err != nil {
+		return fmt.Errorf("user_ids: %w", err)
 	}
 	return nil
 }

@@ -56,6 +56,10 @@ var configKeys = []configKey{
 	{name: "init", restart: true, meaning: "static program that is process 1 of every container, called as tini is"},
 	{name: "ca_bundle", meaning: "PEM file that builds see at `/run/daeploy/ca.pem`, at most 4 MiB"},
 	{name: "allowed_uids", absent: "any user", meaning: "numeric users that builds may run as, as in `\"1000-1999, 30000-\"`"},
+	{
+		name:    "user_ids",
+		meaning: "ids of this host that the users and groups of containers are, as `\"FIRST:COUNT\"`, each container in a [user namespace](security.md#user-namespaces) where the host can do that; `\"off\"`: they are the host's",
+	},
 	{name: "scripts_urls", meaning: "URL prefixes from which builders' scripts may be fetched, as in `[\"https://scripts.example.org/s2i\"]`"},
 
 	{name: "env.NAME", meaning: "a variable of every build"},

@@ -30,6 +30,8 @@ func TestValuePlaces(t *testing.T) {
 		{"[receive]\nmemory = '1MiB'\n", ":2:1: receive.memory must be at least 64MiB"},
 		{"[receive]\nobjects = 0\n", ":2:1: receive.objects must be at least 1"},
 		{"[ssh]\n\nkeepalive = '10ms'\n", ":3:1: ssh.keepalive must be at least 1s"},
+		{"user_ids = 'on'\n", `:1:13: user_ids: "on" is not FIRST:COUNT`},
+		{"user_ids = '1000:65536'\n", ":1:13: user_ids: 1000:65536 begins below 65536"},
 		{"[build]\nlog = '0'\n", ":2:1: build.log must be above zero"},
 		{"build.cpus = 0\n", ":1:7: build.cpus must be above zero"},
 		{"[network]\nbridge = 'X'\n", `:1:2: network: network bridge "X"`},

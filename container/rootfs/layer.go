@@ -193,7 +193,10 @@ func (l *layerWriter) special(full string, info fs.FileInfo) error {
 func (l *layerWriter) header(h *tar.Header, info fs.FileInfo, attrs map[string]string) error {
 	s := stat(info)
 	h.Format = tar.FormatPAX
-	h.Mode, h.Uid, h.Gid = unixMode(info.Mode()), int(s.Uid), int(s.Gid)
+	h.Mode = unixMode(info.Mode())
+	if !isWhiteout(info) { // whose it is depends on who had the overlay mounted
+		h.Uid, h.Gid = int(s.Uid), int(s.Gid)
+	}
 	h.ModTime = time.Unix(s.Mtim.Sec, 0)
 	if !l.latest.IsZero() && h.ModTime.After(l.latest) {
 		h.ModTime = time.Unix(l.latest.Unix(), 0)
