@@ -96,6 +96,11 @@ func (s *Store) SetSchema(n uint64) error {
 	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaSchema, numberKey(n)) })
 }
 
+// SetID makes it the database of another installation.
+func (s *Store) SetID(id string) error {
+	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaID, []byte(id)) })
+}
+
 // Feeds is the number of logs that somebody holds.
 func (s *Store) Feeds() int {
 	s.feedsMu.Lock()
