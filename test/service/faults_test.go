@@ -40,7 +40,7 @@ var hostFaults = []hostFault{
 	{
 		"the port of a drop-in is taken, ssh_addr is not", "", strings.ReplaceAll(thief, "2222", "2200") +
 			"; mkdir -p /etc/systemd/system/daeploy.socket.d; printf '[Socket]\nListenStream=\nListenStream=127.0.0.1:2200\nListenStream=/run/daeploy/daeploy.sock\n' >/etc/systemd/system/daeploy.socket.d/port.conf; systemctl daemon-reload",
-		"systemctl stop thief daeploy.socket; rm -r /etc/systemd/system/daeploy.socket.d; systemctl daemon-reload", badHost, false, "daeploy.socket cannot listen at 127.0.0.1:2200",
+		"systemctl stop thief; rm -r /etc/systemd/system/daeploy.socket.d; systemctl daemon-reload; systemctl restart daeploy.socket; systemctl start daeploy.service", badHost, false, "daeploy.socket cannot listen at 127.0.0.1:2200",
 	},
 	{"state behind the unit's walls", `state_dir = "/srv/walled"`, "mkdir -m 0700 /srv/walled", "rmdir /srv/walled", badHost, false, "/srv/walled: it has ProtectSystem=strict"},
 	{"state behind the walls, not there yet", `state_dir = "/srv/walled"`, ":", ":", badHost, false, "/srv/walled: it has ProtectSystem=strict"},
