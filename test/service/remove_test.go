@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -56,10 +57,10 @@ func (m *machine) purges() {
 	stays(m.atPipe("yes", "apt-get", "purge", "-y", "daeploy"))
 
 	install()
-	stays(m.atTerminal("no", "apt-get", "purge", "-y", "daeploy"))
+	stays(m.atTerminal(&dialog{asks: "[yes/no] ", answers: []string{"no"}}, "apt-get", "purge", "-y", "daeploy"))
 
 	install()
-	m.atTerminal("yes", "apt-get", "purge", "-y", "daeploy")
+	m.atTerminal(&dialog{asks: "[yes/no] ", answers: []string{"yes"}}, "apt-get", "purge", "-y", "daeploy")
 	m.nothing()
 
 	// Removed first, and purged when only that script is left; nobody to ask.
@@ -124,9 +125,9 @@ func (m *machine) atPipe(line string, words ...string) string {
 	return string(out)
 }
 
-// atTerminal runs a program at a terminal, answers its question, and gives what the
-// terminal has shown.
-func (m *machine) atTerminal(answer string, words ...string) string {
+// atTerminal runs a program at a terminal, which answers its questions, and gives what
+// the terminal has shown.
+func (m *machine) atTerminal(d *dialog, words ...string) string {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
 	defer cancel()
@@ -138,31 +139,29 @@ func (m *machine) atTerminal(answer string, words ...string) string {
 	if err != nil {
 		m.Fatal(err)
 	}
-	var shown screen
-	shown.asked = func() { fmt.Fprintln(in, answer) }
-	cmd.Stdout, cmd.Stderr = &shown, &shown
+	d.in, cmd.Stdout, cmd.Stderr = in, d, d
 	err = cmd.Run()
 	in.Close()
-	if err != nil || shown.asked != nil {
-		m.Fatalf("%s: %v; was it asked? %t\n%s", strings.Join(words, " "), err, shown.asked == nil, &shown)
+	if err != nil || len(d.answers) > 0 {
+		m.Fatalf("%s: %v; it did not ask for %q\n%s", strings.Join(words, " "), err, d.answers, &d.shown)
 	}
-	return shown.String()
+	return d.shown.String()
 }
 
-// screen keeps what is written to it, and calls asked once when a question ends. One
-// goroutine writes.
-type screen struct {
-	text  strings.Builder
-	asked func()
+// dialog keeps what a terminal shows, and answers each time that it ends in what asks,
+// in turn. One goroutine writes.
+type dialog struct {
+	asks    string
+	answers []string
+	in      io.Writer
+	shown   strings.Builder
 }
 
-func (s *screen) String() string { return s.text.String() }
-
-func (s *screen) Write(p []byte) (int, error) {
-	n, err := s.text.Write(p)
-	if s.asked != nil && strings.Contains(s.String(), question) && strings.HasSuffix(strings.TrimSpace(s.String()), "[yes/no]") {
-		s.asked()
-		s.asked = nil
+func (d *dialog) Write(p []byte) (int, error) {
+	n, err := d.shown.Write(p)
+	if len(d.answers) > 0 && strings.HasSuffix(d.shown.String(), d.asks) {
+		fmt.Fprintln(d.in, d.answers[0])
+		d.answers = d.answers[1:]
 	}
 	return n, err
 }

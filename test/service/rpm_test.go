@@ -42,7 +42,12 @@ func (m *machine) rpms() {
 		m.Errorf("before init the units are %q", out)
 	}
 
-	m.run("daeploy", "init", "--key", "/root/.ssh/id_ed25519.pub", "--name", "anna", "--builder", "")
+	// Whoever types it has keys to choose from.
+	m.run("sh", "-ec", "ssh-keygen -q -t ed25519 -N '' -C 'not this one' -f /root/other; cat /root/other.pub /root/.ssh/id_ed25519.pub >/root/.ssh/authorized_keys")
+	offer := dialog{asks: "[y/N] ", answers: []string{"", "y"}}
+	if shown := m.atTerminal(&offer, "daeploy", "init", "--builder", `''`); !strings.Contains(shown, "root is an admin now") || !strings.Contains(shown, `"not this one"? [y/N]`) {
+		m.Errorf("at a terminal init shows:\n%s", shown)
+	}
 	m.run("daeploy", "builders", "import", "/share/builder.tar")
 	m.app("red", 0)
 	m.run("ssh-keygen", "-R", "[127.0.0.1]:2222") // this host's key is a new one
