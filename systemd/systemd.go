@@ -1,6 +1,7 @@
-// Package systemd speaks to the service manager: readiness, status, watchdog,
-// sockets it opened for us. Without systemd every call does nothing and
-// succeeds, so that no caller needs to ask.
+// Package systemd speaks to the service manager and its journal: readiness, status,
+// watchdog, sockets it opened for us, entries with fields, and what it knows of our
+// units. Without systemd every call does nothing and succeeds, so that no caller
+// needs to ask.
 package systemd
 
 import (

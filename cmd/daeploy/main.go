@@ -22,6 +22,7 @@ import (
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/control"
+	"github.com/daeploy/daeploy/systemd"
 )
 
 // defaultSocket is the daemon's local door.
@@ -52,7 +53,7 @@ func run(ctx context.Context, words []string, std streams) int {
 	var err error
 	switch first {
 	case "serve":
-		err = toOperator(serve(ctx, words[1:], std))
+		return fail(systemd.Complaints(std.err), toOperator(serve(ctx, words[1:], std)))
 	case "network-hook":
 		err = networkHook(ctx, words[1:], std)
 	case "verify-database":

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -49,7 +48,7 @@ func serve(ctx context.Context, words []string, std streams) error {
 		return err
 	}
 	syscall.Umask(0o077) // git writes by it; whoever started us may have had another (F137)
-	started, log := time.Now(), slog.New(slog.NewTextHandler(std.err, nil))
+	started, log := time.Now(), newLog(std.err)
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)

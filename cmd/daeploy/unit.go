@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -20,6 +21,14 @@ import (
 
 // underUnit tells whether systemd has started this process as a service.
 func underUnit() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
+// newLog is the daemon's log: in the journal with fields, elsewhere lines of text.
+func newLog(out io.Writer) *slog.Logger {
+	if h, ok := systemd.Journal(); ok {
+		return slog.New(h)
+	}
+	return slog.New(slog.NewTextHandler(out, nil))
+}
 
 // walled says of a state directory that cannot be written to that the unit is why,
 // if it is. From behind the unit's walls it looks like a disk that is read-only.

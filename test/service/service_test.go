@@ -40,6 +40,7 @@ func TestService(t *testing.T) {
 		{"init", (*machine).inits},
 		{"units", (*machine).units},
 		{"push", (*machine).pushes},
+		{"fields of the journal", (*machine).fields},
 		{"reload", (*machine).reloads},
 		{"credentials", (*machine).credentials},
 		{"a configuration that is wrong", (*machine).refused},
@@ -124,7 +125,7 @@ func (m *machine) inits() {
 	if out, err := m.try("daeploy", "init", "--builder", ""); err == nil || !strings.Contains(out, "hint: daeploy init --key FILE") {
 		m.Errorf("init without a key, and without a terminal to ask at: %v\n%s", err, out)
 	}
-	out := m.run("daeploy", "init", "--key", "/root/.ssh/id_ed25519.pub", "--name", "anna", "--builder", "")
+	out := m.run("sh", "-c", "daeploy init --key - --name anna --builder '' </root/.ssh/id_ed25519.pub")
 	for _, want := range []string{"anna is an admin now", "left out: there is no builder", "git remote add daeploy ssh://daeploy@machine:2222/APP"} {
 		if !strings.Contains(out, want) {
 			m.Errorf("init does not say %q:\n%s", want, out)
@@ -169,6 +170,15 @@ func (m *machine) units() {
 			m.Errorf("%s is %q; want %q", property, got, want)
 		}
 	}
+	pid := m.property("MainPID")
+	m.run("systemctl", "restart", "daeploy.socket")
+	m.await("the service to follow its socket", time.Minute, func() error {
+		if state, now := m.property("ActiveState"), m.property("MainPID"); state != "active" || now == pid {
+			return fmt.Errorf("it is %s, of process %s; it was %s", state, now, pid)
+		}
+		return nil
+	})
+	m.run("daeploy", "status")
 	if got := m.run("stat", "-c", "%a %G", "/run/daeploy/daeploy.sock"); got != "660 daeploy" {
 		m.Errorf("the local door is %s; want 660 daeploy", got)
 	}
@@ -323,6 +333,23 @@ func (m *machine) pushes() {
 	}
 	if out := m.run("git", "clone", "-q", "ssh://daeploy@127.0.0.1:2222/site", "/root/clone"); out != "" {
 		m.Errorf("git clone says: %s", out)
+	}
+}
+
+// fields: the journal can be asked for an app, and for errors alone.
+func (m *machine) fields() {
+	ask := func(words ...string) string {
+		return m.run(append([]string{"journalctl", "-u", "daeploy", "--no-pager", "-o", "cat"}, words...)...)
+	}
+	if got := ask("DAEPLOY_APP=site", "DAEPLOY_USER=anna"); !strings.Contains(got, "level=INFO msg=") || strings.Contains(got, "app=daeploy-self-test") {
+		m.Errorf("the journal has of app site:\n%s", got)
+	}
+	if got := ask("-p", "err"); got != "-- No entries --" && got != "" {
+		m.Errorf("the journal has errors already:\n%s", got)
+	}
+	m.run("sh", "-c", "systemctl stop daeploy.service 2>/dev/null; sed -i '1i max_builds = 0' "+configFile+"; ! systemctl start daeploy.service 2>/dev/null; sed -i 1d "+configFile+"; systemctl restart daeploy.service")
+	if got := ask("-p", "err"); !strings.Contains(got, "error: "+configFile+":1:1: max_builds must be above zero\nhint: ") {
+		m.Errorf("among the errors the journal has:\n%s", got)
 	}
 }
 
