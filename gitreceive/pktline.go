@@ -63,9 +63,9 @@ func pkt(line string) string { return fmt.Sprintf("%04x%s", len(line)+4, line) }
 // flushPkt ends a section.
 const flushPkt = "0000"
 
-// parseCommand reads "<old> <new> <ref>".
+// parseCommand reads "<old> <new> <ref>", without a line feed at its end.
 func parseCommand(line string) (daeploy.RefUpdate, error) {
-	fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
+	fields := strings.SplitN(line, " ", 3)
 	if len(fields) != 3 || fields[2] == "" {
 		return daeploy.RefUpdate{}, fmt.Errorf("%w: %+q is no ref command", errPkt, plain(line, 200))
 	}

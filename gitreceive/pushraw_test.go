@@ -27,17 +27,21 @@ func TestPushRaw(t *testing.T) {
 	create := func(ref string) string { return zero + " " + head + " " + ref }
 	empty := "PACK\x00\x00\x00\x02\x00\x00\x00\x00\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e"
 	for name, c := range map[string]struct{ in, want string }{
-		"F11 version 4":        {packtest.Lines(create("refs/heads/a")+"\x00report-status") + "0000" + pack(4, 0), "pack of version 2 or 3"},
-		"F11 many objects":     {packtest.Lines(create("refs/heads/a")+"\x00report-status") + "0000" + pack(2, 100), "brings 6553600 objects; the limit is 200000"},
-		"F33 twice":            {packtest.Lines(create("refs/heads/a")+"\x00report-status", create("refs/heads/a")) + "0000", "names refs/heads/a twice"},
-		"F22 long line":        {"ffff" + strings.Repeat("x", 70000), "65531 bytes; the limit is"},
-		"F40 garbage":          {"zzzz", ""},
-		"F40 no command":       {packtest.Lines("hello"), "the push is malformed"},
-		"F31 dots":             {packtest.Lines(create("refs/heads/a..b")+"\x00report-status") + "0000" + empty, `ng refs/heads/a..b this ref name holds ".."`},
-		"F31 out":              {packtest.Lines(create("refs/heads/../../x")+"\x00report-status") + "0000" + empty, `ng refs/heads/../../x this ref name holds ".."`},
-		"F31 escape":           {packtest.Lines(create("refs/heads/\x1b[2J")+"\x00report-status") + "0000" + empty, `holds the character '\x1b'`},
-		"F31 hyphen":           {packtest.Lines(create("refs/heads/-x")+"\x00report-status") + "0000" + empty, "begins with a hyphen"},
-		"F31 lock":             {packtest.Lines(create("refs/heads/x.lock")+"\x00report-status") + "0000" + empty, `ends in ".lock"`},
+		"F11 version 4":    {packtest.Lines(create("refs/heads/a")+"\x00report-status") + "0000" + pack(4, 0), "pack of version 2 or 3"},
+		"F11 many objects": {packtest.Lines(create("refs/heads/a")+"\x00report-status") + "0000" + pack(2, 100), "brings 6553600 objects; the limit is 200000"},
+		"F33 twice":        {packtest.Lines(create("refs/heads/a")+"\x00report-status", create("refs/heads/a")) + "0000", "names refs/heads/a twice"},
+		"F22 long line":    {"ffff" + strings.Repeat("x", 70000), "65531 bytes; the limit is"},
+		"F40 garbage":      {"zzzz", ""},
+		"F40 no command":   {packtest.Lines("hello"), "the push is malformed"},
+		"F31 dots":         {packtest.Lines(create("refs/heads/a..b")+"\x00report-status") + "0000" + empty, `ng refs/heads/a..b this ref name holds ".."`},
+		"F31 out":          {packtest.Lines(create("refs/heads/../../x")+"\x00report-status") + "0000" + empty, `ng refs/heads/../../x this ref name holds ".."`},
+		"F31 escape":       {packtest.Lines(create("refs/heads/\x1b[2J")+"\x00report-status") + "0000" + empty, `holds the character '\x1b'`},
+		"F31 hyphen":       {packtest.Lines(create("refs/heads/-x")+"\x00report-status") + "0000" + empty, "begins with a hyphen"},
+		"F31 lock":         {packtest.Lines(create("refs/heads/x.lock")+"\x00report-status") + "0000" + empty, `ends in ".lock"`},
+		// git's hook would be asked about the name without it, and the answer be about another.
+		"F31 line feed":        {packtest.Lines(create("refs/heads/nl\n")+"\x00report-status") + "0000" + empty, `this ref name holds the character '\n'`},
+		"F31 line feeds":       {packtest.Lines(create("refs/heads/nl\n\n")) + "0000" + empty, `this ref name holds the character '\n'`},
+		"F31 blank":            {packtest.Lines(create("refs/heads/good")+"\x00report-status", create("refs/heads/good bye")) + "0000" + empty, `this ref name holds the character ' '`},
 		"F26 invented old":     {packtest.Lines(strings.Repeat("1", 40)+" "+head+" refs/heads/main\x00report-status") + "0000" + empty, "ng refs/heads/main main moved to " + head[:7]},
 		"F15 accepted at last": {packtest.Lines(create("refs/heads/good")+"\x00report-status") + "0000" + empty, "ok refs/heads/good"},
 	} {
@@ -54,12 +58,13 @@ func TestPushRaw(t *testing.T) {
 		})
 	}
 	h.wantRef("blog", "refs/heads/main", head)
+	h.wantRef("blog", "refs/heads/nl", "")
 	h.wantNoResidue()
 	t.Attr("F11", "headers of version 4 and of 6,553,600 objects: refused before git reads them")
 	t.Attr("F15", "a new ref to a known commit with an empty pack: taken")
 	t.Attr("F22", "a command line of 64 KB: refused with the limit")
 	t.Attr("F26", "an invented old id: refused with the commit that the branch has")
-	t.Attr("F31", "names with dots, escapes, hyphens, .lock, past git: refused by the daemon, escaped in the answer")
+	t.Attr("F31", "names with dots, escapes, hyphens, .lock, and with blanks and line feeds, where git would cut them, past git: refused by the daemon, escaped in the answer")
 	t.Attr("F33", "one ref twice in a push: the whole push refused")
 	t.Attr("F40", "waste instead of commands: the push ends")
 }

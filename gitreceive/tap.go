@@ -72,6 +72,9 @@ func (t *tap) copyCommands(git io.Writer, client io.Reader) (hasOptions bool, er
 			}
 		} else {
 			text, caps, more := strings.Cut(string(line), "\x00")
+			if !more {
+				text = strings.TrimSuffix(text, "\n")
+			}
 			if first {
 				hasOptions = slices.Contains(strings.Fields(caps), "push-options")
 			} else if more {
@@ -94,6 +97,10 @@ func (t *tap) command(text string, names map[string]bool) error {
 	switch {
 	case err != nil:
 		return &daeploy.Error{Kind: daeploy.Invalid, Code: "push_invalid", Message: "the push is malformed", Err: err}
+	case strings.ContainsAny(c.Ref, " \n"):
+		// git's answers end a name at a blank, and its lines at a line feed: the hook
+		// would be asked about one ref, and the client be told of another.
+		return checkRef(c.Ref, t.limits.RefLen)
 	case len(c.Ref) > t.limits.RefLen:
 		return overLimit("ref_invalid", "", "a ref name has %d bytes; the limit is %d", len(c.Ref), t.limits.RefLen)
 	case names[c.Ref]:
