@@ -44,6 +44,40 @@ func TestFetch(t *testing.T) {
 	t.Attr("F64", "ls-remote and clone by protocols 0, 1 and 2: the branch, and nothing hidden")
 }
 
+// F64: who may not read an app learns nothing of it by a clone, not even that it is
+// there; an app without commits gives an empty clone.
+func TestCloneDeniedAndEmpty(t *testing.T) {
+	h := start(t)
+	anna := h.admin()
+	wantCode(t, anna.work("blog").try("push", "daeploy", "main"), 0)
+	rita := h.person("rita", &daeploy.Key{Apps: []daeploy.AppName{"shop"}, Read: []daeploy.AppName{"fresh"}})
+	answers := map[string]string{}
+	for _, app := range []string{"blog", "nowhere"} {
+		for _, version := range []string{"0", "2"} {
+			r := rita.run(rita.command("/", "git", "-c", "protocol.version="+version, "clone", "ssh://x@"+h.addr+"/"+app, filepath.Join(rita.home, app+version)))
+			wantCode(t, r, 128)
+			want(t, "the clone of "+app, r.all(), `error: this key has no right to "`+app+`"`)
+			_, said, _ := strings.Cut(r.err, "\n") // behind the name of the directory
+			answers[strings.ReplaceAll(said, app, "APP")] = app
+		}
+	}
+	if len(answers) != 1 {
+		t.Errorf("an app that is there and one that is not are told apart: %q", answers)
+	}
+
+	must(t, h.repos.Create(t.Context(), "fresh"))
+	_, err := h.apps.CreateApp("fresh")
+	must(t, err)
+	for _, p := range []*person{anna, rita} { // rita may read it
+		dir := filepath.Join(p.home, "fresh")
+		r := p.run(p.command("/", "git", "clone", "ssh://x@"+h.addr+"/fresh", dir))
+		wantCode(t, r, 0)
+		want(t, "the clone of an empty app", r.err, "You appear to have cloned an empty repository")
+	}
+	h.wantNoResidue()
+	t.Attr("F64", "a clone without right, of an app that is there and of one that is not, by protocols 0 and 2: denied with the same words; of an app without commits, by an admin and by a reader: empty")
+}
+
 // F34: a hidden commit cannot be asked for by its id, whatever the protocol.
 func TestFetchHidden(t *testing.T) {
 	h := start(t)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/gitreceive/packtest"
 )
 
 // history is a branch of commits, each in a pack of its own, a pinned commit
@@ -310,6 +311,109 @@ func TestUpkeepAtTheCap(t *testing.T) {
 	w.commit("second")
 	w.git("push", "-q", "daeploy", "main")
 	t.Attr("F41", "refused pushes until the repository is at its cap: the next is refused with the cause, maintenance is woken, then pushes come in")
+}
+
+// F41: refused pushes with objects, one after another, 1,000 where DAEPLOY_TEST_LONG is
+// set. An app that is looked at when a push was refused for room never has more than its
+// cap and one push; what a branch, a pin and an open push need stays.
+func TestManyRefusedPushes(t *testing.T) {
+	const most, each = 256 << 10, 24 << 10
+	pushes := 40
+	if os.Getenv("DAEPLOY_TEST_LONG") != "" {
+		pushes = 1000
+	}
+	h := start(t, withLimits(gitreceive.Limits{RepositoryBytes: most}))
+	w := h.admin().work("blog")
+	w.git("push", "-q", "daeploy", "main")
+	kept := daeploy.Revision(w.commit("kept"))
+	w.git("push", "-q", "daeploy", "HEAD:side")
+	must(t, h.repos.MoveRefs(t.Context(), "blog", daeploy.RefUpdate{Ref: daeploy.PinPrefix + "1", New: kept}))
+	must(t, h.repos.MoveRefs(t.Context(), "blog", daeploy.RefUpdate{Ref: "refs/heads/side", Old: kept}))
+
+	// One that waits for its answer all the time.
+	waits, answer := make(chan struct{}), make(chan struct{})
+	h.hooks.set(func(b *pipeline) {
+		b.before = func(_ context.Context, p daeploy.Push, _ io.Writer) error {
+			if p.Commands[0].Ref != "refs/heads/open" {
+				return errors.New("no")
+			}
+			close(waits)
+			<-answer
+			return nil
+		}
+	})
+	open := h.person("olga", &daeploy.Key{Admin: true}).work("blog")
+	opened := open.commit("open")
+	pushed := make(chan result, 1)
+	go func() { pushed <- open.try("push", "daeploy", "HEAD:open") }()
+	<-waits
+
+	upkeeps, largest := 0, int64(0)
+	chance := packtest.Seeded(t)
+	c := h.person("mallory", &daeploy.Key{Admin: true}).dial()
+	defer c.Close()
+	began := time.Now()
+	for i := range pushes {
+		p := packtest.New()
+		id := p.Commit(p.Tree(p.Object(packtest.Blob, packtest.Noise(chance, each))))
+		s, err := c.NewSession()
+		must(t, err)
+		out := new(syncBuffer)
+		s.Stdin, s.Stdout, s.Stderr = strings.NewReader(packtest.Create(fmt.Sprint("refs/heads/bad", i), id)+string(p.Bytes())), out, out
+		_ = s.Run("git-receive-pack blog") // the text tells
+		s.Close()
+		switch text := out.String(); {
+		case strings.Contains(text, "the limit is 0"): // MiB
+			_, err := h.repos.Maintain(t.Context(), "blog", false)
+			if upkeeps++; upkeeps == 1 {
+				if daeploy.KindOf(err) != daeploy.TryAgain {
+					t.Errorf("maintenance while a push is open: %v; want it to wait", err)
+				}
+				close(answer)
+				wantCode(t, <-pushed, 0)
+				_, err = h.repos.Maintain(t.Context(), "blog", false)
+			}
+			must(t, err)
+		case !strings.Contains(text, "ng refs/heads/bad"):
+			t.Fatalf("push %d was answered\n%s", i, text)
+		}
+		size := treeSize(t, filepath.Join(h.state, "repositories", "blog.git", "objects"))
+		largest = max(largest, size)
+	}
+	took := time.Since(began)
+	if largest > most+4*each {
+		t.Errorf("the repository had %d KiB; its cap is %d", largest>>10, most>>10)
+	}
+	if upkeeps == 0 {
+		t.Fatal("no push was refused for room")
+	}
+	h.wantRef("blog", "refs/heads/open", opened)
+	for _, rev := range []daeploy.Revision{kept, daeploy.Revision(opened), daeploy.Revision(w.git("rev-parse", "main"))} {
+		if _, err := h.repos.Commit(t.Context(), "blog", rev); err != nil {
+			t.Errorf("a commit that is needed: %v", err)
+		}
+	}
+	h.hooks.set(func(b *pipeline) { b.before = nil })
+	h.wantQuiet(w)
+	t.Attr("F41", fmt.Sprintf("%d pushes of %d KiB that are refused, with a cap of %d KiB, the first beside a push that waits for its answer: %.1f s, the repository had %d KiB at most, %d were refused for room, and maintenance followed when no push was open; the commits of a branch, a pin and the open push are there", pushes, each>>10, most>>10, took.Seconds(), largest>>10, upkeeps))
+}
+
+// treeSize is what the files below a directory have, in bytes.
+func treeSize(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was just taken away
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	}))
+	return n
 }
 
 // TestUpkeepNearTheCap: a repository that comes near its cap is repacked before it
