@@ -489,3 +489,49 @@ func TestPushEndless(t *testing.T) {
 	h.wantQuiet(w)
 	t.Attr("F46", fmt.Sprintf("a byte every 100 ms, where a push may take 2 s (30 min by default): cut after %.1f s with the limit", took.Seconds()))
 }
+
+// F80: the disk has harmed what an app's branch needs. Pushes to it fail and say so, at
+// once; another app takes them, and this one again when it is restored.
+func TestPushToDamaged(t *testing.T) {
+	h := start(t)
+	anna := h.admin()
+	w, other := anna.work("blog"), anna.work("shop")
+	w.git("push", "-q", "daeploy", "main")
+	other.git("push", "-q", "daeploy", "main")
+	packs, err := filepath.Glob(filepath.Join(h.state, "repositories", "blog.git", "objects", "pack", "*.pack"))
+	must(t, err)
+	if len(packs) != 1 {
+		t.Fatalf("there are %d packs, not one", len(packs))
+	}
+	whole, err := os.ReadFile(packs[0])
+	must(t, err)
+	index := strings.TrimSuffix(packs[0], ".pack") + ".idx" // swept where its pack is lost
+	indexed, err := os.ReadFile(index)
+	must(t, err)
+	head := w.git("rev-parse", "HEAD")
+	flipped := bytes.Clone(whole)
+	flipped[14] ^= 0x40 // in the first entry, which is the commit
+	var told []string
+	for name, harm := range map[string]func() error{
+		"a flipped bit": func() error { return os.WriteFile(packs[0], flipped, 0o600) },
+		"cut off":       func() error { return os.WriteFile(packs[0], whole[:len(whole)/2], 0o600) },
+		"lost":          func() error { return nil },
+	} {
+		must(t, os.RemoveAll(packs[0]), harm())
+		w.commit(name)
+		began := time.Now()
+		r := w.try("push", "daeploy", "HEAD:main")
+		took := time.Since(began)
+		if r.code == 0 || took > 30*time.Second {
+			t.Errorf("a pack %s: exit %d after %s\n%s", name, r.code, took, r.all())
+		}
+		want(t, "the answer where a pack is "+name, r.err, "hint: ", "restore it from a backup")
+		other.commit(name)
+		wantCode(t, other.try("push", "daeploy", "main"), 0)
+		must(t, os.RemoveAll(packs[0]), os.RemoveAll(index), os.WriteFile(packs[0], whole, 0o600), os.WriteFile(index, indexed, 0o600))
+		h.wantRef("blog", "refs/heads/main", head)
+		told = append(told, name)
+	}
+	h.wantQuiet(w)
+	t.Attr("F80", "a push to an app whose pack is "+strings.Join(sorted(told), ", ")+": refused within seconds, the branch stays, another app takes pushes; restored, it takes them too")
+}

@@ -21,6 +21,10 @@ const (
 	gitErr
 )
 
+// damaged is for what git cannot read of a repository (F80); a client that is not git
+// can bring the same about by what it leaves out.
+const damaged = "what the push is built on cannot be read here; if it fails again, the app's repository is damaged: ask the operator of this host to restore it from a backup"
+
 // remarks are what we add to git's own words about limits that it, and not the
 // daemon, holds a push to.
 func (l Limits) remarks() []*remark {
@@ -32,6 +36,9 @@ func (l Limits) remarks() []*remark {
 		say("attempting to allocate", "an object of this push has more than %d MiB; keep it out of the history%s", l.ObjectBytes>>20, raise("receive.object")),
 		say("pack exceeds maximum allowed size", "the push has more than %d MiB; push in smaller parts%s", l.PackBytes>>20, raise("receive.pack")),
 		say("ut of memory", "git had no more memory for this push; the limit is %d MiB; push in smaller parts%s", l.Memory>>20, raise("receive.memory")),
+		say(" is corrupt", damaged),
+		say("unresolved delta", damaged),
+		say("missing necessary objects", damaged),
 		{words: []byte("fatal: ")},
 		say("index-pack abnormal exit", "git was ended while it read the push: it may use %s of CPU time and %d MiB of memory; push in smaller parts%s", l.CPU, l.Memory>>20, raise("receive.cpu or receive.memory")),
 	}

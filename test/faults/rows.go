@@ -84,7 +84,7 @@ var rows = []row{
 	{76, "submodules, LFS pointers, attributes, modes", ""},
 	{78, "disk full during checkout", ""},
 	{79, "context_dir and ignore patterns that lead out", ""},
-	{80, "repository damaged on disk", "the push, and another app beside it"},
+	{80, "repository damaged on disk", "a rebuild"},
 
 	// Builder image, container, commit.
 	{82, "pull that fails in every way", "a registry that sends a byte a second"},
