@@ -62,8 +62,7 @@ func fan(i int) string { return fmt.Sprintf("fan%d", i) }
 // secondInLine makes an app whose first build waits, and whose second waits for it.
 func (r *gauge) secondInLine(dir string) (app string) {
 	r.Helper()
-	r.pushes++
-	app = fmt.Sprintf("app%d", r.pushes)
+	app = r.newApp()
 	for _, change := range []string{"M 100644 inline wait\ndata 0\n\n", "D wait\n"} {
 		r.changes++
 		s := stream{commits: 100_000 + r.changes}

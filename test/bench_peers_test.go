@@ -144,7 +144,7 @@ func (p *peers) startDocker(rootfs string) {
 		"--host", socket, "--pidfile", in("pid"))
 	p.must(within(time.Minute, func() error { return exec.Command(docker.program, "-H", socket, "version").Run() }))
 	p.do(docker.program, "-H", socket, "import", rootfs, "base:1")
-	p.there = append(p.there, docker)
+	p.add(docker)
 }
 
 func (p *peers) startBuildah(rootfs string) {
@@ -155,7 +155,14 @@ func (p *peers) startBuildah(rootfs string) {
 	p.do(buildah.program, append(ours, "from", "--name", "base", "scratch")...)
 	p.do(buildah.program, append(ours, "add", "base", rootfs, "/")...)
 	p.do(buildah.program, append(ours, "commit", "-q", "--rm", "base", "localhost/base:1")...)
-	p.there = append(p.there, buildah)
+	p.add(buildah)
+}
+
+// add counts a peer among those that are there, and on the page.
+func (p *peers) add(peer peer) {
+	p.Helper()
+	p.there = append(p.there, peer)
+	p.Host += ", " + firstLine(p.TB, peer.program, "--version")
 }
 
 // background runs a program until the test ends.
@@ -202,8 +209,7 @@ func (p *peers) open(wanted peer) *storedAt {
 		if there.name != wanted.name {
 			continue
 		}
-		p.pushes++
-		at := &storedAt{there, filepath.Join(p.dir, fmt.Sprintf("app%d.git", p.pushes))}
+		at := &storedAt{there, filepath.Join(p.dir, p.newApp()+".git")}
 		p.do("git", "init", "-q", "--bare", at.dir)
 		return at
 	}

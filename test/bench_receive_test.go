@@ -56,8 +56,7 @@ func (r *gauge) history() {
 		return bare
 	}
 	for range r.rounds {
-		r.pushes++
-		app := fmt.Sprintf("app%d", r.pushes)
+		app := r.newApp()
 		r.gitPush(dir, nil, "-q", r.url(app), "main")
 		r.time(ours, benchmark.Ours, func() { r.gitPush(dir, nil, "-q", r.url(app), "long") })
 		strict := pushed(r.bare())
@@ -132,8 +131,7 @@ func (r *gauge) crowd() {
 // firstPushes are pushes of the repository to new apps.
 func (r *gauge) firstPushes(dir string) (pushes []func() error) {
 	for range r.together {
-		r.pushes++
-		push := r.gitCommand(dir, nil, "push", "-q", r.url(fmt.Sprintf("app%d", r.pushes)), "main")
+		push := r.gitCommand(dir, nil, "push", "-q", r.url(r.newApp()), "main")
 		pushes = append(pushes, func() error {
 			if out, err := push.CombinedOutput(); err != nil {
 				return fmt.Errorf("push: %w\n%s", err, out)

@@ -33,8 +33,10 @@ var benchmarks = []benchmarkCase{
 	{"e", "100,000 small files", aboutMany, (*gauge).many},
 	{"f", "a long history", aboutHistory, (*gauge).history},
 	{"g", "eight apps at once", aboutCrowd, (*gauge).crowd},
+	{"h", "100,000 builds", aboutPast, (*gauge).past},
 	{"i", "50 MB/s of log", aboutLog, (*gauge).loud},
 	{"j", "at rest", aboutIdle, (*gauge).quiet},
+	{"growth", "how cost grows", aboutGrowth, (*gauge).growth},
 }
 
 type benchmarkCase struct {
@@ -61,6 +63,9 @@ func TestBenchmarks(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+	if t.Failed() {
+		return
 	}
 	cases, err := benchmark.Read(docs)
 	if err != nil {
@@ -93,22 +98,25 @@ func chosen(t *testing.T, names []string) []benchmarkCase {
 // surroundings tells where figures come from, and what else the machine did before.
 func surroundings(t *testing.T) string {
 	t.Helper()
-	said := func(name string, args ...string) string {
-		out, err := exec.Command(name, args...).Output()
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		return line
-	}
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		t.Fatal(err)
 	}
-	version := strings.Fields(said("containerd", "--version"))
-	return fmt.Sprintf("%d cores, Linux %s, %s, %s, containerd %s, %s, %s; load before: %s", runtime.NumCPU(), said("uname", "-r"),
-		said("findmnt", "-n", "-o", "FSTYPE", "-T", t.TempDir()), said("git", "version"), version[2], said("runc", "--version"), runtime.Version(),
-		strings.Join(strings.Fields(string(load))[:2], " "))
+	engine := strings.Fields(firstLine(t, "containerd", "--version"))
+	return fmt.Sprintf("load before: %s; %d cores, Linux %s, %s, %s, containerd %s, %s, %s", strings.Join(strings.Fields(string(load))[:2], " "),
+		runtime.NumCPU(), firstLine(t, "uname", "-r"), firstLine(t, "findmnt", "-n", "-o", "FSTYPE", "-T", t.TempDir()),
+		firstLine(t, "git", "version"), engine[2], firstLine(t, "runc", "--version"), runtime.Version())
+}
+
+// firstLine is what a program says of itself.
+func firstLine(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line
 }
 
 // scale says how large a case is.
@@ -123,17 +131,27 @@ type scale struct {
 	rate, seconds     int   // of a log, MB/s and how long
 	followers         []int // of the log, 0 first
 	idle              time.Duration
+	builds            []int
+	sizes             sizes
 }
+
+// sizes are the places of curves.
+type sizes struct{ files, megabytes, commits, apps []int }
 
 // full is the scale of the page; with small the programs are tried.
 var (
 	full = scale{
 		peers: true, files: 7500, bytes: 58 << 20, wrote: 20_000, wroteBytes: 200 << 20, manyFiles: 100_000, commits: 5_000, pack: 50 << 20,
-		together: 8, rate: 50, seconds: 1, followers: []int{0, 1, 100}, idle: 10 * time.Second,
+		together: 8, rate: 50, seconds: 1, followers: []int{0, 1, 100}, idle: 10 * time.Second, builds: []int{1_000, 10_000, 100_000},
+		sizes: sizes{
+			files: []int{10, 100, 1_000, 10_000, 100_000}, megabytes: []int{1, 4, 16, 64, 256},
+			commits: []int{10, 100, 1_000, 10_000}, apps: []int{10, 100, 1_000, 10_000},
+		},
 	}
 	small = scale{
 		rounds: 1, files: 20, bytes: 20 << 10, wrote: 20, wroteBytes: 20 << 10, manyFiles: 50, commits: 20, pack: 200 << 10,
-		together: 2, rate: 1, seconds: 1, followers: []int{0, 2}, idle: time.Second,
+		together: 2, rate: 1, seconds: 1, followers: []int{0, 2}, idle: time.Second, builds: []int{10, 100},
+		sizes: sizes{files: []int{5, 50}, megabytes: []int{1, 2}, commits: []int{5, 50}, apps: []int{2, 20}},
 	}
 )
 
@@ -177,8 +195,13 @@ func (r *gauge) time(name string, kind benchmark.Kind, do func()) float64 {
 // take takes a sample, and prints it.
 func (r *gauge) take(name string, kind benchmark.Kind, unit string, v float64) {
 	r.Add(name, kind, unit, v)
+	r.say(name, v, unit)
+}
+
+// say prints a figure at once: go test keeps what is logged until the end.
+func (r *gauge) say(name string, v float64, unit string) {
 	if *measureFlag != "" {
-		fmt.Printf("%s\t%s\t%.4g %s\n", r.Name, name, v, unit) // go test keeps what is logged until the end
+		fmt.Printf("%s\t%s\t%.4g %s\n", r.Name, name, v, unit)
 	}
 }
 

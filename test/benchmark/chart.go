@@ -34,7 +34,7 @@ func bars(c Case) string {
 	if len(shown) < 2 || most == 0 {
 		return ""
 	}
-	const left, width, row = 300, 330, 24
+	const left, width, row = 350, 290, 24
 	var out strings.Builder
 	fmt.Fprintf(&out, chartHead, row*len(shown)+10, html.EscapeString(heading(c)))
 	for i, s := range shown {

@@ -106,7 +106,7 @@ func (c Case) write(out *strings.Builder) {
 		fmt.Fprintf(out, "\n![%s](%s)\n", heading(c), barsName(c))
 	}
 	for i, v := range c.Curves {
-		fmt.Fprintf(out, "\n%s against %s is %s.\n\n| %s | %s |\n|---|---|\n", v.Name, v.Size, v.Shape().say(v), v.Size, v.Name)
+		fmt.Fprintf(out, "\n%q against %s is %s.\n\n| %s | %s |\n|---|---|\n", v.Name, v.Size, v.Shape().say(v), v.Size, v.Name)
 		for _, p := range v.Points {
 			fmt.Fprintf(out, "| %s | %s |\n", count(p.Size), spread(p.Samples, v.Unit))
 		}
