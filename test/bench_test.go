@@ -144,7 +144,7 @@ var (
 		peers: true, files: 7500, bytes: 58 << 20, wrote: 20_000, wroteBytes: 200 << 20, manyFiles: 100_000, commits: 5_000, pack: 50 << 20,
 		together: 8, rate: 50, seconds: 1, followers: []int{0, 1, 100}, idle: 10 * time.Second, builds: []int{1_000, 10_000, 100_000},
 		sizes: sizes{
-			files: []int{10, 100, 1_000, 10_000, 100_000}, megabytes: []int{1, 4, 16, 64, 256},
+			files: []int{10, 100, 1_000, 10_000, 100_000}, megabytes: []int{1, 4, 16, 64, 128},
 			commits: []int{10, 100, 1_000, 10_000}, apps: []int{10, 100, 1_000, 10_000},
 		},
 	}
