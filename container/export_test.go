@@ -12,6 +12,7 @@ var (
 	CheckVersion = checkVersion
 	Size         = size
 	Environment  = environment
+	Explain      = explain
 )
 
 // GoldenSpec is the spec of a build's process on a host of the kind given.

@@ -20,14 +20,20 @@ import (
 // greetTime is how long a server may take for its first bytes: it need not think.
 const greetTime = 500 * time.Millisecond
 
+// A containerd that is just being killed hangs up too, but not again and again.
+const (
+	hangsUp    = "it hangs up"
+	greetTries = 3
+	greetPause = 100 * time.Millisecond
+)
+
 // explain says why nothing at a socket has told containerd's version: nobody is
 // there, nobody answers (both Unavailable), or it is not containerd (Config).
 func explain(ctx context.Context, socket string, err error) error {
 	if unimplemented(err) {
 		return strange(socket + " speaks gRPC, but has no API of containerd: it may be for Kubernetes only")
 	}
-	var d net.Dialer
-	conn, dialed := d.DialContext(ctx, "unix", socket)
+	said, knows, dialed := approach(ctx, socket)
 	switch {
 	case errors.Is(dialed, fs.ErrNotExist):
 		return &daeploy.Error{
@@ -36,16 +42,33 @@ func explain(ctx context.Context, socket string, err error) error {
 		}
 	case dialed != nil:
 		return silent(dialed)
-	}
-	defer conn.Close()
-	said, knows := greet(conn)
-	if said != "" {
+	case said != "":
 		return strange(socket + " answers, but not as containerd: " + said)
 	}
 	if !knows || errdefs.IsDeadlineExceeded(errgrpc.ToNative(err)) {
 		err = errSilent
 	}
 	return silent(fmt.Errorf("%s: %w", socket, err))
+}
+
+// approach greets whoever is at the socket, and comes again to one who hangs up. The
+// error is that nobody is there.
+func approach(ctx context.Context, socket string) (said string, knows bool, err error) {
+	var d net.Dialer
+	for try := 1; ; try++ {
+		conn, err := d.DialContext(ctx, "unix", socket)
+		if err != nil {
+			return "", false, err
+		}
+		said, knows = greet(conn)
+		conn.Close()
+		if said != hangsUp || try == greetTries {
+			return said, knows, nil
+		}
+		if err := sleep(ctx, greetPause); err != nil {
+			return "", false, err
+		}
+	}
 }
 
 func unimplemented(err error) bool {
@@ -72,7 +95,7 @@ func greet(conn net.Conn) (said string, knows bool) {
 		return "", false
 	}
 	if _, err := io.WriteString(conn, preface); err != nil {
-		return "it hangs up", false
+		return hangsUp, false
 	}
 	answer := make([]byte, head)
 	n, err := io.ReadFull(conn, answer)
@@ -80,7 +103,7 @@ func greet(conn net.Conn) (said string, knows bool) {
 	case n == head && answer[3] == frameSettings:
 		return "", true
 	case n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return "it hangs up", false
+		return hangsUp, false
 	case n == 0:
 		return "", false
 	case strings.HasPrefix(string(answer[:n]), "HTTP/1."):
