@@ -112,8 +112,11 @@ func (b *box) prepare(ctx context.Context, parent string) (layers, error) {
 	if err := b.removeSnapshot(ctx); err != nil {
 		return layers{}, err
 	}
-	mounts, err := b.snapshots().Prepare(b.held(ctx), b.key(), parent, snapshots.WithLabels(maps.Clone(b.label)))
-	if err != nil {
+	var mounts []mount.Mount
+	if err := overTorn(func() (err error) {
+		mounts, err = b.snapshots().Prepare(b.held(ctx), b.key(), parent, snapshots.WithLabels(maps.Clone(b.label)))
+		return err
+	}); err != nil {
 		return layers{}, fmt.Errorf("prepare snapshot %s: %w", b.key(), away(err))
 	}
 	return layersOf(mounts)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -266,10 +267,13 @@ func (e *Engine) checkSnapshots(ctx context.Context, c *containerd.Client) error
 	if err := sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
 		return unusable("overlayfs snapshots cannot be used", hintOverlay, err)
 	}
-	mounts, err := sn.Prepare(ctx, key, "", snapshots.WithLabels(map[string]string{
-		labelOwner: e.cfg.Owner, "containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
-	}))
-	if err != nil {
+	var mounts []mount.Mount
+	if err := overTorn(func() (err error) {
+		mounts, err = sn.Prepare(ctx, key, "", snapshots.WithLabels(map[string]string{
+			labelOwner: e.cfg.Owner, "containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
+		}))
+		return err
+	}); err != nil {
 		return unusable("overlayfs snapshots cannot be used", hintOverlay, err)
 	}
 	defer func() {

@@ -73,3 +73,14 @@ func (l layers) check() error {
 }
 
 func (l layers) open() (*rootfs.Tree, error) { return rootfs.Open(l.upper, l.lowers...) }
+
+// overTorn makes a snapshot, and once more if a directory was in its way: containerd
+// was killed between making one and writing it down, gives its number again, and
+// removes what it stumbles over. It has no name for that error.
+func overTorn(create func() error) error {
+	err := create()
+	if err != nil && strings.Contains(err.Error(), "failed to rename") && (strings.Contains(err.Error(), "file exists") || strings.Contains(err.Error(), "directory not empty")) {
+		err = create()
+	}
+	return err
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -104,8 +105,11 @@ func (b *box) view(ctx context.Context, chain string) (*rootfs.Tree, error) {
 	if err := b.removeView(ctx); err != nil {
 		return nil, err
 	}
-	mounts, err := b.snapshots().View(ctx, b.viewKey(), chain, snapshots.WithLabels(b.labels(nil)))
-	if err != nil {
+	var mounts []mount.Mount
+	if err := overTorn(func() (err error) {
+		mounts, err = b.snapshots().View(ctx, b.viewKey(), chain, snapshots.WithLabels(b.labels(nil)))
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("view snapshot %s: %w", chain, away(err))
 	}
 	l, err := viewOf(mounts)

@@ -34,7 +34,7 @@ func (p platformImage) unpack(ctx context.Context, c *containerd.Client, most in
 	inner, stop := context.WithCancelCause(ctx)
 	watch := newUnpackWatch(sn, p.config, most)
 	done := watch.follow(inner, stop)
-	err = containerd.NewImage(c, image).Unpack(quiet(inner), snapshotter)
+	err = overTorn(func() error { return containerd.NewImage(c, image).Unpack(quiet(inner), snapshotter) })
 	done()
 	if err == nil {
 		err = watch.look(ctx)

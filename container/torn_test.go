@@ -1,0 +1,52 @@
+package container_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/containertest"
+)
+
+// TestTornSnapshot: F103. containerd that is killed between the making of a
+// snapshot's directory and its record gives the number again, and finds the
+// directory in its way.
+func TestTornSnapshot(t *testing.T) {
+	d := containertest.Start(t)
+	tear := func() {
+		t.Helper()
+		all := filepath.Join(d.Dir, "root/io.containerd.snapshotter.v1.overlayfs/snapshots")
+		entries, err := os.ReadDir(all)
+		must(t, err)
+		newest := 0
+		for _, e := range entries {
+			n, err := strconv.Atoi(e.Name())
+			must(t, err)
+			newest = max(newest, n)
+		}
+		for ahead := range 3 { // the newest may have been removed
+			must(t, os.MkdirAll(filepath.Join(all, strconv.Itoa(newest+1+ahead), "fs"), 0o700))
+		}
+	}
+	e := engineOn(t, d)
+	must(t, e.Check(t.Context()))
+	tear()
+	e = engineOn(t, d)
+	if err := e.Check(t.Context()); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	tear()
+	ref := imported(t, e, containertest.Image{Shell: true})
+	tear()
+	w, image := workspace(t, e, ref)
+	tear()
+	must(t, w.Prepare(t.Context(), image))
+	run(t, w, script("echo it runs >/it"))
+	built, _, err := w.Commit(t.Context(), daeploy.Output{Name: "daeploy.local/blog:1", Base: image, Config: image.Config, Created: containertest.Epoch})
+	must(t, err)
+	tear()
+	must(t, w.StoreLayer(t.Context(), built.Ref))
+	t.Attr("F103", "containerd killed between the making of a snapshot's directory and its record: the next snapshot of that number is made, in a check, an import, a build and its storing")
+}
