@@ -303,7 +303,8 @@ type Workspace interface {
 	Start(ctx context.Context, p daeploy.Process) error
 	// Started tells whether Start was called by this or an earlier daemon and the
 	// process, running or ended, can still be asked. One that has failed without a
-	// word may never have begun, where the daemon died in Start: it has not started.
+	// word of its own may never have begun, where the daemon died in Start, or
+	// containerd: it has not started.
 	Started(ctx context.Context) (bool, error)
 	// Wait hands the output that follows offset from to out, in order, and
 	// returns when the process has ended and all its output was handed over. All

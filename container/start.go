@@ -227,10 +227,32 @@ func (w *Workspace) Started(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("ask task %s: %w", w.name, away(err))
 	}
 	if status.Status == containerd.Stopped && status.ExitStatus != 0 {
-		// containerd gives up a start whose caller is gone: the init ends before the
-		// script is there, and with a status that a script could have, too.
-		info, err := os.Stat(w.output())
-		return err == nil && info.Size() > 0, err
+		// A start whose caller is gone is given up: by the daemon, or by containerd. The
+		// init ends before the script is there, and with a status that a script could
+		// have, too.
+		return w.hasSpoken()
 	}
 	return status.Status != containerd.Created, nil
+}
+
+// unheard is how runc's init begins to complain that nobody has let it go on to the
+// script: runc itself was killed, together with the call that started it.
+var unheard = []string{"write exec fifo ", "open exec fifo "}
+
+// hasSpoken tells whether the script has: all that stands in the output may be the
+// complaint of who was to become it. A script that says the same and fails is started
+// once more.
+func (w *Workspace) hasSpoken() (bool, error) {
+	f, err := os.Open(w.output())
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	head := make([]byte, 64)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, err
+	}
+	said := string(head[:n])
+	return n > 0 && !slices.ContainsFunc(unheard, func(begin string) bool { return strings.HasPrefix(said, begin) }), nil
 }
