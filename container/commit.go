@@ -214,7 +214,7 @@ func (w *Workspace) storeBlob(ctx context.Context, kind, mediaType string, text 
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}
 	err := content.WriteBlob(ctx, w.client.ContentStore(), w.key()+"-"+kind, bytes.NewReader(text), d, content.WithLabels(w.labels(labels)))
 	if err != nil {
-		return d, fmt.Errorf("store %s: %w", kind, away(err))
+		return d, fmt.Errorf("store %s: %w", kind, cutOff(err))
 	}
 	return d, nil
 }

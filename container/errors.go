@@ -3,6 +3,8 @@ package container
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
@@ -23,6 +25,16 @@ func away(err error) error {
 		return silent(err)
 	}
 	return err
+}
+
+// cutOff is away for a stream that we write. A stream that has broken says no more than
+// io.EOF to who sends the next message (grpc.ClientStream, SendMsg); the containerd
+// client does not ask it why, and passes on the word alone.
+func cutOff(err error) error {
+	if err != nil && strings.HasSuffix(err.Error(), ": "+io.EOF.Error()) {
+		return silent(err)
+	}
+	return away(err)
 }
 
 func silent(err error) error {

@@ -13,6 +13,7 @@ var (
 	Size         = size
 	Environment  = environment
 	Explain      = explain
+	CutOff       = cutOff
 )
 
 // GoldenSpec is the spec of a build's process on a host of the kind given.

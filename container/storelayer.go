@@ -65,7 +65,7 @@ func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec
 	}
 	defer writer.Close()
 	if err := writer.Truncate(0); err != nil { // what an earlier attempt left
-		return fmt.Errorf("empty content writer: %w", away(err))
+		return fmt.Errorf("empty content writer: %w", cutOff(err))
 	}
 	hash := digest.SHA256.Digester()
 	ahead := newAheadWriter(writer)
@@ -78,14 +78,14 @@ func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec
 		err = ahead.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("write layer: %w", away(err))
+		return fmt.Errorf("write layer: %w", cutOff(err))
 	}
 	if got := hash.Digest(); got != d.Digest {
 		return w.changed(fmt.Sprintf("it makes layer %s, not %s", got, d.Digest))
 	}
 	err = writer.Commit(ctx, d.Size, d.Digest, content.WithLabels(w.labels(map[string]string{uncompressed: d.Digest.String()})))
 	if err != nil && !errdefs.IsAlreadyExists(err) {
-		return fmt.Errorf("store layer: %w", away(err))
+		return fmt.Errorf("store layer: %w", cutOff(err))
 	}
 	return nil
 }
