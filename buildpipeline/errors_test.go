@@ -52,3 +52,22 @@ func TestCommitFailed(t *testing.T) {
 		}
 	}
 }
+
+// F103, F105: files of a build that are gone interrupt it, and it is said who lost them;
+// a containerd that is away has lost nothing.
+func TestLost(t *testing.T) {
+	for code, want := range map[string]string{
+		"process_vanished": "the build's container is gone: the host was restarted, or somebody removed it",
+		"rootfs_lost":      "containerd was ended while it made the image, and has lost the build's files",
+	} {
+		cause := daeploy.Errorf(daeploy.NotFound, code, "gone")
+		fault, ok := errors.AsType[*daeploy.Error](buildpipeline.Lost(cause))
+		if !ok || fault.Code != "interrupted" || fault.Message != want || fault.Hint == "" || !errors.Is(fault, cause) {
+			t.Errorf("%v becomes %+v, want %q", cause, fault, want)
+		}
+	}
+	away := daeploy.Errorf(daeploy.Unavailable, "containerd_unavailable", "away")
+	if got := buildpipeline.Lost(away); !errors.Is(got, away) || daeploy.KindOf(got) != daeploy.Unavailable {
+		t.Errorf("%v becomes %v", away, got)
+	}
+}

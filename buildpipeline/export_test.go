@@ -16,6 +16,7 @@ var (
 	Bounded = bounded
 
 	ParseMetadata = parseMetadata
+	Lost          = lost
 )
 
 // Layout is readLayout on an image config.

@@ -327,8 +327,8 @@ type Workspace interface {
 	// Commit removes the container, reads the rootfs's changes as a layer on top
 	// of the base, and names the image, which can be used at once. It can be
 	// repeated after a crash of the daemon; NotFound after one of the host, which
-	// may have lost what the process wrote. A rootfs of forbidden shape (F115) is
-	// commit_failed.
+	// may have lost what the process wrote, or with code "rootfs_lost" after one of
+	// containerd. A rootfs of forbidden shape (F115) is commit_failed.
 	Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error)
 
 	// StoreLayer writes the layer of an image that Commit has named, so that it

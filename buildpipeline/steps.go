@@ -349,7 +349,12 @@ func lost(err error) error {
 	if daeploy.KindOf(err) != daeploy.NotFound {
 		return err
 	}
-	return vanished(err)
+	gone := *errInterrupted
+	gone.Err = err
+	if e, ok := errors.AsType[*daeploy.Error](err); ok && e.Code == codeRootfsLost {
+		gone.Message = "containerd was ended while it made the image, and has lost the build's files"
+	}
+	return &gone
 }
 
 func commitFailed(err error) error {

@@ -23,6 +23,7 @@ const (
 	codeFinish   = "assemble_runtime_failed"
 
 	codeLayerChanged = "layer_changed" // of Workspace.StoreLayer
+	codeRootfsLost   = "rootfs_lost"   // of Workspace.Commit
 )
 
 func (a *attempt) verdict(err error) verdict {

@@ -281,9 +281,12 @@ func (w *Workspace) resumeCommit(ctx context.Context, out daeploy.Output) (daepl
 		return daeploy.Image{}, daeploy.Layer{}, fmt.Errorf("look for the image of %s: %w", w.id, away(err))
 	}
 	if found == nil {
-		return daeploy.Image{}, daeploy.Layer{}, fmt.Errorf("root file system of %s: %w", w.id, fs.ErrNotExist)
+		return daeploy.Image{}, daeploy.Layer{}, vanished(fmt.Errorf("root file system of %s: %w", w.id, fs.ErrNotExist))
 	}
 	manifest := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: found.Digest, Size: found.Size}
+	if err := w.checkSnapshot(ctx, manifest); err != nil {
+		return daeploy.Image{}, daeploy.Layer{}, err
+	}
 	image, err := w.publish(ctx, out, manifest)
 	if err != nil {
 		return image, daeploy.Layer{}, err
@@ -297,4 +300,24 @@ func (w *Workspace) resumeCommit(ctx context.Context, out daeploy.Output) (daepl
 		return image, daeploy.Layer{}, err
 	}
 	return image, daeploy.Layer{Bytes: content.Layers[len(content.Layers)-1].Size, Entries: entries}, nil
+}
+
+// checkSnapshot makes sure that the rootfs has become the image's snapshot: containerd
+// commits one in two databases, and when it is killed in between has neither the old
+// name nor the new one.
+func (w *Workspace) checkSnapshot(ctx context.Context, manifest ocispec.Descriptor) error {
+	p, err := readImage(ctx, w.client, images.Image{Target: manifest})
+	if err != nil {
+		return err
+	}
+	_, err = w.snapshots().Stat(ctx, p.config.chain())
+	if errdefs.IsNotFound(err) {
+		return &daeploy.Error{
+			Kind: daeploy.NotFound, Code: "rootfs_lost", Message: "containerd has lost the files of the build", Err: err,
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("find snapshot of %s: %w", w.id, away(err))
+	}
+	return nil
 }

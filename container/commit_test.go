@@ -3,6 +3,7 @@ package container_test
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/daeploy/daeploy"
@@ -85,6 +88,35 @@ func TestCommitAgain(t *testing.T) {
 	second, _ := commit(t, w2, base, nil)
 	if second.Digest != first.Digest {
 		t.Errorf("the second commit gives %s, the first %s", second.Digest, first.Digest)
+	}
+}
+
+// F103: containerd is killed when one of its databases knows the snapshot by its new
+// name, and the other one not: it has lost the rootfs, and there is no image.
+func TestCommitOfLostRootfs(t *testing.T) {
+	dir := t.TempDir()
+	same := func(c *container.Config) { c.StateDir = dir }
+	e := newEngine(t, same)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	run(t, w, script("echo x >/x"))
+	image, _ := commit(t, w, base, nil)
+	var config struct {
+		RootFS struct {
+			DiffIDs []digest.Digest `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	must(t, json.Unmarshal(image.Config, &config))
+	must(t, e.Untag(t.Context(), image.Ref))
+	must(t, client(t).SnapshotService("overlayfs").Remove(t.Context(), identity.ChainID(config.RootFS.DiffIDs).String()))
+
+	w2, err := newEngine(t, same).Open(t.Context(), daeploy.BuildID{App: "blog", Number: builds.Load()})
+	must(t, err)
+	_, _, err = w2.Commit(t.Context(), daeploy.Output{Name: image.Ref, Base: base, Config: base.Config})
+	if fault, ok := errors.AsType[*daeploy.Error](err); !ok || fault.Kind != daeploy.NotFound || fault.Code != "rootfs_lost" {
+		t.Errorf("Commit: %v, want rootfs_lost", err)
+	}
+	if _, err := e.Find(t.Context(), image.Ref); daeploy.KindOf(err) != daeploy.NotFound {
+		t.Errorf("Find: %v, want NotFound", err)
 	}
 }
 
