@@ -49,8 +49,8 @@ bench-peers: ## install what bench compares daeploy with (Debian packages, as ro
 fuzz: ## run each fuzz target for FUZZTIME (60s)
 	@test/fuzz.sh $(or $(FUZZTIME),60s)
 
-kill: deps ## kill daemon and containerd KILLS times (500) while people push; SEED=n chooses
-	test/isolate.sh $(GO) test -count=1 -v -timeout 4h -run TestKill ./test -kills $(or $(KILLS),500) -seed $(or $(SEED),0) -calls 0
+kill: deps ## kill daemon and containerd KILLS times (500) while people push; SEED=n, HISTORY=/DIR
+	test/isolate.sh $(GO) test -count=1 -v -timeout 4h -run TestKill ./test -kills $(or $(KILLS),500) -seed $(or $(SEED),0) -calls 0 -history "$(HISTORY)"
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## golangci-lint, go vet, go mod tidy, shellcheck
 	$(GO) mod tidy -diff

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,7 +15,7 @@ import (
 	"github.com/daeploy/daeploy/test/history"
 )
 
-var callsFlag = flag.Int("calls", 10, "at how many calls TestKillAtCalls kills; 0 = at all, before and after each")
+var callsFlag = flag.Int("calls", 10, "at how many points TestKillAtCalls and TestKillAtFiles kill; 0, or DAEPLOY_TEST_LONG set = at all")
 
 // TestKillAtCalls: F101. The daemon is killed when it calls containerd: before the
 // call comes there, or when the answer is about to come back. A build makes some
@@ -37,42 +38,65 @@ func TestKillAtCalls(t *testing.T) {
 	t.Logf("a build makes %d calls", calls)
 
 	points := 2 * calls
-	step := 1
-	if *callsFlag > 0 {
-		step = max(1, points / *callsFlag)
-	}
-	met := 0
-	for at := int(k.seed) % step; at < points; at += step {
-		died := make(chan struct{})
-		daemon := k.daemon.Process
-		w.arm(1+at/2, at%2 == 1, func() {
-			k.record.Add(history.Entry{Verb: history.Kill, What: "daemon"})
-			_ = daemon.Signal(syscall.SIGKILL) // whatever becomes of it is seen below
-			close(died)
-		})
-		h.write(0)
-		h.send(history.Push)
-		select {
-		case <-died:
-			met++
-			if err := k.endDaemon(); err != nil {
-				t.Fatal(err)
-			}
-			w.arm(0, false, nil)
-			if err := k.startDaemon(); err != nil {
-				t.Fatal(err)
-			}
-		case <-time.After(2 * time.Second): // this build made fewer calls
-			w.arm(0, false, nil)
-		}
-		k.settled()
-	}
-	t.Logf("killed at %d of them", met)
-	if met < (points/step)/2 {
-		t.Errorf("only %d of %d kills met a call", met, points/step)
+	met := k.killAt(h, points, func(at int, do func()) { w.arm(1+at/2, at%2 == 1, do) })
+	if met == 0 {
+		t.Error("no kill met a call")
 	}
 	k.judge()
 	t.Attr("F101", "the real daemon killed before and after its calls of a real containerd: each build succeeds, once")
+}
+
+// killAt kills the daemon at some of so many points of a push, from 0 on, one after the
+// other: arm sees to it that do is called there, once. It tells how often that was.
+func (k *ordeal) killAt(h *hand, points int, arm func(at int, do func())) (met int) {
+	k.Helper()
+	step := 1
+	if *callsFlag > 0 && os.Getenv("DAEPLOY_TEST_LONG") == "" {
+		step = max(1, points / *callsFlag)
+	}
+	tried := 0
+	for at := int(k.seed) % step; at < points; at += step {
+		tried++
+		h.write(0)
+		if k.armed(h, func(do func()) { arm(at, do) }) {
+			met++
+		}
+		k.settled()
+	}
+	k.Logf("killed at %d of %d", met, tried)
+	if met < tried/2 {
+		k.Errorf("only %d of %d kills met their points", met, tried)
+	}
+	return met
+}
+
+// armed pushes while a kill of the daemon is waiting for its moment. It tells whether
+// that came; then there is a new daemon.
+func (k *ordeal) armed(h *hand, arm func(do func())) bool {
+	k.Helper()
+	died := make(chan struct{})
+	daemon := k.daemon.Process
+	arm(func() {
+		k.record.Add(history.Entry{Verb: history.Kill, What: "daemon"})
+		_ = daemon.Signal(syscall.SIGKILL) // whatever becomes of it is seen below
+		close(died)
+	})
+	h.send(history.Push)
+	const rest = 2 * time.Second // in which a build does what comes after the answer
+	select {
+	case <-died:
+	case <-time.After(rest):
+		arm(func() {}) // this push has fewer points
+		select {
+		case <-died:
+		default:
+			return false
+		}
+	}
+	if err := errors.Join(k.buryDaemon(), k.startDaemon()); err != nil {
+		k.Fatal(err)
+	}
+	return true
 }
 
 // wire stands between the daemon and containerd, and counts the calls that pass.

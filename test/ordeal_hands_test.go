@@ -160,6 +160,9 @@ func (h *hand) send(verb history.Verb, flags ...string) {
 		e.Ticks = append(e.Ticks, n)
 	}
 	h.k.record.Add(e)
+	if verb == history.Push && e.Outcome == history.Done {
+		h.k.oks.Add(1)
+	}
 }
 
 // set moves or deletes a ref that builds nothing.
@@ -206,8 +209,10 @@ func (h *hand) meddle() {
 	id := fmt.Sprintf("%s/%d", h.app, 1+h.chance.IntN(h.newest+1))
 	switch dice := h.chance.IntN(100); {
 	case dice < 12:
+		h.list()
 		var b history.Build
-		e := h.command(history.Entry{Verb: history.Cancel}, &b, "cancel", h.app)
+		newest := fmt.Sprintf("%s/%d", h.app, max(h.newest, 1))
+		e := h.command(history.Entry{Verb: history.Cancel, Of: newest}, &b, "cancel", newest)
 		e.Build, e.Text = b.ID, e.Text+b.Status
 		h.k.record.Add(e)
 	case dice < 30:

@@ -3,14 +3,12 @@ package test_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +28,8 @@ type ordeal struct {
 	over   chan struct{} // closed when no hand is to begin anything more
 	doctor map[string]bool
 	took   []time.Duration // from a start to the last build in somebody's hands
+	lives  int
+	oks    atomic.Int64 // pushes that were told of success
 }
 
 // killConfig lets nothing go by retention: all builds and images are to be there at
@@ -59,12 +59,8 @@ func newOrdealWith(t *testing.T, config string, prepare func(*story)) *ordeal {
 		}
 	}
 	seed = max(seed, 1)
-	file := *historyFlag
-	if file == "" {
-		file = filepath.Join(t.TempDir(), "history.jsonl")
-	}
-	t.Logf("seed %d, history in %s", seed, file)
-	out, err := os.Create(file)
+	t.Logf("seed %d", seed)
+	out, err := os.Create(filepath.Join(t.TempDir(), "history.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +75,10 @@ func newOrdealWith(t *testing.T, config string, prepare func(*story)) *ordeal {
 		t.Fatal(err)
 	}
 	asked := time.Now()
-	if err := k.serve(config); err != nil {
+	if err := errors.Join(k.remark("life 1 begins, seed %d", seed), k.serve(config)); err != nil {
 		t.Fatal(err)
 	}
+	k.lives = 1
 	k.record.Add(history.Entry{Asked: asked, Verb: history.Start, What: "containerd"})
 	k.record.Add(history.Entry{Asked: asked, Verb: history.Start, What: "daemon", Decided: time.Now()})
 	if _, err := k.ask("keys", "add", "anna", k.path("key-anna.pub"), "--admin"); err != nil {
@@ -91,87 +88,6 @@ func newOrdealWith(t *testing.T, config string, prepare func(*story)) *ordeal {
 		t.Fatal(err)
 	}
 	return k
-}
-
-// keep leaves a bad history, and what the daemon said, where they can be found.
-func (k *ordeal) keep(history *os.File) {
-	defer history.Close()
-	if !k.Failed() || *historyFlag != "" {
-		return
-	}
-	for from, to := range map[string]string{
-		history.Name():       fmt.Sprintf("daeploy-history-%d.jsonl", k.seed),
-		k.path("daemon.log"): fmt.Sprintf("daeploy-history-%d.log", k.seed),
-
-		filepath.Join(k.containerd.Dir, "log"): fmt.Sprintf("daeploy-history-%d.containerd.log", k.seed),
-	} {
-		to = filepath.Join(os.TempDir(), to)
-		in, err := os.Open(from)
-		if err != nil {
-			k.Error(err)
-			continue
-		}
-		out, err := os.Create(to)
-		if err == nil {
-			_, err = io.Copy(out, in)
-			err = errors.Join(err, out.Close())
-		}
-		in.Close()
-		k.Logf("kept: %s (%v)", to, err)
-	}
-}
-
-func (k *ordeal) endDaemon() error {
-	k.gate.shut()
-	k.record.Add(history.Entry{Verb: history.Kill, What: "daemon"})
-	return k.end(syscall.SIGKILL)
-}
-
-func (k *ordeal) startDaemon() error {
-	began := history.Entry{Asked: time.Now(), Verb: history.Start, What: "daemon"}
-	from, err := k.launch(k.config)
-	if err != nil {
-		return err
-	}
-	if err := k.ready(from); err != nil {
-		return err
-	}
-	began.Answered = time.Now()
-	if began.Builds, err = k.builds("--status", "queued,running"); err != nil {
-		return err
-	}
-	k.gate.open(k.port)
-	if began.Decided, err = k.decided(from, began.Builds); err != nil {
-		return err
-	}
-	k.took = append(k.took, began.Decided.Sub(began.Asked))
-	k.record.Add(began)
-	return nil
-}
-
-var inHands = regexp.MustCompile(`msg="build (?:taken up again|started|ended)" build=(\S+)`)
-
-// decided waits until the daemon, whose log begins there, has told of each build
-// that it found running that it is at it, or that it is over.
-func (k *ordeal) decided(from int64, builds []history.Build) (when time.Time, err error) {
-	err = within(30*time.Second, func() error {
-		text, err := k.said(from)
-		if err != nil {
-			return err
-		}
-		told := map[string]bool{}
-		for _, m := range inHands.FindAllSubmatch(text, -1) {
-			told[string(m[1])] = true
-		}
-		for _, b := range builds {
-			if b.Status == "running" && !told[b.ID] {
-				return fmt.Errorf("%s is running, and in nobody's hands:\n%s", b.ID, text)
-			}
-		}
-		when = time.Now()
-		return nil
-	})
-	return when, err
 }
 
 // settled waits until no build is on its way, nor anything of one.
@@ -206,35 +122,15 @@ func (k *ordeal) judge() {
 	if err != nil {
 		k.Error(err)
 	}
-	const slack = 3 // other tests use the CPU too
-	for _, broken := range history.Check(entries, slack) {
+	for _, broken := range history.Check(entries) {
 		k.Error(broken)
 	}
-	k.tell(entries)
-	k.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
-}
-
-// tell logs what the run came to.
-func (k *ordeal) tell(entries []history.Entry) {
-	verbs, statuses, longest := map[string]int{}, map[string]int{}, time.Duration(0)
-	for _, e := range entries {
-		word := string(e.Verb)
-		if e.Verb == history.Kill {
-			word += " " + e.What
-		} else if e.Outcome != "" {
-			word += " " + string(e.Outcome)
-		}
-		verbs[word]++
-	}
-	for _, app := range entries[len(entries)-1].State.Apps {
-		for _, b := range app.Builds {
-			statuses[b.Status]++
-		}
-	}
+	slowest := time.Duration(0)
 	for _, took := range k.took {
-		longest = max(longest, took)
+		slowest = max(slowest, took)
 	}
-	k.Logf("%v\nbuilds: %v\n%d starts, the slowest had all builds in hand after %s", verbs, statuses, len(k.took), longest.Round(time.Millisecond))
+	k.Logf("%s%d starts, the slowest had all builds in hand after %s", history.Count(entries), len(k.took), slowest.Round(time.Millisecond))
+	k.Attr("after", "records, refs, pins, logs, events and images agree; nothing is left; doctor finds nothing new")
 }
 
 // gate is open while there is a daemon to talk to.

@@ -9,23 +9,21 @@ import (
 )
 
 // MostUndecided is how long after a start there may be a build that is neither
-// over nor waiting nor in anybody's hands (P3).
+// over nor waiting nor in anybody's hands (P3), on a machine that lets the daemon run.
 const MostUndecided = 5 * time.Second
 
-// Check gives what breaks a promise, a sentence each; nothing if all hold. slack
-// is by what times may pass that are promised: the machine may be a busy one.
-func Check(entries []Entry, slack float64) []string {
+// Check gives what breaks a promise, a sentence each; nothing if all hold.
+func Check(entries []Entry) []string {
 	l, err := read(entries)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, check := range []func(*ledger){
 		(*ledger).answers, (*ledger).acknowledged, (*ledger).numbers, (*ledger).results, (*ledger).events, (*ledger).reasons,
-		(*ledger).attempts, (*ledger).branches, (*ledger).registers, (*ledger).logs, (*ledger).images, (*ledger).end,
+		(*ledger).attempts, (*ledger).branches, (*ledger).registers, (*ledger).logs, (*ledger).readers, (*ledger).images, (*ledger).decided, (*ledger).end,
 	} {
 		check(l)
 	}
-	l.decided(time.Duration(float64(MostUndecided) * slack))
 	return l.broken
 }
 
@@ -96,6 +94,9 @@ func (l *ledger) answers() {
 // acknowledged: what was answered is so, and stays so.
 func (l *ledger) acknowledged() {
 	for _, e := range l.entries {
+		if e.Build == "" {
+			l.unnamed(e)
+		}
 		if e.Build == "" || e.Verb == Logs {
 			continue
 		}
@@ -117,6 +118,19 @@ func (l *ledger) acknowledged() {
 			l.breaks("%s was told that %s is %s, and it is %s", name(e), e.Build, e.Text, b.Status)
 		}
 	}
+}
+
+// unnamed: who was told of success, and of no build, has one all the same.
+func (l *ledger) unnamed(e Entry) {
+	if (e.Verb != Push && e.Verb != Detach) || e.Outcome != Done {
+		return
+	}
+	for _, b := range l.state.Apps[e.App].Builds {
+		if b.Commit == e.Value && (b.Status == "succeeded" || e.Verb == Detach) {
+			return
+		}
+	}
+	l.breaks("%s was told of success, and there is no build of it", name(e))
 }
 
 // numbers: they count from 1 without gap, and none is given twice.
@@ -194,13 +208,23 @@ func (l *ledger) events() {
 	}
 }
 
+// lostByContainerd begins the message of a build whose files containerd had under neither
+// of two names when it was killed: no daemon of ours can find them again.
+const lostByContainerd = "containerd was ended while it made the image"
+
 // reasons: a build ends as its script does, unless somebody canceled it or the
 // branch had moved on. Neither daemon nor containerd hurts it by going.
 func (l *ledger) reasons() {
-	canceled := map[string]bool{}
+	canceled := map[string]bool{} // or perhaps, where no answer came
+	losses := 0                   // one for each time that containerd was killed, at most
 	for _, e := range l.entries {
-		if e.Verb == Cancel && e.Outcome != Refused {
-			canceled[e.App] = true
+		switch {
+		case e.Verb == Kill && e.What == "containerd":
+			losses++
+		case e.Verb == Cancel && e.Outcome == Done:
+			canceled[e.Build] = true
+		case e.Verb == Cancel && e.Outcome == Unknown:
+			canceled[e.Of] = true
 		}
 	}
 	for id, b := range l.final {
@@ -210,9 +234,11 @@ func (l *ledger) reasons() {
 			l.breaks("%s is of commit %s, which nobody pushed", id, b.Commit)
 		case b.Status == "succeeded" && from.Exit == 0,
 			b.Status == "failed" && b.Reason == "assemble_failed" && from.Exit != 0,
-			b.Status == "failed" && b.Reason == "ref_moved",
-			b.Status == "canceled" && canceled[from.App],
+			b.Status == "failed" && b.Reason == "ref_moved" && l.overtaken(from),
+			b.Status == "canceled" && canceled[id],
 			l.harmed[id] && b.Message != "":
+		case b.Status == "interrupted" && strings.HasPrefix(b.Message, lostByContainerd) && losses > 0:
+			losses--
 		default:
 			l.breaks("%s is %s (%s: %s), though its script ends with %d", id, b.Status, b.Reason, b.Message, from.Exit)
 		}
@@ -254,8 +280,9 @@ func (l *ledger) end() {
 	}
 }
 
-// decided: P3.
-func (l *ledger) decided(most time.Duration) {
+// decided: P3. What counts is the time in which the daemon could have run: other
+// programs' use of the machine is not its doing.
+func (l *ledger) decided() {
 	for i, e := range l.entries {
 		if e.Verb != Start || e.What != "daemon" {
 			continue
@@ -269,7 +296,7 @@ func (l *ledger) decided(most time.Duration) {
 				}
 			}
 		}
-		if took := until.Sub(e.Asked); took > most {
+		if took := until.Sub(e.Asked) - e.Starved; took > MostUndecided {
 			l.breaks("the daemon that started at %s had builds undecided for %s", e.Asked.Format(time.TimeOnly), took)
 		}
 	}

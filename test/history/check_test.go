@@ -63,11 +63,11 @@ func good() []history.Entry {
 		{Asked: at(3), Answered: at(3.5), Who: "bert", Verb: history.Read, App: "blog", What: history.Main, Value: first, Outcome: history.Done},
 		{Asked: at(4), Answered: at(6), Who: "bert", Verb: history.Push, App: "blog", Value: second, Place: 2, Build: "blog/2", Outcome: history.Unknown, Prints: 3, Ticks: []int{1}},
 		{Asked: at(5), Answered: at(5), Verb: history.Kill, What: "daemon"},
-		{Asked: at(6), Answered: at(7), Verb: history.Start, What: "daemon", Builds: []history.Build{built[0], running}, Decided: at(7.5)},
-		{Asked: at(8), Answered: at(9), Who: "bert", Verb: history.Push, App: "blog", Value: third, Place: 3, Build: "blog/3", Outcome: history.Refused, Prints: 2, Exit: 3, Text: "build failed"},
+		{Asked: at(6), Answered: at(7), Verb: history.Start, What: "daemon", Builds: []history.Build{built[0], running}, Decided: at(7.5), Found: []string{history.StepStarted}},
+		{Asked: at(8), Answered: at(9), Who: "bert", Verb: history.Push, App: "blog", Value: third, Place: 3, Build: "blog/3", Outcome: history.Refused, Prints: 2, Exit: 3, Text: "build failed", Ticks: []int{1, 2}},
 		{Asked: at(9), Answered: at(9.5), Who: "bert", Verb: history.Read, App: "blog", What: history.Main, Value: second, Outcome: history.Done},
 		{Asked: at(10), Answered: at(10.5), Who: "bert", Verb: history.Detach, App: "blog", Value: third, Place: 3, Build: "blog/4", Outcome: history.Done, Prints: 2, Exit: 3},
-		{Asked: at(11), Answered: at(11.5), Who: "cleo", Verb: history.Cancel, App: "blog", Build: "blog/4", Outcome: history.Done, Text: "canceled"},
+		{Asked: at(11), Answered: at(11.5), Who: "cleo", Verb: history.Cancel, App: "blog", Of: "blog/4", Build: "blog/4", Outcome: history.Done, Text: "canceled"},
 		{Asked: at(12), Answered: at(12.5), Who: "cleo", Verb: history.Rebuild, App: "blog", Of: "blog/1", Build: "blog/5", Outcome: history.Done},
 		{Asked: at(13), Answered: at(13.5), Who: "bert", Verb: history.Set, App: "blog", What: side, Value: first, Outcome: history.Done},
 		{Asked: at(14), Answered: at(16), Who: "bert", Verb: history.Set, App: "blog", What: side, Value: "", Outcome: history.Unknown},
@@ -81,7 +81,7 @@ func good() []history.Entry {
 }
 
 func TestGood(t *testing.T) {
-	if broken := history.Check(good(), 1); len(broken) > 0 {
+	if broken := history.Check(good()); len(broken) > 0 {
 		t.Errorf("a good history breaks %q", broken)
 	}
 }
@@ -154,6 +154,16 @@ func TestBroken(t *testing.T) {
 				edit(h, history.Cancel, 0, func(e *history.Entry) { e.Build = "blog/2" })
 			}, "was told that blog/2 is canceled, and it is succeeded",
 		},
+		"success of no build": {
+			func(h []history.Entry) {
+				edit(h, history.Push, 2, func(e *history.Entry) { e.Outcome, e.Build = history.Done, "" })
+			}, "was told of success, and there is no build of it",
+		},
+		"queued, and nothing is": {
+			func(h []history.Entry) {
+				edit(h, history.Detach, 0, func(e *history.Entry) { e.Value, e.Build = strings.Repeat("4", 40), "" })
+			}, "was told of success, and there is no build of it",
+		},
 		"a gap in the numbers": {
 			func(h []history.Entry) {
 				change(h, func(a *history.App) { a.Builds[3].ID = "blog/6" })
@@ -218,10 +228,32 @@ func TestBroken(t *testing.T) {
 				change(h, func(a *history.App) { a.Builds[1].Status = "interrupted" })
 			}, "blog/2 is interrupted (: )",
 		},
+		"lost by containerd, which was killed less often": {
+			func(h []history.Entry) {
+				edit(h, history.Kill, 0, func(e *history.Entry) { e.What = "containerd" })
+				change(h, func(a *history.App) {
+					for _, b := range []*history.Build{&a.Builds[1], &a.Builds[3]} {
+						b.Status, b.Message = "interrupted", "containerd was ended while it made the image, and has lost the build's files"
+					}
+				})
+			}, "is interrupted (: containerd was ended",
+		},
 		"canceled by nobody": {
 			func(h []history.Entry) {
 				edit(h, history.Cancel, 0, func(e *history.Entry) { e.Outcome, e.Build = history.Refused, "" })
 			}, "blog/4 is canceled",
+		},
+		"an unanswered cancel of another build": {
+			func(h []history.Entry) {
+				edit(h, history.Cancel, 0, func(e *history.Entry) { e.Outcome, e.Of, e.Build = history.Unknown, "blog/3", "" })
+			}, "blog/4 is canceled",
+		},
+		"overtaken by nobody": {
+			func(h []history.Entry) {
+				change(h, func(a *history.App) { a.Builds[2].Reason = "ref_moved" })
+				change(h, func(a *history.App) { a.Builds[2].Commit = strings.Repeat("5", 40) })
+				edit(h, history.Push, 2, func(e *history.Entry) { e.Value, e.Place = strings.Repeat("5", 40), 5 })
+			}, "blog/3 is failed (ref_moved: ), though its script ends with 3",
 		},
 		"a commit from nowhere": {
 			func(h []history.Entry) {
@@ -277,6 +309,29 @@ func TestBroken(t *testing.T) {
 				edit(h, history.Push, 0, func(e *history.Entry) { e.Ticks = []int{1, 2, 2, 3} })
 			}, "saw a log whose line 3 is numbered 2",
 		},
+		"ok before the last line": {
+			func(h []history.Entry) {
+				edit(h, history.Push, 0, func(e *history.Entry) { e.Ticks = []int{1, 2} })
+			}, "saw 2 lines, and its script prints 3",
+		},
+		"refused before the last line": {
+			func(h []history.Entry) {
+				edit(h, history.Push, 2, func(e *history.Entry) { e.Ticks = []int{1} })
+			}, "saw 1 lines of a log of 2",
+		},
+		"half a log of a build that was over": {
+			func(h []history.Entry) {
+				edit(h, history.Logs, 0, func(e *history.Entry) { e.Build = "blog/1"; e.Ticks = []int{1} })
+			}, "saw 1 lines of a log of 3",
+		},
+		"half a log of one that was seen over": {
+			func(h []history.Entry) {
+				edit(h, history.Read, 2, func(e *history.Entry) {
+					e.Builds = []history.Build{{ID: "blog/2", Status: "succeeded", Commit: second, Branch: "main", ImageDigest: "sha256:2"}}
+				})
+				edit(h, history.Logs, 0, func(e *history.Entry) { e.Ticks = []int{1} })
+			}, "saw 1 lines of a log of 3",
+		},
 		"two ends in the log": {
 			func(h []history.Entry) {
 				change(h, func(a *history.App) {
@@ -307,6 +362,11 @@ func TestBroken(t *testing.T) {
 				edit(h, history.Start, 2, func(e *history.Entry) { e.Decided = e.Asked.Add(6 * time.Second) })
 			}, "had builds undecided for 6s",
 		},
+		"undecided for longer than it was held up": {
+			func(h []history.Entry) {
+				edit(h, history.Start, 2, func(e *history.Entry) { e.Decided, e.Starved = e.Asked.Add(8*time.Second), 2*time.Second })
+			}, "had builds undecided for 6s",
+		},
 		"never decided": {
 			func(h []history.Entry) {
 				edit(h, history.Start, 2, func(e *history.Entry) { e.Decided = time.Time{} })
@@ -321,8 +381,55 @@ func TestBroken(t *testing.T) {
 	} {
 		h := good()
 		test.do(h)
-		if broken := strings.Join(history.Check(h, 1), "\n"); !strings.Contains(broken, test.want) {
+		if broken := strings.Join(history.Check(h), "\n"); !strings.Contains(broken, test.want) {
 			t.Errorf("%s: Check says %q, want %q", name, broken, test.want)
+		}
+	}
+}
+
+// TestExcused: what looks as if it broke a promise, and does not.
+func TestExcused(t *testing.T) {
+	for name, do := range map[string]func([]history.Entry){
+		"undecided for long, but held up by others": func(h []history.Entry) {
+			edit(h, history.Start, 2, func(e *history.Entry) { e.Decided, e.Starved = e.Asked.Add(8*time.Second), 4*time.Second })
+		},
+		"a cancel without answer": func(h []history.Entry) {
+			edit(h, history.Cancel, 0, func(e *history.Entry) { e.Outcome, e.Build = history.Unknown, "" })
+			edit(h, history.Kill, 0, func(e *history.Entry) { e.Asked = e.Asked.Add(6 * time.Second) })
+			edit(h, history.Start, 2, func(e *history.Entry) {
+				e.Asked, e.Answered, e.Decided = e.Asked.Add(6*time.Second), e.Answered.Add(6*time.Second), e.Decided.Add(6*time.Second)
+			})
+			edit(h, history.Push, 1, func(e *history.Entry) { e.Outcome, e.Ticks = history.Done, []int{1, 2, 3} })
+		},
+		"lost by containerd, which was killed": func(h []history.Entry) {
+			edit(h, history.Kill, 1, func(e *history.Entry) { e.What = "containerd" })
+			edit(h, history.Start, 3, func(e *history.Entry) { e.What = "containerd" })
+			change(h, func(a *history.App) {
+				a.Builds[3].Status, a.Builds[3].Message = "interrupted", "containerd was ended while it made the image, and has lost the build's files"
+				a.Events[len(a.Events)-4].Kind = "build.interrupted"
+			})
+			edit(h, history.Cancel, 0, func(e *history.Entry) { e.Text = "interrupted" })
+		},
+		"a rebuild of what the branch has moved past": func(h []history.Entry) {
+			change(h, func(a *history.App) {
+				a.Builds[4].Status, a.Builds[4].Reason, a.Builds[4].ImageDigest = "failed", "ref_moved", ""
+				a.Logs["blog/5"] = history.Log{Ends: []string{"error: main moved"}}
+				a.Events[len(a.Events)-1].Kind = "build.failed"
+				a.Images = a.Images[1:]
+				a.Images[0].Latest = true
+			})
+		},
+		"ok, and the number was not to be read": func(h []history.Entry) {
+			edit(h, history.Push, 0, func(e *history.Entry) { e.Build = "" })
+		},
+		"a log that was read while it grew": func(h []history.Entry) {
+			edit(h, history.Logs, 0, func(e *history.Entry) { e.Ticks = nil })
+		},
+	} {
+		h := good()
+		do(h)
+		if broken := history.Check(h); len(broken) > 0 {
+			t.Errorf("%s: breaks %q", name, broken)
 		}
 	}
 }
@@ -366,7 +473,7 @@ func TestFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, broken := range history.Check(entries, 1) {
+	for _, broken := range history.Check(entries) {
 		t.Error(broken)
 	}
 }

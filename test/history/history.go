@@ -57,16 +57,34 @@ type Entry struct {
 	Value    string    `json:"value,omitempty"` // of the register; the commit of a push
 	Place    int       `json:"place,omitempty"` // of the commit, from 1
 	Build    string    `json:"build,omitempty"` // that the answer names
-	Of       string    `json:"of,omitempty"`
+	Of       string    `json:"of,omitempty"`    // the build that a Rebuild or a Cancel is about
 	Outcome  Outcome   `json:"outcome,omitempty"`
 	Text     string    `json:"text,omitempty"`   // why not
 	Prints   int       `json:"prints,omitempty"` // numbered lines that the commit's script prints
 	Exit     int       `json:"exit,omitempty"`   // and its exit status
 	Ticks    []int     `json:"ticks,omitempty"`  // numbered lines, as they were read
 	Builds   []Build   `json:"builds,omitempty"`
-	Decided  time.Time `json:"decided,omitzero"` // of Start: when somebody had taken up each build of Builds; zero if the life was too short
 	State    *State    `json:"state,omitempty"`
+
+	// Of the daemon's Start:
+	Decided time.Time     `json:"decided,omitzero"`  // when somebody had taken up each build of Builds; zero if the life was too short
+	Starved time.Duration `json:"starved,omitempty"` // until then its threads waited so long for a processor, all together; in nanoseconds
+	Found   []string      `json:"found,omitempty"`   // how far the builds were that it found: a Step each
 }
+
+// How far a build was when the daemon died, as the next one tells of it. A build with
+// a runtime image would have more; there is none in a history.
+const (
+	StepQueued    = "queued"
+	StepBegun     = "begun"     // and its rootfs is not complete
+	StepStarting  = "starting"  // its script
+	StepStarted   = "started"   // it runs, or ran
+	StepAssembled = "assembled" // the script has ended
+	StepStored    = "stored"    // the image is there; refs may have moved
+)
+
+// Steps are all of them, in order.
+var Steps = []string{StepQueued, StepBegun, StepStarting, StepStarted, StepAssembled, StepStored}
 
 // Build is what is held against a build of `builds --json`, which it is read from.
 type Build struct {

@@ -46,6 +46,19 @@ func (l *ledger) moved(app string) (surely, perhaps map[int]bool) {
 	return surely, perhaps
 }
 
+// overtaken tells whether the branch can have moved past a commit.
+func (l *ledger) overtaken(commit Entry) bool {
+	surely, perhaps := l.moved(commit.App)
+	for _, places := range []map[int]bool{surely, perhaps} {
+		for place := range places {
+			if place > commit.Place {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // sightings: wherever the branch was seen, it may have been there then.
 func (l *ledger) sightings(app string, surely, perhaps map[int]bool) {
 	type sight struct {
@@ -134,6 +147,46 @@ func (l *ledger) logs() {
 			}
 		}
 	}
+}
+
+// readers: who followed a build to an end of its own, or reads the log of one that was
+// over already, has seen all of its lines.
+func (l *ledger) readers() {
+	over := l.over()
+	for _, e := range l.entries {
+		b := l.final[e.Build]
+		lines := len(l.state.Apps[e.App].Logs[e.Build].Ticks)
+		since, known := over[e.Build]
+		followed := e.Verb == Push && (e.Outcome == Done || e.Outcome == Refused && b.Reason == "assemble_failed" && !l.harmed[e.Build])
+		read := e.Verb == Logs && e.Outcome == Done && known && since.Before(e.Asked)
+		switch {
+		case followed && e.Outcome == Done && len(e.Ticks) != e.Prints:
+			l.breaks("%s saw %d lines, and its script prints %d", name(e), len(e.Ticks), e.Prints)
+		case (followed || read) && e.Build != "" && len(e.Ticks) != lines:
+			l.breaks("%s saw %d lines of a log of %d", name(e), len(e.Ticks), lines)
+		}
+	}
+}
+
+// over tells since when it was known of builds that they were.
+func (l *ledger) over() map[string]time.Time {
+	since := map[string]time.Time{}
+	known := func(id string, when time.Time) {
+		if at, is := since[id]; !is || when.Before(at) {
+			since[id] = when
+		}
+	}
+	for _, e := range l.entries {
+		if e.Verb == Push && e.Outcome != Unknown {
+			known(e.Build, e.Answered)
+		}
+		for _, b := range e.Builds {
+			if b.Final() {
+				known(b.ID, e.Answered)
+			}
+		}
+	}
+	return since
 }
 
 // torn gives the first line that has not the number of its place, from 1; 0 if all
