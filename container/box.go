@@ -7,18 +7,21 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Our labels. No others are ever set on containers.
@@ -254,11 +257,14 @@ func (b *box) signal(ctx context.Context, sig syscall.Signal) error {
 // A shim that ends just now makes containerd stumble once.
 func (b *box) removeTask(ctx context.Context) error {
 	for try := 1; ; try++ {
-		_, task, err := b.task(ctx)
+		c, task, err := b.task(ctx)
 		if err == nil {
 			_, err = task.Delete(ctx, containerd.WithProcessKill)
 		}
-		if errdefs.IsNotFound(err) {
+		switch {
+		case errdefs.IsNotFound(err) && c == nil:
+			err = b.adopt(ctx)
+		case errdefs.IsNotFound(err):
 			err = b.removeShim(ctx)
 		}
 		if err == nil {
@@ -280,6 +286,46 @@ func (b *box) removeShim(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// adopt gives a task without a container's record one again, since it cannot be asked
+// for without, and an error, so that it is asked for again. A start whose daemon has died
+// goes on in containerd: its task may come to be when the next daemon has removed the
+// container. Without such a task it does nothing.
+func (b *box) adopt(ctx context.Context) error {
+	ids, err := orphans(ctx, b.client)
+	if err != nil || !slices.Contains(ids, b.name) {
+		return err
+	}
+	_, err = b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(&specs.Spec{}),
+		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.label))
+	if err != nil {
+		return fmt.Errorf("adopt: %w", away(err))
+	}
+	return errors.New("it had no container")
+}
+
+// orphans are the tasks that have no container. containerd 1.6 gives no list at all while
+// any shim is just going away, or hangs: then there are none to be seen, and a later look,
+// or the next daemon's, finds them.
+func orphans(ctx context.Context, c *containerd.Client) (ids []string, err error) {
+	running, err := c.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	switch {
+	case err != nil && (unavailable(away(err)) || ctx.Err() != nil):
+		return nil, fmt.Errorf("list tasks: %w", away(err))
+	case err != nil || len(running.Tasks) == 0:
+		return nil, nil
+	}
+	known, err := c.ContainerService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", away(err))
+	}
+	for _, task := range running.Tasks {
+		if !slices.ContainsFunc(known, func(c containers.Container) bool { return c.ID == task.ID }) {
+			ids = append(ids, task.ID)
+		}
+	}
+	return ids, nil
 }
 
 func (b *box) removeContainer(ctx context.Context) error {

@@ -98,8 +98,15 @@ func (e *Engine) Leftovers(ctx context.Context) ([]daeploy.BuildID, error) {
 		}
 		entries = append(entries, secrets...)
 	}
+	names, err := orphans(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	for _, entry := range entries {
-		name := strings.TrimSuffix(entry.Name(), secondSuffix)
+		names = append(names, entry.Name())
+	}
+	for _, name := range names {
+		name = strings.TrimSuffix(name, secondSuffix)
 		if i := strings.LastIndexByte(name, '-'); i > 0 {
 			labels = append(labels, name[:i]+"/"+name[i+1:])
 		}
