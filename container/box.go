@@ -22,6 +22,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/daeploy/daeploy"
 )
 
 // Our labels. No others are ever set on containers.
@@ -200,16 +202,31 @@ func (b *box) create(ctx context.Context, s sandbox, mounts []mount.Mount, io ci
 
 // newTask creates the task. A call of a daemon that ended meanwhile leaves its
 // bundle to be removed by containerd, which takes a moment, or a task that nobody
-// wants: so long the task's own name is taken.
+// wants: so long the task's own name is taken. Seldom containerd 1.6 keeps the bundle
+// for good: that is containerd_stuck, and the next build has another name.
 func (b *box) newTask(ctx context.Context, c containerd.Container, io cio.Creator, mounts []mount.Mount) (task containerd.Task, err error) {
 	for try := 1; ; try++ {
 		task, err = c.NewTask(ctx, io, containerd.WithRootFS(mounts))
-		if err == nil || !bundleInUse(err) || try == bundleTries || sleep(ctx, bundlePause) != nil {
+		if err == nil || !bundleInUse(err) {
 			return task, err
+		}
+		if try == bundleTries {
+			return nil, stuck(err)
+		}
+		if sleep(ctx, bundlePause) != nil {
+			return nil, err
 		}
 		if err := b.removeTask(ctx); err != nil {
 			return nil, err
 		}
+	}
+}
+
+func stuck(err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.BuildFailed, Code: "containerd_stuck", Err: err,
+		Message: "containerd keeps what an earlier start of this build has left, and starts it no more",
+		Hint:    "build it again: another build is not concerned",
 	}
 }
 

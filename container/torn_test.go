@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,4 +50,22 @@ func TestTornSnapshot(t *testing.T) {
 	tear()
 	must(t, w.StoreLayer(t.Context(), built.Ref))
 	t.Attr("F103", "containerd killed between the making of a snapshot's directory and its record: the next snapshot of that number is made, in a check, an import, a build and its storing")
+}
+
+// TestStuckBundle: F101. containerd 1.6 sometimes keeps the bundle of a start whose daemon
+// has died, and nothing that it offers removes it: the build ends, and says why.
+func TestStuckBundle(t *testing.T) {
+	d := containertest.Start(t)
+	e := engineOn(t, d)
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	bundle := filepath.Join(d.Dir, "state/io.containerd.runtime.v2.task", d.Namespace, daeploy.BuildID{App: "blog", Number: builds.Load()}.Host())
+	must(t, os.MkdirAll(bundle, 0o711))
+	err := w.Start(t.Context(), script("echo it runs"))
+	if fault, ok := errors.AsType[*daeploy.Error](err); !ok || fault.Kind != daeploy.BuildFailed || fault.Code != "containerd_stuck" {
+		t.Errorf("Start: %v, want containerd_stuck", err)
+	}
+	must(t, os.Remove(bundle))
+	if out, _ := run(t, w, script("echo it runs")); out != "it runs\n" {
+		t.Errorf("when the bundle is gone: %q", out)
+	}
 }
