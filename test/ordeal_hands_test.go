@@ -189,6 +189,9 @@ func outcomeOfPush(stderr string, err error) (history.Outcome, string) {
 func (h *hand) look() {
 	asked := time.Now()
 	out, err := h.git("ls-remote", "URL")
+	if err != nil && strings.Contains(out, "there is no app") {
+		out, err = "", nil // its first push was refused, or cut off
+	}
 	if err != nil {
 		h.k.record.Add(history.Entry{Asked: asked, Who: h.name, Verb: history.Read, App: h.app, What: sideRef, Outcome: history.Unknown, Text: out})
 		return

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy/test/history"
@@ -46,6 +47,9 @@ func (k *ordeal) findings() (found map[string]bool, err error) {
 // state is what there is, as commands tell it; of refs, as git does.
 func (k *ordeal) state() *history.State {
 	s := &history.State{Apps: map[string]history.App{}}
+	if err := k.endShims(); err != nil {
+		k.Error(err)
+	}
 	if err := within(5*time.Second, k.residue); err != nil {
 		s.Residue = err.Error()
 	}
@@ -70,6 +74,21 @@ func (k *ordeal) state() *history.State {
 		s.Apps[app.Name] = a
 	}
 	return s
+}
+
+// endShims ends the shims that containerd 1.6 has kept, and knows nothing of, with the
+// bundles of builds that could not start for that reason: they are no residue of ours.
+func (k *ordeal) endShims() error {
+	all, err := k.builds()
+	for _, b := range all {
+		if b.Reason != "containerd_stuck" {
+			continue
+		}
+		if pid, none := k.shimOf(strings.ReplaceAll(b.ID, "/", "-")); none == nil {
+			err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+		}
+	}
+	return err
 }
 
 func (k *ordeal) app(name string) (a history.App, err error) {

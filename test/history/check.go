@@ -208,19 +208,29 @@ func (l *ledger) events() {
 	}
 }
 
-// lostByContainerd begins the message of a build whose files containerd had under neither
-// of two names when it was killed: no daemon of ours can find them again.
-const lostByContainerd = "containerd was ended while it made the image"
+// byContainerd tells of a build that it ended by one of two faults of containerd's own.
+// Killed at a bad moment, containerd has the build's files under neither of two names; and
+// when the daemon is killed while it starts a script, containerd may keep the bundle for
+// good, and no API removes it. No daemon of ours can mend that.
+func byContainerd(b Build) (killed string, is bool) {
+	switch {
+	case b.Status == "interrupted" && strings.HasPrefix(b.Message, "containerd was ended while it made the image"):
+		return "containerd", true
+	case b.Status == "failed" && b.Reason == "containerd_stuck":
+		return "daemon", true
+	}
+	return "", false
+}
 
 // reasons: a build ends as its script does, unless somebody canceled it or the
 // branch had moved on. Neither daemon nor containerd hurts it by going.
 func (l *ledger) reasons() {
 	canceled := map[string]bool{} // or perhaps, where no answer came
-	losses := 0                   // one for each time that containerd was killed, at most
+	kills := map[string]int{}     // each explains one such end, at most
 	for _, e := range l.entries {
 		switch {
-		case e.Verb == Kill && e.What == "containerd":
-			losses++
+		case e.Verb == Kill:
+			kills[e.What]++
 		case e.Verb == Cancel && e.Outcome == Done:
 			canceled[e.Build] = true
 		case e.Verb == Cancel && e.Outcome == Unknown:
@@ -229,6 +239,7 @@ func (l *ledger) reasons() {
 	}
 	for id, b := range l.final {
 		from, known := l.commits[b.Commit]
+		killed, theirs := byContainerd(b)
 		switch {
 		case !known:
 			l.breaks("%s is of commit %s, which nobody pushed", id, b.Commit)
@@ -237,8 +248,8 @@ func (l *ledger) reasons() {
 			b.Status == "failed" && b.Reason == "ref_moved" && l.overtaken(from),
 			b.Status == "canceled" && canceled[id],
 			l.harmed[id] && b.Message != "":
-		case b.Status == "interrupted" && strings.HasPrefix(b.Message, lostByContainerd) && losses > 0:
-			losses--
+		case theirs && kills[killed] > 0:
+			kills[killed]--
 		default:
 			l.breaks("%s is %s (%s: %s), though its script ends with %d", id, b.Status, b.Reason, b.Message, from.Exit)
 		}

@@ -238,6 +238,16 @@ func TestBroken(t *testing.T) {
 				})
 			}, "is interrupted (: containerd was ended",
 		},
+		"stuck by containerd, oftener than the daemon was killed": {
+			func(h []history.Entry) {
+				edit(h, history.Kill, 0, func(e *history.Entry) { e.What = "containerd" })
+				change(h, func(a *history.App) {
+					for _, b := range []*history.Build{&a.Builds[1], &a.Builds[3]} {
+						b.Status, b.Reason = "failed", "containerd_stuck"
+					}
+				})
+			}, "is failed (containerd_stuck: )",
+		},
 		"canceled by nobody": {
 			func(h []history.Entry) {
 				edit(h, history.Cancel, 0, func(e *history.Entry) { e.Outcome, e.Build = history.Refused, "" })

@@ -14,12 +14,13 @@ type Tally struct {
 	Pushes   map[string]int // by outcome, those that wait for their builds
 	Commands map[string]int // everything else that was asked, by outcome
 	Builds   map[string]int // by status at the end
+	Theirs   map[string]int // those of them that containerd ended by a fault of its own
 	Steps    map[string]int // by how far a build was when the daemon died
 }
 
 // Count looks at a history with an end.
 func Count(entries []Entry) Tally {
-	t := Tally{Kills: map[string]int{}, Pushes: map[string]int{}, Commands: map[string]int{}, Builds: map[string]int{}, Steps: map[string]int{}}
+	t := Tally{Kills: map[string]int{}, Pushes: map[string]int{}, Commands: map[string]int{}, Builds: map[string]int{}, Theirs: map[string]int{}, Steps: map[string]int{}}
 	for _, e := range entries {
 		switch e.Verb {
 		case Kill:
@@ -34,6 +35,9 @@ func Count(entries []Entry) Tally {
 			for _, app := range e.State.Apps {
 				for _, b := range app.Builds {
 					t.Builds[b.Status]++
+					if _, theirs := byContainerd(b); theirs {
+						t.Theirs[b.Status]++
+					}
 				}
 			}
 		case Harm:
@@ -58,6 +62,9 @@ func (t Tally) Poor() (poor []string) {
 	}
 	if n, ok := sum(t.Builds), t.Builds["succeeded"]; ok*4 < n || n == 0 {
 		poor = append(poor, fmt.Sprintf("%d of %d builds succeeded; want a quarter", ok, n))
+	}
+	if n := sum(t.Theirs); n*20 > kills {
+		poor = append(poor, fmt.Sprintf("containerd ended %d builds by faults of its own; at most one in 20 kills is excused", n))
 	}
 	steps := []string{StepQueued, StepBegun, StepStarting, StepStarted}
 	if kills >= many {
@@ -90,6 +97,7 @@ func (t Tally) String() string {
 		{"pushes told of", t.Pushes, nil},
 		{"commands told of", t.Commands, nil},
 		{"builds that ended as", t.Builds, nil},
+		{"of these by a fault of containerd's own", t.Theirs, nil},
 		{"builds met by a kill when", t.Steps, Steps},
 	} {
 		if line.order == nil {
