@@ -299,7 +299,7 @@ func (b *box) removeTask(ctx context.Context) error {
 // must still be there.
 func (b *box) removeShim(ctx context.Context) error {
 	_, err := b.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: b.name})
-	if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
 		return nil
 	}
 	return err
@@ -323,10 +323,11 @@ func (b *box) adopt(ctx context.Context) error {
 }
 
 // orphans are the tasks that have no container. containerd 1.6 gives no list at all while
-// any shim is just going away, or hangs: then there are none to be seen, and a later look,
-// or the next daemon's, finds them.
+// any shim hangs: then there are none to be seen, and a later look, or the next daemon's,
+// finds them.
 func orphans(ctx context.Context, c *containerd.Client) (ids []string, err error) {
 	running, err := c.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	err = errgrpc.ToNative(err) // this client does not: a cancel would not be known as one
 	switch {
 	case err != nil && (unavailable(away(err)) || ctx.Err() != nil):
 		return nil, fmt.Errorf("list tasks: %w", away(err))

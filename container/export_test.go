@@ -14,6 +14,7 @@ var (
 	Environment  = environment
 	Explain      = explain
 	CutOff       = cutOff
+	Orphans      = orphans
 )
 
 // GoldenSpec is the spec of a build's process on a host of the kind given.

@@ -2,6 +2,8 @@ package container_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -104,8 +106,18 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
-// TestShimOfAnother: F105. A shim that hangs, or is just going away, keeps containerd from
-// telling of any task; other builds are not concerned.
+// TestCanceledLook: F111. A cancel that comes while containerd lists its tasks is known as
+// one, and no internal error.
+func TestCanceledLook(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := container.Orphans(ctx, client(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("orphans: %v, want one that is context.Canceled", err)
+	}
+}
+
+// TestShimOfAnother: F105. A shim that hangs keeps containerd from telling of any task;
+// other builds are not concerned.
 func TestShimOfAnother(t *testing.T) {
 	e := newEngine(t)
 	ref := imported(t, e, containertest.Image{Shell: true})
