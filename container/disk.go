@@ -43,13 +43,16 @@ func (e *Engine) diskOf(dir string) (Disk, error) {
 	return Disk{Size: int64(fs.Blocks) * fs.Bsize, Free: int64(fs.Bavail) * fs.Bsize, Reserve: e.reserve(fs)}, nil
 }
 
-// Room tells whether a build may begin: an error of kind TryAgain with the numbers
-// if less than the reserve is free, for our state or for containerd. What it cannot
-// look at is not its fault to tell.
+// Room tells whether a build may begin: an error of kind TryAgain if a disk takes no
+// writes, or with the numbers if less than the reserve is free, for our state or for
+// containerd. What it cannot look at is not its fault to tell.
 func (e *Engine) Room() error {
 	for _, d := range []struct{ whose, dir string }{
 		{"the state directory", e.cfg.StateDir}, {"containerd", e.diskDir()},
 	} {
+		if err := writable(d.dir); err != nil {
+			return err
+		}
 		disk, err := e.diskOf(d.dir)
 		if err != nil || disk.Free >= disk.Reserve {
 			continue
@@ -71,6 +74,23 @@ func (e *Engine) RoomFor(bytes int64) error {
 		size(bytes), size(disk.Free), size(disk.Reserve)))
 }
 
+// writable tells of a disk that takes no writes any more (F122), which a file system
+// that has found itself damaged does not say in its flags. So it makes a file, which has
+// no name and leaves nothing.
+func writable(dir string) error {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewSyscallError("close", unix.Close(fd))
+	}
+	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EIO) {
+		return nil // another matter, or a file system without such files
+	}
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "disk_unwritable", Message: "a disk of this server takes no writes: " + err.Error(),
+		Hint: "tell the operator of this host; dmesg may say why it is so", Err: errors.New("the disk is that of " + dir),
+	}
+}
+
 func noRoom(dir, message string) error {
 	return &daeploy.Error{
 		Kind: daeploy.TryAgain, Code: "disk_reserve", Message: message,
@@ -89,6 +109,9 @@ func (e *Engine) checkupDisk(check, dir string) daeploy.Finding {
 	}
 	if err != nil {
 		return daeploy.Fault(check, fmt.Errorf("look at %s: %w", dir, err))
+	}
+	if err := writable(dir); err != nil {
+		return daeploy.Fault(check, err)
 	}
 	free, all, reserve := int64(on.Bavail)*on.Bsize, int64(on.Blocks)*on.Bsize, e.reserve(on)
 	text := fmt.Sprintf("%s of %s are free for %s", size(free), size(all), dir)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 	"github.com/daeploy/daeploy/test/history"
 )
 
-var cutsFlag = flag.Int("cuts", 3, "how often TestPowerCut cuts the power")
+var cutsFlag = flag.Int("cuts", 5, "how often TestPowerCut cuts the power")
 
 // disk is an ext4 file system in a file.
 type disk struct {
@@ -36,10 +37,16 @@ func newDisk(t testing.TB, dir, size string) *disk {
 		t.Fatal(err)
 	}
 	d.do("truncate", "-s", size, d.image)
-	d.do("mkfs.ext4", "-q", "-F", "-m", "0", d.image)
-	d.mount()
+	d.format()
 	t.Cleanup(d.unmount)
 	return d
+}
+
+// format mounts it empty.
+func (d *disk) format() {
+	d.Helper()
+	d.do("mkfs.ext4", "-q", "-F", "-m", "0", d.image)
+	d.mount()
 }
 
 func (d *disk) do(words ...string) {
@@ -213,6 +220,74 @@ func TestStateDiskDies(t *testing.T) {
 	t.Attr("F122", "the disk of the state gives only errors, then is mounted again and the daemon started: pushes are refused without a storm, nothing that was acknowledged is lost")
 }
 
+// breaks lets the file system find itself damaged, and become read-only.
+func (d *disk) breaks() {
+	d.Helper()
+	d.do("mount", "-o", "remount,errors=remount-ro", d.dir)
+	device, err := exec.Command("findmnt", "-nro", "SOURCE", d.dir).Output()
+	if err != nil {
+		d.Fatal(err)
+	}
+	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(device))), "trigger_fs_error")
+	if err := os.WriteFile(trigger, []byte("1"), 0); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// TestStateDiskReadOnly: F122. The file system of the state finds itself damaged and
+// becomes read-only under a daemon that runs: what is there can be read, pushes are
+// refused with the reason, without a storm. When it was checked and mounted again, all
+// is as it was.
+func TestStateDiskReadOnly(t *testing.T) {
+	k, h, d := onDisk(t)
+	h.write(0)
+	h.send(history.Push)
+	used, err := cpuTime(k.daemon.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.breaks()
+	k.record.Add(history.Entry{Verb: history.Kill, What: "disk"})
+	began := time.Now()
+	h.write(0)
+	h.send(history.Push)
+	entries, err := k.record.Entries()
+	last := entries[len(entries)-1]
+	if err != nil || last.Outcome != history.Refused || !strings.Contains(last.Text, "takes no writes: read-only file system") {
+		t.Errorf("on a read-only disk the push was %s: %s (%v)", last.Outcome, last.Text, err)
+	}
+	for _, words := range [][]string{{"logs", "blog/1"}, {"builds"}, {"apps"}, {"events"}} {
+		if said, err := k.ask(words...); err != nil || !strings.Contains(said, "blog") {
+			t.Errorf("%v cannot be read: %v\n%s", words, err, said)
+		}
+	}
+	if found, _ := k.ask("doctor"); !strings.Contains(found, "a disk of this server takes no writes") { // it exits 1
+		t.Errorf("doctor does not find it:\n%s", found)
+	}
+	time.Sleep(max(0, 2*time.Second-time.Since(began)))
+	now, err := cpuTime(k.daemon.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spent := now - used; spent > time.Since(began)/2 {
+		t.Errorf("on a read-only disk the daemon used %s of the processor in %s", spent, time.Since(began))
+	}
+	if err := k.endDaemon(); err != nil {
+		t.Fatal(err)
+	}
+	d.unmount()
+	_ = exec.Command("fsck.ext4", "-p", d.image).Run() // 1: it has mended something
+	d.mount()
+	k.record.Add(history.Entry{Verb: history.Start, What: "disk"})
+	if err := k.startDaemon(); err != nil {
+		t.Fatal(err)
+	}
+	h.write(0)
+	h.send(history.Push)
+	k.judge()
+	t.Attr("F122", "the file system of the state turns read-only by itself: a push is refused, logs, builds, apps and events are read, no storm; checked, mounted and started again, nothing that was acknowledged is lost")
+}
+
 // bootID is where the kernel tells its boots apart.
 const bootID = "/proc/sys/kernel/random/boot_id"
 
@@ -302,6 +377,10 @@ func (h *host) cut() {
 	h.gate.shut()
 	for _, what := range []string{"containerd", "daemon"} {
 		h.record.Add(history.Entry{Verb: history.Kill, What: what})
+	}
+	// Nobody is to answer any more when the disk is dead: without power nobody could.
+	if err := h.daemon.Process.Signal(syscall.SIGSTOP); err != nil {
+		h.Fatal(err)
 	}
 	h.disk.cut()
 	if err := errors.Join(h.endDaemon(), h.containerd.Kill()); err != nil {
@@ -397,6 +476,61 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	h.judge()
-	t.Attr("F121", "power cuts (ext4 shut down without its journal) during pushes and builds: what was acknowledged is there, the newest image runs")
+	t.Attr("F121", fmt.Sprintf("%d power cuts (ext4 shut down without its journal) during pushes and builds: what was acknowledged is there, the newest image runs", *cutsFlag))
 	t.Attr("F106", "the processes gone with the power: builds are interrupted or begin again")
+}
+
+// TestPowerCutFirstStart: F121. The power goes while the daemon starts for the first
+// time: the next one starts on what is there.
+func TestPowerCutFirstStart(t *testing.T) {
+	const cuts = 8
+	s := newStory(t, t.TempDir())
+	d := newDisk(t, s.path("state"), "96M")
+	t.Cleanup(s.close)
+	if err := s.makeKey("anna"); err != nil {
+		t.Fatal(err)
+	}
+	config, chance := "disk_reserve = \"256KiB\"\n", rand.New(rand.NewPCG(max(1, *seedFlag), 121))
+	for n := range cuts {
+		from, err := s.launch(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		life := time.Duration(chance.IntN(250)) * time.Millisecond
+		time.Sleep(life)
+		d.cut()
+		if err := s.end(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		said, err := s.said(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.unmount()
+		d.mount()
+		left, err := filepath.Glob(filepath.Join(d.dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.serve(config); err != nil {
+			t.Fatalf("after a cut %s into the first start, with %q left, of which the daemon said %q: %v", life, left, said, err)
+		}
+		if found, err := s.ask("keys", "add", "anna", s.path("key-anna.pub"), "--admin"); err != nil {
+			t.Errorf("%v: %s", err, found)
+		}
+		if n == cuts-1 {
+			break
+		}
+		if err := s.end(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		d.unmount()
+		d.format()
+	}
+	command(t, "git", "init", "-q", "-b", "main", s.path("blog"))
+	if err := os.WriteFile(s.path("blog", "a.txt"), []byte("one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.push(t, "blog")
+	t.Attr("F121", fmt.Sprintf("%d power cuts within the first 250 ms of a first start: the next start makes what is missing, a push builds", cuts))
 }

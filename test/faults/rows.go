@@ -126,8 +126,8 @@ var rows = []row{
 
 	// Daemon, data, host.
 	{119, "database damaged, foreign, newer, missing, locked", "pages that are damaged at random"},
-	{121, "power cut", "XFS; the first start"},
-	{122, "state directory that cannot be written", "a disk that becomes read-only"},
+	{121, "power cut", "XFS"},
+	{122, "state directory that cannot be written", ""},
 	{123, "log files and state directory tampered with", "a state directory on a tmpfs"},
 	{125, "descriptors, memory, processes used up", "memory and processes"},
 	{126, "upgrade with a running build; downgrade", ""},
