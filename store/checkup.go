@@ -74,6 +74,9 @@ func (s *Store) checkupDatabase(ctx context.Context, scratch string) daeploy.Fin
 	if err = errors.Join(c.writeDatabase(ctx, path), c.Close()); err == nil {
 		err = s.verify(ctx, path)
 	}
+	if err == nil {
+		err = read(path, readable)
+	}
 	if err != nil {
 		f := daeploy.Fault(check, err)
 		f.Hint = "stop the daemon and put a backup in its place: daeploy restore FILE"
@@ -87,6 +90,37 @@ func (s *Store) checkupDatabase(ctx context.Context, scratch string) daeploy.Fin
 		return daeploy.Doubt(check, fmt.Sprintf("%d MiB of at most %d are used", used>>20, usage.Limit>>20), "daeploy gc")
 	}
 	return daeploy.Fine(check, fmt.Sprintf("is whole, %d KiB", usage.Size>>10))
+}
+
+// readable reads every record. It takes too long for a start, which looks whether the
+// file is whole; what is wrong inside of a record its reader finds, or this.
+func readable(tx *bolt.Tx) error {
+	err := errors.Join(
+		allReadable[daeploy.App](tx.Bucket(bucketApps)), allReadable[daeploy.Key](tx.Bucket(bucketKeys)),
+		allReadable[map[string]daeploy.Variable](tx.Bucket(bucketVariables)),
+		allReadable[map[string]sealedSecret](tx.Bucket(bucketSecrets)), allReadable[map[string]sealedSecret](tx.Bucket(bucketLent)),
+		allReadable[daeploy.WebhookState](tx.Bucket(bucketWebhooks)),
+	)
+	builds := tx.Bucket(bucketBuilds)
+	return errors.Join(err, builds.ForEachBucket(func(app []byte) error {
+		if err := allReadable[row](builds.Bucket(app)); err != nil {
+			return fmt.Errorf("builds of %s: %w", app, err)
+		}
+		return nil
+	}), tx.Bucket(bucketHistory).ForEach(func(_, entry []byte) error {
+		name, _, _ := bytes.Cut(entry, []byte(" "))
+		_, err := buildNamed(tx, name)
+		return err
+	}), tx.Bucket(bucketEvents).ForEach(func(k, v []byte) error {
+		return appendWanted(new([]daeploy.Event), daeploy.EventFilter{}, k, v)
+	}))
+}
+
+func allReadable[T any](b *bolt.Bucket) error {
+	return b.ForEach(func(k, _ []byte) error {
+		_, _, err := get[T](b, k)
+		return err
+	})
 }
 
 // checkupLogs looks for the log of every build that is over.

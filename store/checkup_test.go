@@ -46,6 +46,7 @@ func TestCheckupDir(t *testing.T) {
 		must(t, os.Chown(dir, 4711, 0))
 		wantFinding(t, store.CheckupDir(dir), daeploy.FindingFail, "belongs to uid 4711")
 	}
+	t.Attr("F123", "a state directory in memory, of another owner, with modes 0777 and 0755, a link, a file: doctor names each, with the command that mends it")
 }
 
 // What Open refuses of a directory, CheckupDir fails in the same words, and nothing

@@ -18,7 +18,16 @@ import (
 	"github.com/daeploy/daeploy/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(verifyPath); path != "" { // the child of TestDamagedPages
+		if err := store.Verify(path); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // open opens a store and closes it with the test.
 func open(t testing.TB, dir string) *store.Store {

@@ -125,10 +125,10 @@ var rows = []row{
 	{118, "clock jumps", "a step of the clock, and suspension, during a build"},
 
 	// Daemon, data, host.
-	{119, "database damaged, foreign, newer, missing, locked", "pages that are damaged at random"},
+	{119, "database damaged, foreign, newer, missing, locked", ""},
 	{121, "power cut", "XFS"},
 	{122, "state directory that cannot be written", ""},
-	{123, "log files and state directory tampered with", "a state directory on a tmpfs"},
+	{123, "log files and state directory tampered with", ""},
 	{125, "descriptors, memory, processes used up", "memory and processes"},
 	{126, "upgrade with a running build; downgrade", ""},
 	{127, "invalid configuration", ""},
