@@ -131,6 +131,7 @@ func TestDropUnderAReader(t *testing.T) {
 	if !strings.Contains(w.out.String(), "the log of blog/1") {
 		t.Errorf("the reader got %q", w.out.String())
 	}
+	t.Attr("F130", "a build that is dropped while somebody reads its log: he reads it to its end")
 }
 
 // pausedWriter stops the first to write until it may go on.

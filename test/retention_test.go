@@ -143,6 +143,7 @@ func TestRetentionCrash(t *testing.T) {
 			}
 		}
 	}
+	t.Attr("F130", "the daemon dies before and after each act by which retention takes builds away: the next one finishes; record, log, image and pin of a build go together")
 }
 
 // TestRetentionAfterABuild: what a new build makes too much goes by itself, and
@@ -248,6 +249,7 @@ func TestCollect(t *testing.T) {
 	if err != nil || len(packs) != 1 {
 		t.Errorf("gc left %d packs (%v); want 1", len(packs), err)
 	}
+	t.Attr("F130", "gc with limits for one build, and an image in use: what is in use stays with its record, log and pin, and goes when it is no longer")
 }
 
 // TestRetentionWithoutContainerd: nothing is lost when an image cannot be
