@@ -36,7 +36,7 @@ func page(cases []Case) string {
 	for _, c := range cases {
 		for _, g := range c.Goals {
 			if g.Most > 0 {
-				fmt.Fprintf(&out, "| [%s](#%s) | %s | at most %s | %s | %s |\n", c.Name, anchor(c), g.Name, amount(g.Most, g.Unit), spread(g.Samples, g.Unit), g.verdict())
+				fmt.Fprintf(&out, "| [%s](#%s) | %s | at most %s | %s | %s |\n", c.Name, anchor(c), cell(g.Name), amount(g.Most, g.Unit), spread(g.Samples, g.Unit), g.verdict())
 			}
 		}
 		for _, v := range c.Curves {
@@ -67,6 +67,9 @@ func (s Shape) verdict() string {
 	return "**not met**"
 }
 
+// cell is text in a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
 // heading is the case's, anchor what GitHub makes of it.
 func heading(c Case) string { return "Case " + c.Name + ": " + c.Title }
 
@@ -89,7 +92,7 @@ func (c Case) write(out *strings.Builder) {
 	if len(c.Series) > 0 {
 		out.WriteString("\n| what | whose | figure |\n|---|---|---|\n")
 		for _, s := range c.Series {
-			fmt.Fprintf(out, "| %s | %s | %s |\n", s.Name, s.Kind, spread(s.Samples, s.Unit))
+			fmt.Fprintf(out, "| %s | %s | %s |\n", cell(s.Name), s.Kind, spread(s.Samples, s.Unit))
 		}
 	}
 	if len(c.Goals) > 0 {
@@ -99,7 +102,7 @@ func (c Case) write(out *strings.Builder) {
 			if g.Most > 0 {
 				target = "at most " + amount(g.Most, g.Unit)
 			}
-			fmt.Fprintf(out, "| %s | %s | %s | %s |\n", g.Name, target, spread(g.Samples, g.Unit), g.verdict())
+			fmt.Fprintf(out, "| %s | %s | %s | %s |\n", cell(g.Name), target, spread(g.Samples, g.Unit), g.verdict())
 		}
 	}
 	if bars(c) != "" {
