@@ -98,6 +98,7 @@ const (
 	StepConfig    StepName = "config"
 	StepBuilder   StepName = "builder"
 	StepRuntime   StepName = "runtime"   // the runtime image, if there is one
+	StepReuse     StepName = "reuse"     // of a kept image that was built from the same: then the next is record
 	StepArtifacts StepName = "artifacts" // of an incremental build only
 	StepCheckout  StepName = "checkout"
 	StepAssemble  StepName = "assemble"
@@ -161,10 +162,17 @@ type Build struct {
 	ImageDigest   string       `json:"image_digest"`
 	Incremental   bool         `json:"incremental"`     // the previous image was asked for its artifacts, and gave what it has (S91)
 	Clean         string       `json:"clean,omitempty"` // why not, in a few words; "" before that is known
-	Queued        time.Time    `json:"queued"`
-	Started       time.Time    `json:"started,omitzero"`
-	Ended         time.Time    `json:"ended,omitzero"`
-	Steps         []Step       `json:"steps"`
+
+	// Inputs is a digest of all that the image follows from, "" where that cannot be
+	// told. Reused is the build of this app whose image answers this one, because its
+	// Inputs are the same; 0 for a build that was built.
+	Inputs string `json:"inputs,omitempty"`
+	Reused uint64 `json:"reused,omitempty"`
+
+	Queued  time.Time `json:"queued"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Steps   []Step    `json:"steps"`
 
 	Options PushOptions `json:"options"`
 

@@ -247,6 +247,7 @@ var errInterrupted = &daeploy.Error{
 // fromStart takes all steps.
 func (a *attempt) fromStart(ctx context.Context) error {
 	a.note, a.Build.Steps, a.Build.Incremental, a.Build.Clean = note{}, nil, false, ""
+	a.Build.Image, a.Build.ImageDigest, a.Build.Inputs, a.Build.Reused = "", "", "", 0
 	if err := a.update(func(b *daeploy.Build) {
 		b.Status, b.Resume = daeploy.StatusRunning, nil
 		if b.Started.IsZero() {
@@ -301,7 +302,7 @@ func (a *attempt) update(change func(*daeploy.Build)) error {
 	mine := a.Build
 	b, err := a.Journal.UpdateBuild(a.Build.ID, func(b *daeploy.Build) error {
 		b.Steps, b.Builder, b.Image, b.ImageDigest, b.Moves, b.Forced = mine.Steps, mine.Builder, mine.Image, mine.ImageDigest, mine.Moves, mine.Forced
-		b.Incremental, b.Clean = mine.Incremental, mine.Clean
+		b.Incremental, b.Clean, b.Inputs, b.Reused = mine.Incremental, mine.Clean, mine.Inputs, mine.Reused
 		change(b)
 		return nil
 	})

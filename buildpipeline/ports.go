@@ -133,6 +133,8 @@ type Rights interface {
 type Settings interface {
 	// Variables are those of E8 (S61).
 	Variables(app daeploy.AppName) ([]daeploy.Variable, error)
+	// Secrets lists an app's secrets, by name.
+	Secrets(app daeploy.AppName) ([]daeploy.Secret, error)
 	// LendSecrets gives a build that begins the app's secrets by name, and
 	// remembers them until the build is final.
 	LendSecrets(id daeploy.BuildID) (map[string][]byte, error)

@@ -28,6 +28,7 @@ type Rules struct {
 	AllowBuilder bool              // whether -o builder=IMAGE is allowed
 	AllowDelete  bool              // whether a push may delete the deploy branch (F17)
 	NoForce      bool              // a push may not take commits off it (F25)
+	ReuseImages  bool              // whether a kept image answers builds that would be built from the same
 	CABundle     string            // host path of PEM certificates for builds; "" = none
 	Env          map[string]string // E4: set in every build, never in an image
 	Proxies      Proxies           // E4 too; what Env sets wins

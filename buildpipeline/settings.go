@@ -1,12 +1,17 @@
 package buildpipeline
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/daeploy/daeploy"
+)
 
 // settings are what was set for the app, as the build found it when it began.
 type settings struct {
 	variables map[string]string // E8 of S61
 	kept      map[string]string // those of them that stay in the image
 	secrets   map[string][]byte // files that the scripts see (S74)
+	lent      []daeploy.Secret  // the same, without what they hold
 }
 
 // borrow reads what is set for the app, once for all of a build that begins.
@@ -18,7 +23,12 @@ func (a *attempt) borrow() error {
 	if err := a.readVariables(); err != nil {
 		return err
 	}
+	// Before they are lent: one that is set in between then counts as set later than
+	// what this build had.
 	var err error
+	if a.settings.lent, err = a.Settings.Secrets(a.Build.ID.App); err != nil {
+		return fmt.Errorf("list the secrets of %s: %w", a.Build.ID.App, err)
+	}
 	if a.settings.secrets, err = a.Settings.LendSecrets(a.Build.ID); err != nil {
 		return err
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// prepare does the steps config, builder, artifacts and checkout (S1, steps 1 to 6).
+// prepare does the steps config, builder, artifacts and checkout (S1, steps 1 to 6),
+// or finds that the image is there already.
 func (a *attempt) prepare(ctx context.Context) error {
 	src, err := a.config(ctx)
 	if err != nil {
@@ -38,6 +39,13 @@ func (a *attempt) prepare(ctx context.Context) error {
 	}
 	if err := a.runtimeContract(limited, c, second); err != nil {
 		return a.because(limited, err)
+	}
+	done, err := a.reuse(limited, src, c)
+	if err != nil {
+		return a.because(limited, err)
+	}
+	if done {
+		return a.reused(ctx)
 	}
 	if err := a.directories(ctx, c); err != nil {
 		return err

@@ -126,6 +126,7 @@ func (s *session) showBuild(b *daeploy.Build, j *buildJSON) {
 		[2]string{"clean", b.Clean},
 		[2]string{"image", string(b.Image)},
 		[2]string{"", b.ImageDigest},
+		[2]string{"reused", j.Reused},
 		[2]string{"queued", s.moment(j.Queued)},
 		[2]string{"started", s.moment(j.Started)},
 		[2]string{"ended", s.moment(j.Ended)},

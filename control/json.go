@@ -42,6 +42,7 @@ type buildJSON struct {
 	ImageDigest   string           `json:"image_digest" doc:"its digest"`
 	Incremental   bool             `json:"incremental" doc:"save-artifacts of the previous image was run, and what it gave was used"`
 	Clean         string           `json:"clean" doc:"why not, or \"\""`
+	Reused        string           `json:"reused" doc:"APP/N of the build whose image this one has, because it was built from the same, or \"\""`
 	Position      int              `json:"position" doc:"place in the queue, from 1; 0 for a build that does not wait"`
 	WaitsFor      string           `json:"waits_for" doc:"APP/N of the build that it waits for, or \"undrain\" while nothing begins; \"\" if it waits for none, or for an app's that you may not read"`
 	Queued        *time.Time       `json:"queued" doc:"when the push was accepted"`
@@ -70,7 +71,7 @@ type publicationJSON struct {
 
 // stepJSON is a timed part of a build.
 type stepJSON struct {
-	Name     daeploy.StepName `json:"name" doc:"config, builder, runtime, artifacts, checkout, assemble, carry, assemble-runtime, commit or record"`
+	Name     daeploy.StepName `json:"name" doc:"config, builder, runtime, reuse, artifacts, checkout, assemble, carry, assemble-runtime, commit or record"`
 	Started  *time.Time       `json:"started" doc:"when it began"`
 	Duration float64          `json:"duration" doc:"seconds; 0 while it goes on"`
 	Detail   string           `json:"detail" doc:"a few words for people"`
@@ -267,16 +268,18 @@ func newBuildJSON(b *daeploy.Build, now time.Time) buildJSON {
 	for i, st := range b.Steps {
 		steps[i] = stepJSON{st.Name, stamp(st.Started), seconds(st.Duration), st.Detail}
 	}
-	again := ""
-	if b.RebuildOf > 0 {
-		again = daeploy.BuildID{App: b.ID.App, Number: b.RebuildOf}.String()
+	other := func(number uint64) string {
+		if number == 0 {
+			return ""
+		}
+		return daeploy.BuildID{App: b.ID.App, Number: number}.String()
 	}
 	return buildJSON{
 		ID: b.ID, App: b.ID.App, Number: b.ID.Number,
 		Status: b.Status, Reason: b.Reason, Message: b.Message, Hint: b.Hint, ExitCode: b.ExitCode,
-		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By, RebuildOf: again,
+		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By, RebuildOf: other(b.RebuildOf),
 		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
-		Incremental: b.Incremental, Clean: b.Clean,
+		Incremental: b.Incremental, Clean: b.Clean, Reused: other(b.Reused),
 		Queued: stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),
 		Duration: seconds(b.Duration(now)), Steps: steps, Publication: newPublication(b.Publication),
 	}

@@ -69,7 +69,8 @@ type internalParameters struct {
 	App         daeploy.AppName `json:"app"`
 	Number      uint64          `json:"number"`
 	By          string          `json:"by"`
-	Incremental bool            `json:"incremental"` // files of the app's former image were there
+	Incremental bool            `json:"incremental"`      // files of the app's former image were there
+	Reused      uint64          `json:"reused,omitempty"` // the build that made the image, from the same files and settings
 }
 
 // provenance says how an image came to be, as SLSA 1 in an in-toto statement. It
@@ -87,7 +88,7 @@ func (p *Publisher) provenance(b *daeploy.Build, name daeploy.ImageRef, pushed d
 		Source: source, Ref: printable(b.Ref), Builder: b.Options.Builder, Clean: b.Options.Clean,
 		Env: slices.Sorted(maps.Keys(b.Options.Env)),
 	}
-	definition.InternalParameters = internalParameters{App: b.ID.App, Number: b.ID.Number, By: printable(b.By), Incremental: b.Incremental}
+	definition.InternalParameters = internalParameters{App: b.ID.App, Number: b.ID.Number, By: printable(b.By), Incremental: b.Incremental, Reused: b.Reused}
 	definition.ResolvedDependencies = append([]descriptor{{
 		Name: "source", URI: source + "@" + printable(b.Ref), Digest: map[string]string{"gitCommit": string(b.Commit)},
 	}}, images(b, pushed)...)

@@ -182,7 +182,8 @@ func newSuite(t *testing.T, fatal testing.TB, top, more string) *suite {
 	t.Helper()
 	s := &suite{story: newStory(fatal, t.TempDir()), images: map[string]func() error{}}
 	s.builders, s.defaultBuilder = true, imageName("b1")
-	s.config = "public_address = \"deploy.example.org:2222\"\n" + top + more
+	// The cases are about what a build does; each push is to be one.
+	s.config = "reuse_images = false\npublic_address = \"deploy.example.org:2222\"\n" + top + more
 	git := "[user]\nname = Anna\nemail = anna@example.org\n[init]\ndefaultBranch = main\n[advice]\ndetachedHead = false\n"
 	for file, text := range map[string]string{s.path("ca.pem"): "the operator's certificates\n", s.path(".gitconfig"): git} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -28,6 +28,7 @@ type bench struct {
 	ticks  int  // that a whole build prints
 	torn   bool // the package cache was in use when the host went down
 	keep   buildpipeline.Keep
+	reuse  bool // images that are there answer builds
 
 	engine func(buildpipeline.Engine) buildpipeline.Engine // what the next daemon sees, if not nil
 	source func(buildpipeline.Source) buildpipeline.Source // as well
@@ -197,7 +198,7 @@ func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *
 		Source: source, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
 		Settings: crashJournal{d.store, c},
 		Rules: buildpipeline.Rules{
-			MaxBuilds: 2, Limits: limits, DefaultBuilder: "daeploy.local/builders/test:1", Keep: b.keep,
+			MaxBuilds: 2, Limits: limits, DefaultBuilder: "daeploy.local/builders/test:1", Keep: b.keep, ReuseImages: b.reuse,
 			Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},
 		},
 	})

@@ -28,7 +28,8 @@ func TestCrashInIncrementalBuild(t *testing.T) {
 		for n, done := 1, false; !done; n++ {
 			c := &crash{after: after, dead: make(chan struct{})}
 			t.Run(fmt.Sprintf("after=%v/%d", after, n), func(t *testing.T) {
-				done = crashInSecond(t, c, n)
+				b := savingBench(t)
+				done = b.crashInSecond(t, c, n, b.checkSecond)
 				t.Logf("died at %s", c.step)
 			})
 			if n > 500 {
@@ -103,9 +104,9 @@ func (b *bench) secondPush(t *testing.T) daeploy.Push {
 }
 
 // crashInSecond builds once in peace, and dies at the n-th step of the second
-// build. It tells whether there is no such step.
-func crashInSecond(t *testing.T, c *crash, n int) (done bool) {
-	b := savingBench(t)
+// build, which check looks at in the next daemon. It tells whether there is no such
+// step.
+func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testing.T, d *daemon, acknowledged bool)) (done bool) {
 	first, push := b.firstPush(t, c)
 	if err := first.pipeline.Receive(first.ctx, push, io.Discard)[0]; err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func crashInSecond(t *testing.T, c *crash, n int) (done bool) {
 	second := b.start(t, &crash{dead: make(chan struct{})})
 	defer second.end(t)
 	quiet(t, second, &crash{})
-	b.checkSecond(t, second, !reached || (answer != nil && answer[0] == nil))
+	check(t, second, !reached || (answer != nil && answer[0] == nil))
 	return !reached
 }
 

@@ -51,6 +51,7 @@ type config struct {
 	BuilderOrder       []daeploy.ImageRef `toml:"builder_order"` // who builds where several fit (S167)
 	PullPolicy         daeploy.PullPolicy `toml:"pull_policy"`
 	AllowBuilderOption bool               `toml:"allow_builder_option"`
+	ReuseImages        bool               `toml:"reuse_images"`
 	MaxBuilds          int                `toml:"max_builds"`
 	MaxQueued          int                `toml:"max_queued"`
 	MaxQueuedPerApp    int                `toml:"max_queued_per_app"`
@@ -167,7 +168,7 @@ func defaultConfigOn(cpus int) config {
 	return config{
 		StateDir: "/var/lib/daeploy", Socket: defaultSocket, SSHAddr: ":2222",
 		Containerd: "/run/containerd/containerd.sock", Namespace: "daeploy", SecretsDir: "/run/daeploy/secrets", Init: "/usr/bin/tini-static",
-		PullPolicy: daeploy.PullIfMissing, UserIDs: userIDs{container.DefaultIDs},
+		PullPolicy: daeploy.PullIfMissing, UserIDs: userIDs{container.DefaultIDs}, ReuseImages: true,
 		MaxBuilds: cpus, MaxQueued: 100, MaxQueuedPerApp: 10,
 		Build: buildConfig{
 			Memory: bytes(limits.Build.Memory), MaxMemory: bytes(limits.MaxMemory), CPUs: limits.Build.CPUs, MaxCPUs: limits.MaxCPUs,

@@ -42,6 +42,10 @@ var configKeys = []configKey{
 	},
 	{name: "pull_policy", meaning: "when a builder is pulled: `always`, `if-not-present`, `never`"},
 	{name: "allow_builder_option", meaning: "whether `git push -o builder=IMAGE` is allowed"},
+	{
+		name:    "reuse_images",
+		meaning: "whether a push whose files, builder, variables and settings equal those of an image that is kept is answered with that image. `git push -o clean` and `rebuild` build all the same",
+	},
 	{name: "max_builds", meaning: "builds at once, in all"},
 	{name: "max_queued", meaning: "builds waiting, in all; more pushes are refused"},
 	{name: "max_queued_per_app", meaning: "builds of one app waiting"},

@@ -51,7 +51,7 @@ func (c *config) buildRules(doors doors, repositories *gitreceive.Repositories) 
 	r := buildpipeline.Rules{
 		MaxBuilds: c.MaxBuilds, MaxQueued: c.MaxQueued, MaxQueuedPerApp: c.MaxQueuedPerApp, Limits: c.limits(),
 		DefaultBuilder: daeploy.ImageRef(c.DefaultBuilder), BuilderOrder: c.BuilderOrder, AllowBuilder: c.AllowBuilderOption,
-		AllowDelete: c.Receive.AllowDelete, NoForce: !c.Receive.AllowForce,
+		AllowDelete: c.Receive.AllowDelete, NoForce: !c.Receive.AllowForce, ReuseImages: c.ReuseImages,
 		PullPolicy: c.PullPolicy, AllowedUIDs: c.AllowedUIDs.UIDRanges,
 		ScriptsURLs: scriptsURLs, Scripts: scripts{scriptsURLs, c.network()}, Submodules: c.submodules(repositories),
 		Proxies: buildpipeline.Proxies(c.Proxy), CABundle: c.CABundle, Env: env, AppEnv: appEnv, NoNetwork: c.Network.Mode == networkNone,

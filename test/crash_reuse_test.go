@@ -1,0 +1,63 @@
+package test_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daeploy/daeploy"
+)
+
+// TestCrashInReuse: F3, F4. The daemon dies before and after each step of a build
+// that is answered with the image of the one before. The next daemon comes to the
+// same answer, and no script has run for it.
+func TestCrashInReuse(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n, done := 1, false; !done; n++ {
+			c := &crash{after: after, dead: make(chan struct{})}
+			t.Run(fmt.Sprintf("after=%v/%d", after, n), func(t *testing.T) {
+				b := newBench(t, "")
+				b.reuse = true
+				done = b.crashInSecond(t, c, n, b.checkReused)
+				t.Logf("died at %s", c.step)
+			})
+			if n > 500 {
+				t.Fatal("a build has no end of steps")
+			}
+		}
+	}
+}
+
+// checkReused holds what there is against what the second build must have come to,
+// if it was recorded at all.
+func (b *bench) checkReused(t *testing.T, d *daemon, acknowledged bool) {
+	t.Helper()
+	builds, err := d.store.Builds(daeploy.BuildFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(builds) == 1 && !acknowledged {
+		return
+	}
+	if len(builds) != 2 || builds[0].Status != daeploy.StatusSucceeded || builds[0].Reused != 1 || builds[0].ImageDigest != builds[1].ImageDigest {
+		t.Fatalf("builds after the crash: %+v, want two with one image", builds)
+	}
+	for _, name := range []daeploy.ImageRef{builds[0].ID.Image(), daeploy.AppName("blog").Latest()} {
+		if image, err := b.fake.Find(t.Context(), name); err != nil || image.Digest != builds[0].ImageDigest {
+			t.Errorf("%s is %s, %v; want %s", name, image.Digest, err, builds[0].ImageDigest)
+		}
+	}
+	if branch, err := d.repos.Ref(t.Context(), "blog", "refs/heads/main"); err != nil || branch != b.commit {
+		t.Errorf("the branch is at %q, %v; want %s", branch, err, b.commit)
+	}
+	var text bytes.Buffer
+	if err := d.store.CopyLog(t.Context(), &text, builds[0].ID, daeploy.LogView{}); err != nil {
+		t.Errorf("read the log: %v", err)
+	}
+	if strings.Contains(text.String(), "tick") || !strings.Contains(text.String(), "blog/1 was built from the same") {
+		t.Errorf("the log of a build that needed none:\n%s", &text)
+	}
+	b.nothingLeft(t, 5*time.Second)
+}
