@@ -21,8 +21,17 @@ const heartbeat = 15 * time.Second
 // command, in order; nil means that the ref has moved. When ctx ends because
 // the pusher has gone, it returns early, and what was begun goes on (F6).
 func (p *Pipeline) Receive(ctx context.Context, push daeploy.Push, log io.Writer) []error {
+	answers := p.receive(ctx, push, log)
+	for i, err := range answers {
+		answers[i] = stopping(err)
+	}
+	return answers
+}
+
+func (p *Pipeline) receive(ctx context.Context, push daeploy.Push, log io.Writer) []error {
 	answers := make([]error, len(push.Commands))
 	if err := p.waitReady(ctx); err != nil {
+		tell(log, err)
 		return all(answers, err)
 	}
 	said := &held{to: log}
@@ -77,9 +86,22 @@ func all(answers []error, err error) []error {
 	return answers
 }
 
+// stopping gives words to the end of a daemon that came before a push was recorded:
+// it would pass for a fault of ours, and is none (F131).
+func stopping(err error) error {
+	var e *daeploy.Error
+	if !errors.Is(err, daeploy.ErrShutdown) || errors.As(err, &e) {
+		return err
+	}
+	return &daeploy.Error{
+		Kind: daeploy.TryAgain, Code: "shutdown", Message: "the daemon is restarting; nothing of this push was taken",
+		Hint: "push again in a moment", Err: err,
+	}
+}
+
 // tell writes an error as the pusher reads it.
 func tell(w io.Writer, err error) {
-	e := daeploy.Public(err, "this push")
+	e := daeploy.Public(stopping(err), "this push")
 	for _, line := range complaint(e) {
 		fmt.Fprintln(w, line)
 	}

@@ -1,6 +1,7 @@
 package test_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -416,6 +417,33 @@ func TestFirstWord(t *testing.T) {
 		}
 		quiet(t, d, &crash{})
 		d.end(t)
+	}
+}
+
+// TestStoppedBeforeTheRecord: F131. A daemon that stops while it looks at a push says
+// so; a fault of its own it is not.
+func TestStoppedBeforeTheRecord(t *testing.T) {
+	b := newBench(t, "")
+	d, push := b.firstPush(t, &crash{dead: make(chan struct{})})
+	defer d.end(t)
+	quiet(t, d, &crash{})
+	for _, atomic := range []bool{false, true} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(daeploy.ErrShutdown)
+		push.Atomic = atomic
+		var said bytes.Buffer
+		err := d.pipeline.Receive(ctx, push, &said)[0]
+		builds, jerr := d.store.Builds(daeploy.BuildFilter{})
+		if jerr != nil {
+			t.Fatal(jerr)
+		}
+		if err == nil || len(builds) > 0 {
+			t.Fatalf("the push was taken, %v: %+v", err, builds)
+		}
+		if daeploy.KindOf(err) != daeploy.TryAgain || strings.Contains(said.String(), "internal error") ||
+			!strings.Contains(said.String(), "hint: push again in a moment") {
+			t.Errorf("the pusher reads %v and:\n%s", err, &said)
+		}
 	}
 }
 
