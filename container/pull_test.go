@@ -1,11 +1,14 @@
 package container_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,6 +146,75 @@ func TestPullRefusals(t *testing.T) {
 	}
 	t.Attr("F82", "images that are not there, denied, broken, of another platform, at this host: each its code and hint")
 	t.Attr("F84", "a config of 2 MB, 1,001 variables, layers that are not there, links for /dev and /etc/passwd: builder_invalid")
+}
+
+// F84: layers that would reach for the host: their names and links end inside of the
+// rootfs, or the image is refused, and no device of theirs can be opened.
+func TestLayersThatReachOut(t *testing.T) {
+	guard := filepath.Join(t.TempDir(), "guard")
+	must(t, os.WriteFile(guard, []byte("of the host"), 0o644))
+	const up = "/../../../../../../../../.."
+	e := newEngine(t)
+	for name, layer := range map[string][]containertest.File{
+		"name":               {{Path: up + guard, Content: "of the image"}},
+		"link, then name":    {{Path: "/out", Link: filepath.Dir(guard)}, {Path: "/out/guard", Content: "of the image"}},
+		"link up, then name": {{Path: "/out", Link: "../../../../../.." + filepath.Dir(guard)}, {Path: "/out/guard", Content: "of the image"}},
+		"absolute hard link": {{Path: "/stolen", Hard: "/" + guard}},
+		"hard link up":       {{Path: "/stolen", Hard: up[1:] + guard}},
+		"hard link by link":  {{Path: "/out", Link: filepath.Dir(guard)}, {Path: "/stolen", Hard: "/out/guard"}},
+		"whiteout above":     {{Path: up + filepath.Dir(guard) + "/.wh.guard"}},
+		"whiteout by link":   {{Path: "/out", Link: filepath.Dir(guard)}, {Path: "/out/.wh.guard"}},
+		"opaque by link":     {{Path: "/out", Link: filepath.Dir(guard)}, {Path: "/out/.wh..wh..opq"}},
+		"devices": {
+			{Path: "/memory", Type: tar.TypeChar, Major: 1, Minor: 1, Mode: 0o666},
+			{Path: "/disk", Type: tar.TypeBlock, Major: 7, Minor: 0, Mode: 0o666},
+			{Path: "/dev/kmsg", Type: tar.TypeChar, Major: 1, Minor: 11, Mode: 0o666},
+			{Path: "/whiteout", Type: tar.TypeChar, Mode: 0o666},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			image := containertest.Image{Shell: true, Layers: [][]containertest.File{layer}}
+			image.Name = "daeploy.local/builders/reach-" + strings.NewReplacer(" ", "-", ",", "").Replace(name) + ":1"
+			var outcome string
+			out, err := e.Import(t.Context(), bytes.NewReader(containertest.Archive(t, image)), "")
+			if fault, ok := errors.AsType[*daeploy.Error](err); ok {
+				if outcome = fault.Message; fault.Code != "builder_invalid" || strings.Contains(outcome, shared.Dir) {
+					t.Errorf("%s: %s; want builder_invalid, and no directory of this host", fault.Code, outcome)
+				}
+			} else {
+				must(t, err)
+				outcome = tried(t, e, out[0].Ref)
+			}
+			t.Log(outcome)
+			if strings.Contains(outcome, "of the host") || strings.Contains(outcome, "opened") {
+				t.Errorf("a build got what is the host's: %s", outcome)
+			}
+			if text, err := os.ReadFile(guard); err != nil || string(text) != "of the host" {
+				t.Fatalf("the file of the host has %q now, %v", text, err)
+			}
+			if names, err := filepath.Glob(filepath.Dir(guard) + "/*"); err != nil || len(names) != 1 {
+				t.Errorf("beside the file of the host are %v, %v", names, err)
+			}
+		})
+	}
+	t.Attr("F84", "layers with names, links, hard links and whiteouts that lead to a file of the host, and with devices of memory, disk and kernel: refused, or inside of the rootfs; the file stays as it was, no device can be opened")
+}
+
+// tried lets a build on the image look for what the image has taken.
+func tried(t *testing.T, e *container.Engine, ref daeploy.ImageRef) string {
+	t.Helper()
+	w, err := e.Open(t.Context(), daeploy.BuildID{App: "reach", Number: builds.Add(1)})
+	must(t, err)
+	defer func() { must(t, w.Close(context.Background())) }()
+	image, err := w.Image(t.Context(), ref, daeploy.PullNever, nil)
+	if err == nil {
+		err = w.Prepare(t.Context(), image)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	out, _ := run(t, w, script(`cat /stolen 2>&1; for d in /memory /disk /dev/kmsg /whiteout; do [ ! -e $d ] || { (: <$d) && echo $d opened; } 2>&1; done`))
+	return out
 }
 
 // A canceled pull says so at once, whatever the registry does.

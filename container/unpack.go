@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -47,8 +48,11 @@ func (p platformImage) unpack(ctx context.Context, c *containerd.Client, most in
 	if err == nil || errors.As(err, new(*imageFault)) || errdefs.IsNotFound(err) || errors.As(away(err), new(*daeploy.Error)) || ctx.Err() != nil {
 		return away(err)
 	}
-	return &imageFault{code: "invalid", problem: "its layers cannot be unpacked: " + err.Error()}
+	return &imageFault{code: "invalid", problem: "its layers cannot be unpacked: " + unpackDirs.ReplaceAllString(err.Error(), "")}
 }
+
+// unpackDirs is where containerd unpacks a layer, which is nothing for a pusher.
+var unpackDirs = regexp.MustCompile(`/\S*/(snapshots/[0-9]+/fs|containerd-mount[0-9]+)`)
 
 // unpackPause is from one count of a layer that grows to the next; counting
 // takes at most a tenth of the time.

@@ -50,6 +50,8 @@ type File struct {
 	UID, GID int
 	Xattrs   map[string]string
 	Size     int64 // without Content: that many zeros
+
+	Major, Minor int64 // of a device
 }
 
 // Script is an executable file.
@@ -147,7 +149,7 @@ func Layer(t testing.TB, files []File) []byte {
 		}
 		h := &tar.Header{
 			Typeflag: tar.TypeReg, Name: strings.TrimPrefix(f.Path, "/"), Size: int64(len(content)), Mode: 0o644,
-			Uid: f.UID, Gid: f.GID, ModTime: Epoch, Format: tar.FormatPAX,
+			Uid: f.UID, Gid: f.GID, Devmajor: f.Major, Devminor: f.Minor, ModTime: Epoch, Format: tar.FormatPAX,
 		}
 		switch {
 		case f.Dir:
