@@ -247,6 +247,12 @@ func TestContainerLabels(t *testing.T) {
 	if err != nil || len(c) != 1 {
 		t.Fatalf("containers %v, %v", c, err)
 	}
+	// F108: what holds it all has no end, so no clock can take it away.
+	leased, err := client(t).LeasesService().List(t.Context(), `labels."daeploy.io/owner"==containerlabels`)
+	if err != nil || len(leased) != 1 || leased[0].Labels["containerd.io/gc.expire"] != "" {
+		t.Errorf("leases %v, %v; want one that does not end", leased, err)
+	}
+	t.Attr("F108", "the lease of a build that runs: it has no end, whatever the clock says")
 	labels, err := c[0].Labels(t.Context())
 	must(t, err)
 	want := map[string]string{"daeploy.io/owner": "containerlabels", "daeploy.io/build": labels["daeploy.io/build"], "daeploy.io/exit": "0", "daeploy.io/boot": labels["daeploy.io/boot"]}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/container/containertest"
@@ -101,6 +103,75 @@ func TestDiskAndProcessLimits(t *testing.T) {
 	}
 	t.Attr("F90", "a script that starts 50 processes under a limit of 10: it does not get through")
 	t.Attr("F92", fmt.Sprintf("files, one file, a copy faster than the watch, sparse files, empty files without end: disk_limit with the numbers, %.1f s after the start at most", longest.Seconds()))
+}
+
+// F92: files that are deleted and held open are in no directory that could be counted.
+// No one of them grows beyond the limit; what they take together is stopped by the
+// host's reserve, and is free when the build is over.
+func TestDeletedFilesHeldOpen(t *testing.T) {
+	const most, spare = 64 << 20, 512 << 20
+	var dir string
+	e := newEngine(t, func(c *container.Config) { dir = c.StateDir })
+	w, _ := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	p := script(`exec 3>/gone; rm /gone; head -c 100000000 /dev/zero >&3; wc -c </proc/self/fd/3`)
+	p.Limits.Disk = most
+	if out, _ := run(t, w, p); !strings.HasSuffix(out, fmt.Sprintf("\n%d\n", most)) {
+		t.Errorf("one deleted file has grown to %q bytes, want %d", out, most)
+	}
+	before := freeBytes(t, shared.Dir)
+	e = newEngine(t, func(c *container.Config) { c.StateDir, c.Rules.Reserve = dir, before-spare })
+	w, _ = workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	p = script(`i=0; while [ $i -lt 200 ]; do i=$((i+1)); (exec 3>/gone; rm /gone; dd bs=1M count=40 if=/dev/zero >&3 2>/dev/null; exec sleep 60) & sleep 0.05; done; wait`)
+	p.Limits.Disk = most
+	start := time.Now()
+	_, exit := run(t, w, p)
+	took := time.Since(start)
+	if exit.Limit != "disk" || !strings.Contains(exit.Detail, "are left on this host, which keeps") {
+		t.Errorf("%+v after %s, want it stopped by the reserve", exit, took)
+	}
+	must(t, w.Close(t.Context()))
+	if left := before - freeBytes(t, shared.Dir); left > spare/4 {
+		t.Errorf("%s are not free again", container.Size(left))
+	}
+	t.Attr("F92", fmt.Sprintf("deleted files that are held open, of which no directory tells: none of them grows beyond the disk limit; all of them are stopped by the reserve of the host, %.1f s after the start, and their space is free again", took.Seconds()))
+}
+
+func freeBytes(t *testing.T, dir string) int64 {
+	t.Helper()
+	var fs unix.Statfs_t
+	must(t, unix.Statfs(dir, &fs))
+	return int64(fs.Bavail) * fs.Bsize
+}
+
+// F89: what a script has left running goes on no longer than the script itself, however
+// well that ended: the rootfs is at rest when it is read.
+func TestLeftRunning(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	out, exit := run(t, w, script(
+		`writer() { while :; do echo beat >>/beat; echo beat >>/beat$1; done; }`,
+		`trap "" TERM HUP`,
+		`for i in 1 2 3; do (writer $i & ); setsid sh -c 'trap "" TERM HUP; (while :; do echo beat >>/beat; done) &'; done`,
+		`while [ ! -s /beat1 ] || [ ! -s /beat3 ]; do :; done; echo done`,
+	))
+	if exit != (daeploy.Exit{}) || out != "done\n" {
+		t.Errorf("exit %+v, output %q", exit, out)
+	}
+	at := func(name string) daeploy.FileInfo {
+		t.Helper()
+		info, err := w.Stat(name)
+		must(t, err)
+		return info
+	}
+	first := at("/beat")
+	image, _ := commit(t, w, base, nil)
+	w2, _ := workspace(t, e, image.Ref)
+	info, err := w2.Stat("/beat")
+	must(t, err)
+	if info.Size != first.Size {
+		t.Errorf("/beat has %d bytes after the end and %d in the image", first.Size, info.Size)
+	}
+	t.Attr("F89", "six children in sessions of their own that write on and ignore signals, after a script that ends well: nothing grows between its end and the image")
 }
 
 // F89, F111.

@@ -8,13 +8,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +39,10 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "dial" {
+		dial(os.Args[2:])
+		return
+	}
 	inherited()
 	for _, a := range slices.Concat(calls, files, ways) {
 		err := a.try()
@@ -50,6 +57,22 @@ func main() {
 		}
 	}
 	look()
+}
+
+// dial prints what is said at each address, "name:port", of which all the name has are
+// tried.
+func dial(addrs []string) {
+	for _, addr := range addrs {
+		said := "nothing"
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			if text, err := io.ReadAll(c); err == nil && len(text) > 0 {
+				said = strings.TrimSpace(string(text))
+			}
+			c.Close()
+		}
+		fmt.Printf("%s: %s\n", addr, said)
+	}
 }
 
 // inherited prints the descriptors that were open when the program began
