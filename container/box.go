@@ -243,6 +243,9 @@ func bundleInUse(err error) bool {
 // container is not there.
 func (b *box) task(ctx context.Context) (containerd.Container, containerd.Task, error) {
 	c, err := b.client.LoadContainer(ctx, b.name)
+	if errdefs.IsNotFound(err) && readHost().runs(cgroupPath(b.name, b.engine.cfg.Owner)) {
+		c, err = b.recordAgain(ctx)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("load container %s: %w", b.name, away(err))
 	}
@@ -251,6 +254,19 @@ func (b *box) task(ctx context.Context) (containerd.Container, containerd.Task, 
 		return c, nil, fmt.Errorf("load task %s: %w", b.name, away(err))
 	}
 	return c, task, nil
+}
+
+// recordAgain makes a record for a container whose own was removed behind our back while
+// its processes run on (F105): without one containerd neither kills nor removes them. It
+// does not know in which boot they were started, so nothing they wrote is used.
+func (b *box) recordAgain(ctx context.Context) (containerd.Container, error) {
+	b.engine.cfg.Log.Warn("container without a record", "container", b.name)
+	_, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(&specs.Spec{}),
+		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.label))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return nil, err
+	}
+	return b.client.LoadContainer(ctx, b.name)
 }
 
 // signal sends sig to the init, which passes it on, or SIGKILL to every process

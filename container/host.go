@@ -80,6 +80,16 @@ func hostError(message, hint string) error {
 	return &daeploy.Error{Kind: daeploy.Config, Code: "host_unfit", Message: message, Hint: hint}
 }
 
+// runs tells whether a container has processes, or had some a moment ago.
+func (h host) runs(cgroup string) bool {
+	dir := filepath.Join(cgroupRoot, "memory", cgroup)
+	if h.unified {
+		dir = filepath.Join(cgroupRoot, cgroup)
+	}
+	_, err := os.Stat(dir)
+	return err == nil
+}
+
 // oomKills counts the processes that the kernel has killed for a container's
 // memory limit; 0 also if its cgroup has gone.
 func (h host) oomKills(cgroup string) int {

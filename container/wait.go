@@ -207,6 +207,9 @@ func (b *box) note(ctx context.Context, exit daeploy.Exit) error {
 	if err == nil {
 		_, err = c.SetLabels(ctx, labels)
 	}
+	if errdefs.IsNotFound(err) {
+		return vanished(err)
+	}
 	if err != nil {
 		return fmt.Errorf("note the end of %s: %w", b.name, away(err))
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	containerd "github.com/containerd/containerd/v2/client"
+
 	"github.com/daeploy/daeploy/test/history"
 )
 
@@ -99,6 +101,7 @@ func TestHarmByHand(t *testing.T) {
 			_, err := k.ctr("snapshots", "remove", "daeploy-"+name)
 			return err
 		}, ""},
+		{"the container's record is deleted", func(name string, _ int) error { return k.forget(name) }, "interrupted"},
 	} {
 		h.prints = 400 // ten seconds
 		h.write(0)
@@ -123,7 +126,16 @@ func TestHarmByHand(t *testing.T) {
 		h.send(history.Push)
 	}
 	k.judge()
-	t.Attr("F105", "shim killed, first process killed, task deleted, rootfs deleted, in a running build: it ends and says why, the next push builds")
+	t.Attr("F105", "shim killed, first process killed, task deleted, rootfs deleted, container's record deleted, in a running build: it ends and says why, the next push builds")
+}
+
+// forget deletes a container's record in containerd, and nothing else of it.
+func (s *story) forget(name string) error {
+	client, err := containerd.New(s.containerd.Address, containerd.WithDefaultNamespace(s.namespace()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(client.ContainerService().Delete(s.Context(), name), client.Close())
 }
 
 // during sends the newest commit, whose build will be id, does something when its
