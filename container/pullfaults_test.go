@@ -131,6 +131,7 @@ func TestPullTrickle(t *testing.T) {
 		t.Errorf("%v, want ErrTimeout", err)
 	}
 	pullLeftNothing(t, before)
+	t.Attr("F82", "a registry that sends a layer of 5 MiB as a byte each 10 ms: the pull ends when its time is up, nothing left in containerd")
 }
 
 // A name keeps what it pointed to if the new image cannot be used.

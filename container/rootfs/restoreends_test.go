@@ -64,6 +64,41 @@ func TestRestoreEnds(t *testing.T) {
 	}
 }
 
+// S97, F99: an entry of 100 GB, and streams that have no end, are refused when what may
+// be is passed: hardly more is read.
+func TestRestoreReadsNoMore(t *testing.T) {
+	head := saved(t, savedEntry{Header: tar.Header{Name: "big"}})[:512]
+	copy(head[124:136], fmt.Sprintf("%011o\x00", int64(8<<30-1))) // the most that a plain header can say
+	huge := saved(t, savedEntry{Header: tar.Header{Name: "big"}})[:512]
+	copy(huge[124:136], []byte{0x80, 0, 0, 0, 0, 0, 0, 0x19, 0, 0, 0, 0}) // 100 GiB
+	for name, stream := range map[string]io.Reader{
+		"8 GiB of zeros":   io.MultiReader(bytes.NewReader(rekind(head, tar.TypeReg)), cycle{make([]byte, 512)}),
+		"100 GiB of zeros": io.MultiReader(bytes.NewReader(rekind(huge, tar.TypeReg)), cycle{make([]byte, 512)}),
+		"files":            cycle{append(saved(t, plainFile("a", "text"))[:512], saved(t, plainFile("a", "text"))[512:1024]...)},
+	} {
+		tree, _ := restorePlace(t)
+		read := &counted{Reader: stream}
+		var told *daeploy.Error
+		_, err := tree.Restore(t.Context(), "/tmp/artifacts", artifact, read, plenty)
+		if !errors.As(err, &told) || told.Code != "artifacts_invalid" || read.n > 4<<20 {
+			t.Errorf("%s: %v after %d bytes, want artifacts_invalid soon", name, err, read.n)
+		}
+	}
+	t.Attr("F99", "entries of 8 and 100 GiB, all of which come, and files without end, where 1 MiB in 1,000 files may be: artifacts_invalid before 4 MiB are read; what is never more than may be ends with its time")
+}
+
+// counted counts what is read.
+type counted struct {
+	io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
 // What follows the stream ends as well.
 func TestRestoreEndsBehindTheStream(t *testing.T) {
 	tree, _ := restorePlace(t)
