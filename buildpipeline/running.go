@@ -108,6 +108,8 @@ func (a *attempt) judge(script daeploy.StepName, code string) error {
 	case exit.OOM && exit.Code != 0:
 		return buildFailed("out_of_memory", fmt.Sprintf("[build] memory can go up to %s", size(a.Limits.MaxMemory)),
 			"stopped: the build needed more than %s of memory", size(a.note.Limits.Memory))
+	case exit.Limit == "depth":
+		return buildFailed("disk_limit", "look for a loop that makes directories", "stopped: the build has %s", exit.Detail)
 	case exit.Limit != "":
 		return buildFailed("disk_limit", "clean caches in assemble, or ask the operator",
 			"stopped: the build wrote more than %s of files (%s)", size(a.note.Limits.Disk), exit.Detail)

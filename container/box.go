@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container/rootfs"
 )
 
 // Our labels. No others are ever set on containers.
@@ -114,7 +116,7 @@ func (b *box) prepare(ctx context.Context, parent string) (layers, error) {
 	if err := b.removeContainer(ctx); err != nil {
 		return layers{}, err
 	}
-	if err := b.removeSnapshot(ctx); err != nil {
+	if err := errors.Join(b.shorten(ctx), b.removeSnapshot(ctx)); err != nil {
 		return layers{}, err
 	}
 	var mounts []mount.Mount
@@ -372,6 +374,31 @@ func (b *box) removeContainer(ctx context.Context) error {
 	return nil
 }
 
+// shorten empties a rootfs whose directories are nested too deep for containerd, which
+// removes it with a descriptor and a stack frame for each level: it would leave all of it
+// for ever, or end. No snapshot is fine.
+func (b *box) shorten(ctx context.Context) error {
+	mounts, err := b.mounts(ctx)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l, err := dirsOf(mounts)
+	if err != nil || l.upper == "" {
+		return nil // containerd's to remove, as it is
+	}
+	use, err := rootfs.Measure(ctx, l.upper)
+	if err == nil && use.Deep {
+		err = rootfs.Empty(ctx, l.upper)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look into snapshot %s: %w", b.key(), err)
+	}
+	return nil
+}
+
 func (b *box) removeSnapshot(ctx context.Context) error {
 	if err := b.snapshots().Remove(ctx, b.key()); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove snapshot %s: %w", b.key(), away(err))
@@ -387,7 +414,7 @@ func (b *box) remove(ctx context.Context) error {
 	if err := b.removeContainer(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(b.removeSnapshot(ctx), b.removeView(ctx)); err != nil {
+	if err := errors.Join(b.shorten(ctx), b.removeSnapshot(ctx), b.removeView(ctx)); err != nil {
 		return err
 	}
 	if b.host == nil {

@@ -165,10 +165,10 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 	exit := end.exit
 	exit.OOM = exit.OOM || r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0
 	if r.over != nil && !r.over.kill {
-		exit.Limit, exit.Detail = "disk", r.over.detail
-	} else if detail, err := r.disk.exceeded(ctx, true); err == nil && detail != "" {
+		exit.Limit, exit.Detail = r.over.limit, r.over.detail
+	} else if o, err := r.disk.exceeded(ctx, true); err == nil && o != (overrun{}) {
 		// It was faster than the watch, or a file ran into the limit on its size.
-		exit.Limit, exit.Detail = "disk", detail
+		exit.Limit, exit.Detail = o.limit, o.detail
 	}
 	// The task's removal waits for the shim to have written all output.
 	for _, last := range []func() error{func() error { return r.note(ctx, exit) }, func() error { return r.removeTask(ctx) }} {

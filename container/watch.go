@@ -23,10 +23,10 @@ const (
 	share = 10
 )
 
-// overrun says which limit was passed.
+// overrun says which limit was passed; none if it is zero.
 type overrun struct {
-	detail string
-	kill   bool // memory: whoever is left is killed, and the counters tell the rest
+	limit, detail string // of daeploy.Exit
+	kill          bool   // memory: whoever is left is killed, and the counters tell the rest
 }
 
 // watch looks after disk and memory until ctx ends, and says so once if a limit
@@ -50,9 +50,9 @@ func (b *box) watch(ctx context.Context, h host, d diskWatch, over chan<- overru
 			default:
 			}
 		}
-		if detail := d.look(ctx); detail != "" {
+		if o := d.look(ctx); o != (overrun{}) {
 			select {
-			case over <- overrun{detail: detail}:
+			case over <- o:
 			case <-ctx.Done():
 			}
 			return
@@ -75,18 +75,18 @@ type diskWatch struct {
 	files   int64 // free inodes at the last count
 }
 
-// look returns what is wrong, or "".
-func (d *diskWatch) look(ctx context.Context) string {
+// look returns what is wrong.
+func (d *diskWatch) look(ctx context.Context) overrun {
 	var fs unix.Statfs_t
 	if d.tree == nil || unix.Statfs(d.dir, &fs) != nil {
-		return ""
+		return overrun{}
 	}
 	free, files := int64(fs.Bavail)*fs.Bsize, int64(fs.Ffree)
 	if reserve := d.engine.reserve(fs); free < reserve {
-		return fmt.Sprintf("%s are left on this host, which keeps %s", size(free), size(reserve))
+		return onDisk("%s are left on this host, which keeps %s", size(free), size(reserve))
 	}
 	if detail := d.lookAtCache(); detail != "" {
-		return detail
+		return onDisk("%s", detail)
 	}
 	// If nobody but this build wrote, it holds no more than this.
 	bytes, inodes := d.last.Bytes+d.free-free, d.last.Inodes+d.files-files
@@ -98,26 +98,30 @@ func (d *diskWatch) look(ctx context.Context) string {
 	}
 	start := time.Now()
 	if start.Sub(d.counted) < pause {
-		return ""
+		return overrun{}
 	}
-	detail, err := d.exceeded(ctx, false)
+	over, err := d.exceeded(ctx, false)
 	if err != nil {
-		return "" // it changes too fast to be counted; the next look may fare better
+		return overrun{} // it changes too fast to be counted; the next look may fare better
 	}
 	d.counted, d.took, d.free, d.files = time.Now(), time.Since(start), free, files
-	return detail
+	return over
 }
 
-// exceeded counts, and says which limit was reached, or "". What the shim has
+func onDisk(format string, args ...any) overrun {
+	return overrun{limit: "disk", detail: fmt.Sprintf(format, args...)}
+}
+
+// exceeded counts, and says which limit was reached. What the shim has
 // written and nobody has read counts too. At the end a sparse file counts with
 // its whole length: so long will it be in the layer.
-func (d *diskWatch) exceeded(ctx context.Context, atEnd bool) (string, error) {
+func (d *diskWatch) exceeded(ctx context.Context, atEnd bool) (overrun, error) {
 	if d.tree == nil || d.limits.Disk == 0 && d.limits.Inodes == 0 {
-		return "", nil
+		return overrun{}, nil
 	}
 	use, err := d.tree.Usage(ctx)
 	if err != nil {
-		return "", err
+		return overrun{}, err
 	}
 	if atEnd {
 		use.Bytes = max(use.Bytes, use.Apparent)
@@ -125,7 +129,7 @@ func (d *diskWatch) exceeded(ctx context.Context, atEnd bool) (string, error) {
 	if d.cache != nil {
 		grown, err := d.cache.Grown(ctx)
 		if err != nil {
-			return "", err
+			return overrun{}, err
 		}
 		use.Bytes, use.Inodes = use.Bytes+grown.Bytes, use.Inodes+grown.Inodes
 	}
@@ -134,12 +138,15 @@ func (d *diskWatch) exceeded(ctx context.Context, atEnd bool) (string, error) {
 	}
 	d.last = use
 	switch {
+	case use.Deep:
+		// What lies below is not counted, and no image could hold it.
+		return overrun{limit: "depth", detail: fmt.Sprintf("directories nested more than %d deep", rootfs.MaxDepth)}, nil
 	case d.limits.Disk > 0 && use.Bytes >= d.limits.Disk:
-		return fmt.Sprintf("%s of %s", size(use.Bytes), size(d.limits.Disk)), nil
+		return onDisk("%s of %s", size(use.Bytes), size(d.limits.Disk)), nil
 	case d.limits.Inodes > 0 && use.Inodes >= d.limits.Inodes:
-		return fmt.Sprintf("%d of %d files", use.Inodes, d.limits.Inodes), nil
+		return onDisk("%d of %d files", use.Inodes, d.limits.Inodes), nil
 	}
-	return "", nil
+	return overrun{}, nil
 }
 
 // reserve is what builds leave free on a file system.

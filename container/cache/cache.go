@@ -207,7 +207,7 @@ func (s Store) Purge(ctx context.Context) error {
 	var all error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), droppedMark) {
-			all = errors.Join(all, remove(ctx, filepath.Join(s.dir, e.Name())))
+			all = errors.Join(all, rootfs.Discard(ctx, filepath.Join(s.dir, e.Name())))
 		}
 	}
 	return all

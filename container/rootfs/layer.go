@@ -17,9 +17,9 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// maxDepth is how deep directories may be nested: each level holds a
+// MaxDepth is how deep directories may be nested: each level holds a
 // descriptor open, and no path of a program is that long.
-const maxDepth = 2048
+const MaxDepth = 2048
 
 // maxNested is how many parts the path of an artifact may have: whatever is done
 // with a path walks all of it, so that deep trees cost the square of their depth.
@@ -62,8 +62,8 @@ type layerWriter struct {
 }
 
 func (l *layerWriter) dir(ctx context.Context, root *os.Root, at string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("/%s...: directories are nested more than %d deep", at[:min(len(at), 80)], maxDepth)
+	if depth > MaxDepth {
+		return fmt.Errorf("/%s...: directories are nested more than %d deep", at[:min(len(at), 80)], MaxDepth)
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -58,7 +58,7 @@ func (c *counter) dir(ctx context.Context, root *os.Root, depth int) error {
 			continue
 		}
 		c.add(info)
-		if !info.IsDir() || depth == maxDepth {
+		if !info.IsDir() || depth == MaxDepth {
 			c.Deep = c.Deep || info.IsDir()
 			continue
 		}

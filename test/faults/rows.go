@@ -73,7 +73,7 @@ var rows = []row{
 
 	// Tree and .daeploy.
 	{66, "tree bomb", ""},
-	{67, "100,000 real files", ""},
+	{67, "100,000 real files", "100,000 the whole way, which the long form of its test has"},
 	{68, "very deep tree", ""},
 	{69, "dangerous and odd names of files", ""},
 	{70, "trees that contradict themselves", ""},
@@ -98,7 +98,7 @@ var rows = []row{
 	{90, "fork bomb", ""},
 	{91, "memory used up", ""},
 	{92, "disk and inodes used up", ""},
-	{93, "log without end", ""},
+	{93, "log without end", "1 GB, which the long form of its test has"},
 	{94, "control characters in the output", ""},
 	{95, "output that imitates us or git", ""},
 	{96, "script that prints a secret", ""},

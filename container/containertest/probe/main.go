@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +40,10 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "nest" {
+		nest(os.Args[2])
+		return
+	}
 	if len(os.Args) > 2 && os.Args[1] == "dial" {
 		dial(os.Args[2:])
 		return
@@ -57,6 +62,17 @@ func main() {
 		}
 	}
 	look()
+}
+
+// nest makes directories, one in the other, as many as the word says.
+func nest(depth string) {
+	levels, err := strconv.Atoi(depth)
+	for ; err == nil && levels > 0; levels-- {
+		if err = unix.Mkdir("d", 0o755); err == nil {
+			err = unix.Chdir("d")
+		}
+	}
+	fmt.Println("nested:", err)
 }
 
 // dial prints what is said at each address, "name:port", of which all the name has are

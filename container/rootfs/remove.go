@@ -1,4 +1,4 @@
-package cache
+package rootfs
 
 import (
 	"context"
@@ -14,9 +14,20 @@ import (
 // level: a stranger's tree may be deeper than there are descriptors.
 const deepest = 64
 
-// remove removes dir and all below it, whoever owns it and however deep it is.
+// Discard removes dir and all below it, whoever owns it and however deep it is.
 // It follows no link. What others remove meanwhile is fine.
-func remove(ctx context.Context, dir string) error {
+func Discard(ctx context.Context, dir string) error {
+	if err := Empty(ctx, dir); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Empty removes all in dir, as Discard does.
+func Empty(ctx context.Context, dir string) error {
 	top, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -31,9 +42,6 @@ func remove(ctx context.Context, dir string) error {
 		if err := r.empty(ctx, top, ".", 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	return nil
 }
