@@ -116,7 +116,7 @@ func (b *box) prepare(ctx context.Context, parent string) (layers, error) {
 	if err := b.removeContainer(ctx); err != nil {
 		return layers{}, err
 	}
-	if err := errors.Join(b.shorten(ctx), b.removeSnapshot(ctx)); err != nil {
+	if err := b.removeSnapshot(ctx); err != nil {
 		return layers{}, err
 	}
 	var mounts []mount.Mount
@@ -224,9 +224,12 @@ func (b *box) newTask(ctx context.Context, c containerd.Container, io cio.Creato
 	}
 }
 
+// codeStuck is documented in docs/reason-codes.md.
+const codeStuck = "containerd_stuck"
+
 func stuck(err error) error {
 	return &daeploy.Error{
-		Kind: daeploy.BuildFailed, Code: "containerd_stuck", Err: err,
+		Kind: daeploy.BuildFailed, Code: codeStuck, Err: err,
 		Message: "containerd keeps what an earlier start of this build has left, and starts it no more",
 		Hint:    "build it again: another build is not concerned",
 	}
@@ -399,7 +402,12 @@ func (b *box) shorten(ctx context.Context) error {
 	return nil
 }
 
+// removeSnapshot leaves one that it cannot shorten as it is: containerd would forget it
+// and keep its files.
 func (b *box) removeSnapshot(ctx context.Context) error {
+	if err := b.shorten(ctx); err != nil {
+		return err
+	}
 	if err := b.snapshots().Remove(ctx, b.key()); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove snapshot %s: %w", b.key(), away(err))
 	}
@@ -414,7 +422,7 @@ func (b *box) remove(ctx context.Context) error {
 	if err := b.removeContainer(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(b.shorten(ctx), b.removeSnapshot(ctx), b.removeView(ctx)); err != nil {
+	if err := errors.Join(b.removeSnapshot(ctx), b.removeView(ctx)); err != nil {
 		return err
 	}
 	if b.host == nil {

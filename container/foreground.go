@@ -249,7 +249,10 @@ func (b *box) serve(ctx, inner context.Context, task containerd.Task, resize <-c
 			}
 			return end
 		case o := <-over:
-			if o.detail != "" {
+			switch {
+			case o.limit == "depth":
+				beyond = daeploy.Errorf(daeploy.Failure, "disk_limit", "stopped: the run has %s", o.detail)
+			case o.detail != "":
 				beyond = daeploy.Errorf(daeploy.Failure, "disk_limit", "stopped: the run wrote too much: %s", o.detail)
 			}
 			warn("signal", b.signal(inner, syscall.SIGKILL))
@@ -344,9 +347,16 @@ func (e *Engine) foreground(ctx context.Context, c *containerd.Client) ([]string
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	found, err := orphans(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), runPrefix) && !slices.Contains(names, entry.Name()) {
-			names = append(names, entry.Name())
+		found = append(found, entry.Name())
+	}
+	for _, name := range found {
+		if strings.HasPrefix(name, runPrefix) && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	return names, nil

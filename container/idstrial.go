@@ -38,28 +38,52 @@ func (e *Engine) missingForIDs(ctx context.Context, ids IDs, anew bool) (missing
 	if !ids.any() {
 		return nil, nil
 	}
+	if known := e.knownLack(); known != nil && !anew {
+		return known.err, nil
+	}
 	select { // all would try the same: one does, the others wait for it
 	case e.trying <- struct{}{}:
 		defer func() { <-e.trying }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	e.mu.Lock()
-	known := e.lack
-	e.mu.Unlock()
+	known := e.knownLack()
 	if known != nil && !anew {
 		return known.err, nil
 	}
 	if missing, err = e.tryIDs(ctx, ids); err != nil {
 		return nil, err
 	}
-	if missing != nil && !anew {
+	if missing != nil && (known == nil || known.err == nil) {
 		e.cfg.Log.Warn("containers have no user namespace", "err", missing)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lack = &lack{missing}
 	return missing, nil
+}
+
+// knownLack is what the last trial found; nil if there was none since containerd was
+// away.
+func (e *Engine) knownLack() *lack {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lack
+}
+
+// fleeting tells of a trial that failed whether that says nothing of the host: another
+// one may go well, and root of all builds to come is not to be the host's for it.
+func fleeting(err error) bool {
+	for _, target := range []error{
+		context.DeadlineExceeded, context.Canceled,
+		unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.EIO, unix.EROFS,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	e, ok := errors.AsType[*daeploy.Error](err)
+	return ok && (e.Kind == daeploy.Unavailable || e.Code == codeStuck)
 }
 
 // tryIDs looks at the versions, and then makes a container.
@@ -87,7 +111,7 @@ func (e *Engine) tryIDs(ctx context.Context, ids IDs) (missing, err error) {
 		return nil, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case daeploy.KindOf(err) == daeploy.Unavailable:
+	case fleeting(err):
 		return nil, err
 	}
 	return hostError("a container with ids of its own cannot be made: "+err.Error(),

@@ -197,7 +197,7 @@ func readBundle(file string) (string, error) {
 
 // writeFile writes a file that everyone in the container may read, whatever
 // the daemon's umask; nobody on the host reaches it, for its directory is 0700.
-// writeFile makes a file that everybody may read.
+// owner is an id of the host.
 func writeFile(name, text string, owner daeploy.Owner) error {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		return err

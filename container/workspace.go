@@ -106,7 +106,7 @@ func (e *Engine) Leftovers(ctx context.Context) ([]daeploy.BuildID, error) {
 		names = append(names, entry.Name())
 	}
 	for _, name := range names {
-		name = strings.TrimSuffix(name, secondSuffix)
+		name = strings.TrimSuffix(strings.TrimSuffix(name, secondSuffix), scratchSuffix)
 		if i := strings.LastIndexByte(name, '-'); i > 0 {
 			labels = append(labels, name[:i]+"/"+name[i+1:])
 		}

@@ -81,12 +81,15 @@ func (r *removal) empty(ctx context.Context, dir *os.Root, rel string, depth int
 // it is too far down.
 func (r *removal) descend(ctx context.Context, dir *os.Root, name, rel string, depth int) error {
 	if depth == deepest {
-		err := fs.ErrExist // a removal that was cut off may have left such names
-		for errors.Is(err, fs.ErrExist) {
+		for {
 			r.moved++
-			err = r.top.Rename(rel, "deep-"+strconv.Itoa(r.moved))
+			err := r.top.Rename(rel, "deep-"+strconv.Itoa(r.moved))
+			// A removal that was cut off may have left such names, and a stranger may
+			// have made some, of files too.
+			if !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.ENOTDIR) {
+				return err
+			}
 		}
-		return err
 	}
 	sub, err := dir.OpenRoot(name)
 	if err != nil {
