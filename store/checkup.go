@@ -98,7 +98,7 @@ func readable(tx *bolt.Tx) error {
 	err := errors.Join(
 		allReadable[daeploy.App](tx.Bucket(bucketApps)), allReadable[daeploy.Key](tx.Bucket(bucketKeys)),
 		allReadable[map[string]daeploy.Variable](tx.Bucket(bucketVariables)),
-		allReadable[map[string]sealedSecret](tx.Bucket(bucketSecrets)), allReadable[map[string]sealedSecret](tx.Bucket(bucketLent)),
+		allReadable[map[string]sealedSecret](tx.Bucket(bucketSecrets)), allReadable[map[string][]byte](tx.Bucket(bucketLent)),
 		allReadable[daeploy.WebhookState](tx.Bucket(bucketWebhooks)),
 	)
 	builds := tx.Bucket(bucketBuilds)

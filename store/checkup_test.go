@@ -115,6 +115,8 @@ func TestCheckup(t *testing.T) {
 	must(t, log.Finish("over"))
 	become(t, s, b.ID, daeploy.StatusRunning, daeploy.StatusSucceeded)
 	must(t, s.SetSecret("blog", "token", []byte("battery")))
+	_, err = s.LendSecrets(queued(t, s, "blog").ID) // to a build that goes on
+	must(t, err)
 	look := func() (database, logs, secrets daeploy.Finding) {
 		all := s.Checkup(t.Context(), t.TempDir())
 		return all[0], all[1], all[2]
