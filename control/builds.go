@@ -21,7 +21,7 @@ func (s *session) builds() *cobra.Command {
 	statuses := cmd.Flags().StringSlice("status", nil, "only builds of this `STATUS`; may be repeated")
 	most := cmd.Flags().Int("limit", limit, "at most `N` builds, 0 = all")
 	s.answers(cmd, "array of build")
-	return s.declare(readsApp, cmd, func(_ context.Context, id daeploy.BuildID, _ []string) error {
+	return s.declare(readsApp, cmd, func(ctx context.Context, id daeploy.BuildID, _ []string) error {
 		filter, err := s.filter(id.App, *statuses, *most)
 		if err != nil {
 			return err
@@ -38,6 +38,9 @@ func (s *session) builds() *cobra.Command {
 		}
 		t := s.table(1, "BUILD", "STATUS", "COMMIT", "BRANCH", "BY", "BUILDER", "TIME", "AGE")
 		for build, err := range builds {
+			if err == nil {
+				err = context.Cause(ctx) // nobody reads any more
+			}
 			if err != nil {
 				return err
 			}
