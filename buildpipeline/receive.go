@@ -94,7 +94,7 @@ func stopping(err error) error {
 		return err
 	}
 	return &daeploy.Error{
-		Kind: daeploy.TryAgain, Code: "shutdown", Message: "the daemon is restarting; nothing of this push was taken",
+		Kind: daeploy.TryAgain, Code: "shutdown", Message: "the daemon is restarting; this ref was not taken",
 		Hint: "push again in a moment", Err: err,
 	}
 }
@@ -136,10 +136,16 @@ func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error
 	for i, c := range push.Commands {
 		plan[i].branch = app.Branch
 		switch {
-		case c.New == "" && c.Ref == "refs/heads/"+app.Branch && !p.Rules().AllowDelete:
-			plan[i].refused = &daeploy.Error{
-				Kind: daeploy.Denied, Code: "deploy_branch", Message: plain(app.Branch) + " is the deploy branch; it cannot be deleted",
-				Hint: "push another commit to it instead, or ask the operator for receive.allow_delete",
+		case c.New == "" && !p.Rules().AllowDelete:
+			deploys, err := p.deploys(ctx, app, c.Ref)
+			if err != nil {
+				return nil, err
+			}
+			if deploys {
+				plan[i].refused = &daeploy.Error{
+					Kind: daeploy.Denied, Code: "deploy_branch", Message: plain(daeploy.BranchName(c.Ref)) + " is the deploy branch; it cannot be deleted",
+					Hint: "push another commit to it instead, or ask the operator for receive.allow_delete",
+				}
 			}
 		case c.New != "":
 			switch own := p.ownBranch(ctx, push.App, c.Target); {
@@ -153,6 +159,20 @@ func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error
 		}
 	}
 	return plan, nil
+}
+
+// deploys tells whether a ref is the branch that builds: by the app's record, or by the
+// commit it is at (S166).
+func (p *Pipeline) deploys(ctx context.Context, app daeploy.App, ref string) (bool, error) {
+	if ref == "refs/heads/"+app.Branch {
+		return true, nil
+	}
+	now, err := p.Source.Ref(ctx, app.Name, ref)
+	if err != nil || now == "" || app.Fixed {
+		return false, err
+	}
+	own := p.ownBranch(ctx, app.Name, now)
+	return own != "" && ref == "refs/heads/"+own, nil
 }
 
 // tellOverruled says once that a branch of .daeploy is not the one that builds.
