@@ -164,10 +164,11 @@ type Build struct {
 	Clean         string       `json:"clean,omitempty"` // why not, in a few words; "" before that is known
 
 	// Inputs is a digest of all that the image follows from, "" where that cannot be
-	// told. Reused is the build of this app whose image answers this one, because its
-	// Inputs are the same; 0 for a build that was built.
-	Inputs string `json:"inputs,omitempty"`
-	Reused uint64 `json:"reused,omitempty"`
+	// told. Reused is the build of this app that made the image, because its Inputs are
+	// the same, and BuiltFrom its commit; 0 and "" for a build that was built.
+	Inputs    string   `json:"inputs,omitempty"`
+	Reused    uint64   `json:"reused,omitempty"`
+	BuiltFrom Revision `json:"built_from,omitempty"`
 
 	Queued  time.Time `json:"queued"`
 	Started time.Time `json:"started,omitzero"`

@@ -247,7 +247,8 @@ var errInterrupted = &daeploy.Error{
 // fromStart takes all steps.
 func (a *attempt) fromStart(ctx context.Context) error {
 	a.note, a.Build.Steps, a.Build.Incremental, a.Build.Clean = note{}, nil, false, ""
-	a.Build.Image, a.Build.ImageDigest, a.Build.Inputs, a.Build.Reused = "", "", "", 0
+	a.Build.Inputs = ""
+	a.forgetImage()
 	if err := a.update(func(b *daeploy.Build) {
 		b.Status, b.Resume = daeploy.StatusRunning, nil
 		if b.Started.IsZero() {
@@ -302,7 +303,7 @@ func (a *attempt) update(change func(*daeploy.Build)) error {
 	mine := a.Build
 	b, err := a.Journal.UpdateBuild(a.Build.ID, func(b *daeploy.Build) error {
 		b.Steps, b.Builder, b.Image, b.ImageDigest, b.Moves, b.Forced = mine.Steps, mine.Builder, mine.Image, mine.ImageDigest, mine.Moves, mine.Forced
-		b.Incremental, b.Clean, b.Inputs, b.Reused = mine.Incremental, mine.Clean, mine.Inputs, mine.Reused
+		b.Incremental, b.Clean, b.Inputs, b.Reused, b.BuiltFrom = mine.Incremental, mine.Clean, mine.Inputs, mine.Reused, mine.BuiltFrom
 		change(b)
 		return nil
 	})
@@ -379,8 +380,13 @@ func (a *attempt) insist(what string, do func() error) bool {
 	}
 }
 
+func (a *attempt) forgetImage() {
+	a.Build.Image, a.Build.ImageDigest, a.Build.Reused, a.Build.BuiltFrom = "", "", 0, ""
+}
+
 // unname takes the name off the image of a build that has not succeeded.
 func (a *attempt) unname() {
+	defer a.forgetImage()
 	switch a.note.Stage {
 	case stageNew, stageStarting, stageStarted:
 		return // there is none
@@ -390,7 +396,6 @@ func (a *attempt) unname() {
 	if err := a.Engine.Untag(ctx, a.Build.ID.Image()); err != nil {
 		a.Log.Warn("a failed build keeps its image", "build", a.Build.ID, "err", err)
 	}
-	a.Build.Image, a.Build.ImageDigest = "", ""
 }
 
 // finish gives the log of a final build its last lines and its end. What a

@@ -98,8 +98,9 @@ func (a *attempt) recordAgain(ctx context.Context) error {
 		}
 		begun = begun || now == m.New && m.Old != m.New
 	}
+	// The image of another build may have been the latest before this one began.
 	if latest, err := a.Engine.Find(ctx, a.Build.ID.App.Latest()); err == nil {
-		begun = begun || latest.Digest == a.Build.ImageDigest
+		begun = begun || latest.Digest == a.Build.ImageDigest && a.Build.Reused == 0
 	} else if daeploy.KindOf(err) != daeploy.NotFound {
 		return err
 	}

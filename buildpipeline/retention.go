@@ -46,6 +46,7 @@ type weights struct {
 func (k Keep) over(all []daeploy.Build, stays func(*daeploy.Build) bool, w weights, now time.Time) (builds, images []daeploy.Build) {
 	var kept, withImage int
 	var logs, layers int64
+	seen := map[string]bool{} // digests: several builds may have one image
 	for i := range all {
 		b := &all[i]
 		if !b.Status.Final() {
@@ -65,9 +66,12 @@ func (k Keep) over(all []daeploy.Build, stays func(*daeploy.Build) bool, w weigh
 		if b.Image == "" {
 			continue
 		}
-		withImage++
-		if k.ImageBytes > 0 {
-			layers += w.image(b)
+		if !seen[b.ImageDigest] {
+			seen[b.ImageDigest] = true
+			withImage++
+			if k.ImageBytes > 0 {
+				layers += w.image(b)
+			}
 		}
 		if (beyond(withImage, k.Images) || beyond(old, k.ImageAge) || beyond(layers, k.ImageBytes)) && !stays(b) {
 			images = append(images, *b)

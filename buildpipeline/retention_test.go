@@ -30,7 +30,7 @@ func TestKeep(t *testing.T) {
 			b.Ended = now.Add(-time.Duration(i) * 24 * time.Hour)
 		}
 		if status == daeploy.StatusSucceeded {
-			b.Image = b.ID.Image()
+			b.Image, b.ImageDigest = b.ID.Image(), fmt.Sprintf("sha256:%d", n)
 		}
 		all = append(all, b)
 		logs[n], images[n] = 10, int64(100*n)
@@ -61,6 +61,26 @@ func TestKeep(t *testing.T) {
 				t.Errorf("what goes (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// An image that answered several builds counts once, and is one on the disk.
+func TestKeepOneImageOfMany(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var all []daeploy.Build
+	weights := map[uint64]int64{}
+	for n := uint64(6); n > 0; n-- {
+		b := daeploy.Build{ID: build("blog", n), Status: daeploy.StatusSucceeded, Ended: now, ImageDigest: "sha256:same"}
+		if b.Image = b.ID.Image(); n < 3 {
+			b.ImageDigest = fmt.Sprintf("sha256:%d", n)
+		}
+		all, weights[n] = append(all, b), 100
+	}
+	none := func(*daeploy.Build) bool { return false }
+	for want, keep := range map[string]buildpipeline.Keep{"": {Images: 3, ImageBytes: 300}, "1": {Images: 2}, "2 1": {ImageBytes: 199}} {
+		if _, images := keep.Over(all, none, weights, weights, now); numbers(images) != want {
+			t.Errorf("of four builds with one image, and two with others, %+v takes %q; want %q", keep, numbers(images), want)
+		}
 	}
 }
 

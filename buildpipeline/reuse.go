@@ -1,12 +1,14 @@
 package buildpipeline
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/daeploy/daeploy"
 )
@@ -29,13 +31,13 @@ type inputs struct {
 	Branch   string // in the environment, and a label
 	URL      string // the same
 	File     AppFile
-	Files    []daeploy.TreeEntry
+	Files    []daeploy.TreeEntry // names may be no UTF-8
 	Hooks    map[string]daeploy.Revision
 	Fetched  map[string][]byte // scripts from the web, by path
 	Env      []envList         // of assemble below E4, and of the image; then the same of the runtime image
 	Set      []map[string]string
-	Operator map[string]string // E4
-	CABundle string
+	Operator map[string]string // E4, without credentials
+	CABundle string            // digest of the file's content
 	Network  bool
 	Secrets  []daeploy.Secret
 }
@@ -48,15 +50,25 @@ func (a *attempt) inputs(src *source, c *contract) (string, error) {
 			return "", nil
 		}
 	}
+	bundle, err := fileDigest(a.CABundle)
+	if err != nil {
+		return "", nil //nolint:nilerr // whoever builds with it says what is wrong with it
+	}
 	id := a.Build.ID
 	in := inputs{
 		Recipe: recipe, Builder: c.image.Digest, Written: c.written, Branch: daeploy.BranchName(a.Build.Ref), URL: a.cloneURL(id.App),
 		File: src.File, Files: src.Files, Hooks: map[string]daeploy.Revision{}, Fetched: map[string][]byte{},
 		Set:      []map[string]string{src.Env, src.File.Env, a.settings.variables, a.settings.kept, a.Build.Options.Env},
-		Operator: a.operatorEnv(id.App), CABundle: a.CABundle, Network: !a.NoNetwork, Secrets: a.settings.lent,
+		Operator: a.operatorEnv(id.App), CABundle: bundle, Network: !a.NoNetwork, Secrets: a.settings.lent,
 	}
-	// What bounds a build has no part in what it makes.
-	in.File.Timeout, in.File.Memory, in.File.CPUs = 0, 0, 0
+	// What bounds a build, or makes it faster, has no part in what it makes.
+	in.File.Timeout, in.File.Memory, in.File.CPUs, in.File.Incremental = 0, 0, 0, nil
+	for name, value := range in.Operator { // the map is this call's own
+		for _, text := range passwords(name, value) {
+			value = strings.ReplaceAll(value, text, "")
+		}
+		in.Operator[name] = value
+	}
 	for name, hook := range src.Hooks {
 		in.Hooks[name] = hook.ID
 	}
@@ -72,12 +84,20 @@ func (a *attempt) inputs(src *source, c *contract) (string, error) {
 	if c.runtime != nil {
 		in.Runtime = c.runtime.image.Digest
 	}
-	text, err := json.Marshal(in)
-	if err != nil {
-		return "", fmt.Errorf("digest the inputs of %s: %w", id, err)
+	// In Go's own words: JSON would make one name of all that are no UTF-8.
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%#v", in)
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// fileDigest is "" for no file.
+func fileDigest(file string) (string, error) {
+	if file == "" {
+		return "", nil
 	}
+	text, err := os.ReadFile(file)
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum[:]), err
 }
 
 // reuse answers the build with the image of an earlier one of equal inputs, if the
@@ -95,8 +115,9 @@ func (a *attempt) reuse(ctx context.Context, src *source, c *contract) (bool, er
 	if err != nil || same.Image == "" {
 		return false, err
 	}
+	made := daeploy.BuildID{App: same.ID.App, Number: cmp.Or(same.Reused, same.ID.Number)}
 	err = a.step(daeploy.StepReuse, func() (string, error) {
-		return fmt.Sprintf("%s was built from the same", same.ID), a.Engine.Tag(ctx, same.Image, a.Build.ID.Image())
+		return fmt.Sprintf("%s was built from the same", made), a.Engine.Tag(ctx, same.Image, a.Build.ID.Image())
 	})
 	if daeploy.KindOf(err) == daeploy.NotFound {
 		return false, nil // retention took it meanwhile
@@ -104,7 +125,9 @@ func (a *attempt) reuse(ctx context.Context, src *source, c *contract) (bool, er
 	if err != nil {
 		return false, err
 	}
-	a.Build.Image, a.Build.ImageDigest, a.Build.Reused = a.Build.ID.Image(), same.ImageDigest, same.ID.Number
+	// What is told of the image is what is true of the build that made it.
+	a.Build.Image, a.Build.ImageDigest, a.Build.Incremental = a.Build.ID.Image(), same.ImageDigest, same.Incremental
+	a.Build.Reused, a.Build.BuiltFrom = made.Number, cmp.Or(same.BuiltFrom, same.Commit)
 	return true, nil
 }
 

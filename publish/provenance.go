@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -90,7 +91,7 @@ func (p *Publisher) provenance(b *daeploy.Build, name daeploy.ImageRef, pushed d
 	}
 	definition.InternalParameters = internalParameters{App: b.ID.App, Number: b.ID.Number, By: printable(b.By), Incremental: b.Incremental, Reused: b.Reused}
 	definition.ResolvedDependencies = append([]descriptor{{
-		Name: "source", URI: source + "@" + printable(b.Ref), Digest: map[string]string{"gitCommit": string(b.Commit)},
+		Name: "source", URI: source + "@" + printable(b.Ref), Digest: map[string]string{"gitCommit": string(cmp.Or(b.BuiltFrom, b.Commit))},
 	}}, images(b, pushed)...)
 	run := &s.Predicate.RunDetails
 	run.Builder.ID, run.Builder.Version = host, map[string]string{"daeploy": p.Version}

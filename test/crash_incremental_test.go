@@ -104,9 +104,9 @@ func (b *bench) secondPush(t *testing.T) daeploy.Push {
 }
 
 // crashInSecond builds once in peace, and dies at the n-th step of the second
-// build, which check looks at in the next daemon. It tells whether there is no such
+// build, which check looks at in the next daemon; between comes before that. It tells whether there is no such
 // step.
-func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testing.T, d *daemon, acknowledged bool)) (done bool) {
+func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testing.T, d *daemon, acknowledged bool), between ...func()) (done bool) {
 	first, push := b.firstPush(t, c)
 	if err := first.pipeline.Receive(first.ctx, push, io.Discard)[0]; err != nil {
 		t.Fatal(err)
@@ -131,6 +131,9 @@ func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testi
 	}
 	reached := c.isDead()
 	first.end(t)
+	for _, act := range between {
+		act()
+	}
 
 	second := b.start(t, &crash{dead: make(chan struct{})})
 	defer second.end(t)

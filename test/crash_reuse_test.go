@@ -3,7 +3,9 @@ package test_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +29,37 @@ func TestCrashInReuse(t *testing.T) {
 				t.Fatal("a build has no end of steps")
 			}
 		}
+	}
+}
+
+// TestRightLostInReuse: F50. Whose right is gone when the next daemon comes gets
+// nothing moved that had not begun to move, though :latest is that image already.
+func TestRightLostInReuse(t *testing.T) {
+	met := false // the daemon died between image and branch
+	for n, done := 1, false; !done; n++ {
+		c := &crash{after: true, dead: make(chan struct{})}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			b := newBench(t, "")
+			b.reuse = true
+			var gone atomic.Bool
+			b.lost = gone.Load
+			done = b.crashInSecond(t, c, n, func(t *testing.T, d *daemon, _ bool) {
+				moves := slices.DeleteFunc(slices.Clone(c.steps), func(s string) bool { return !strings.HasPrefix(s, "move refs/heads/") })
+				moved := len(moves) == 2 // the first is the first build's
+				at, err := d.repos.Ref(t.Context(), "blog", "refs/heads/main")
+				if err != nil || (at == b.commit) != moved {
+					t.Errorf("died at %s, the branch is at %s, %v; it had moved: %v", c.step, at, err, moved)
+				}
+				met = met || c.step == "update build" && !moved
+			}, func() { gone.Store(true) })
+			t.Logf("died at %s", c.step)
+		})
+		if n > 500 {
+			t.Fatal("a build has no end of steps")
+		}
+	}
+	if !met {
+		t.Error("the daemon never died between image and branch: this test shows nothing")
 	}
 }
 
