@@ -180,7 +180,7 @@ func TestFrozenPusher(t *testing.T) {
 	s := newFront(t, "")
 	dir := s.source("blog", script)
 	quiet := s.timePush(dir, "blog", "main")
-	s.git(dir, "commit", "-q", "--allow-empty", "-m", "more")
+	s.change(dir, "more")
 	push := s.gitCommand(dir, nil, "push", s.url("blog"), "HEAD:main")
 	var out bytes.Buffer
 	push.Stdout, push.Stderr = &out, &out
@@ -326,7 +326,7 @@ func TestForcedByTurn(t *testing.T) {
 	s := newFront(t, "[receive]\nallow_force = false\n")
 	dir := s.source("blog", "#!/bin/sh\nsleep 3\nexec ${STI_SCRIPTS_PATH}/assemble\n")
 	s.timePush(dir, "blog", "main")
-	s.git(dir, "commit", "-q", "--allow-empty", "-m", "second")
+	s.change(dir, "second")
 	second := s.git(dir, "rev-parse", "HEAD")
 	push := s.gitCommand(dir, nil, "push", s.url("blog"), "HEAD:main")
 	if err := push.Start(); err != nil {
