@@ -112,7 +112,7 @@ say "three commands to try next"
 cat <<END
   daeploy builds hello            what was built, when, from which commit
   daeploy logs hello/1            the log once more
-  git commit --allow-empty -m again && git push daeploy main
+  sed -i s/Hello/Hi/ app.py && git commit -qam Hi && git push daeploy main
 END
 if [ -n "${KEEP-}" ]; then
 	cat >"$dir/enter" <<END
