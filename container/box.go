@@ -266,12 +266,17 @@ func (b *box) task(ctx context.Context) (containerd.Container, containerd.Task, 
 // does not know in which boot they were started, so nothing they wrote is used.
 func (b *box) recordAgain(ctx context.Context) (containerd.Container, error) {
 	b.engine.cfg.Log.Warn("container without a record", "container", b.name)
-	_, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(&specs.Spec{}),
-		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.label))
-	if err != nil && !errdefs.IsAlreadyExists(err) {
+	if err := b.record(ctx); err != nil && !errdefs.IsAlreadyExists(err) {
 		return nil, err
 	}
 	return b.client.LoadContainer(ctx, b.name)
+}
+
+// record makes a record that is good for nothing but to ask for what has its name.
+func (b *box) record(ctx context.Context) error {
+	_, err := b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(&specs.Spec{}),
+		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.label))
+	return err
 }
 
 // signal sends sig to the init, which passes it on, or SIGKILL to every process
@@ -335,9 +340,7 @@ func (b *box) adopt(ctx context.Context) error {
 	if err != nil || !slices.Contains(ids, b.name) {
 		return err
 	}
-	_, err = b.client.NewContainer(b.held(ctx), b.name, containerd.WithSpec(&specs.Spec{}),
-		containerd.WithRuntime(runtimeName, nil), containerd.WithContainerLabels(b.label))
-	if err != nil {
+	if err := b.record(ctx); err != nil {
 		return fmt.Errorf("adopt: %w", away(err))
 	}
 	return errors.New("it had no container")
@@ -379,15 +382,8 @@ func (b *box) removeContainer(ctx context.Context) error {
 
 // shorten empties a rootfs whose directories are nested too deep for containerd, which
 // removes it with a descriptor and a stack frame for each level: it would leave all of it
-// for ever, or end. No snapshot is fine.
-func (b *box) shorten(ctx context.Context) error {
-	mounts, err := b.mounts(ctx)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+// for ever, or end.
+func (b *box) shorten(ctx context.Context, mounts []mount.Mount) error {
 	l, err := dirsOf(mounts)
 	if err != nil || l.upper == "" {
 		return nil // containerd's to remove, as it is
@@ -403,9 +399,16 @@ func (b *box) shorten(ctx context.Context) error {
 }
 
 // removeSnapshot leaves one that it cannot shorten as it is: containerd would forget it
-// and keep its files.
+// and keep its files. No snapshot is fine.
 func (b *box) removeSnapshot(ctx context.Context) error {
-	if err := b.shorten(ctx); err != nil {
+	mounts, err := b.mounts(ctx)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		err = b.shorten(ctx, mounts)
+	}
+	if err != nil {
 		return err
 	}
 	if err := b.snapshots().Remove(ctx, b.key()); err != nil && !errdefs.IsNotFound(err) {
