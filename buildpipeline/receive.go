@@ -137,11 +137,11 @@ func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error
 		plan[i].branch = app.Branch
 		switch {
 		case c.New == "" && !p.Rules().AllowDelete:
-			deploys, err := p.deploys(ctx, app, c.Ref)
+			now, err := p.Source.Ref(ctx, push.App, c.Ref)
 			if err != nil {
 				return nil, err
 			}
-			if deploys {
+			if p.deploys(ctx, app, c.Ref, now) {
 				plan[i].refused = &daeploy.Error{
 					Kind: daeploy.Denied, Code: "deploy_branch", Message: plain(daeploy.BranchName(c.Ref)) + " is the deploy branch; it cannot be deleted",
 					Hint: "push another commit to it instead, or ask the operator for receive.allow_delete",
@@ -162,17 +162,10 @@ func (p *Pipeline) plan(ctx context.Context, push daeploy.Push) ([]course, error
 }
 
 // deploys tells whether a ref is the branch that builds: by the app's record, or by the
-// commit it is at (S166).
-func (p *Pipeline) deploys(ctx context.Context, app daeploy.App, ref string) (bool, error) {
-	if ref == "refs/heads/"+app.Branch {
-		return true, nil
-	}
-	now, err := p.Source.Ref(ctx, app.Name, ref)
-	if err != nil || now == "" || app.Fixed {
-		return false, err
-	}
-	own := p.ownBranch(ctx, app.Name, now)
-	return own != "" && ref == "refs/heads/"+own, nil
+// commit that it is at, or is to be at; none if that is empty (S166).
+func (p *Pipeline) deploys(ctx context.Context, app daeploy.App, ref string, at daeploy.Revision) bool {
+	branch, ok := strings.CutPrefix(ref, "refs/heads/")
+	return ok && (branch == app.Branch || !app.Fixed && at != "" && branch == p.ownBranch(ctx, app.Name, at))
 }
 
 // tellOverruled says once that a branch of .daeploy is not the one that builds.

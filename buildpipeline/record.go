@@ -3,7 +3,6 @@ package buildpipeline
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -49,20 +48,19 @@ func (p *Pipeline) acceptable(ctx context.Context, app daeploy.AppName, m daeplo
 // forceable refuses a move of the deploy branch that loses commits, where the
 // operator forbids that (F25). Old is the ref's present value, and no ancestor of New.
 func (p *Pipeline) forceable(ctx context.Context, name daeploy.AppName, m daeploy.RefUpdate) error {
-	if m.Old == "" || m.New == "" || !strings.HasPrefix(m.Ref, "refs/heads/") {
+	if m.Old == "" || m.New == "" {
 		return nil
 	}
 	app, err := p.Journal.App(name)
 	if err != nil {
 		return err
 	}
-	branch := daeploy.BranchName(m.Ref)
-	if branch != app.Branch && (app.Fixed || branch != p.ownBranch(ctx, name, m.New)) {
+	if !p.deploys(ctx, app, m.Ref, m.New) {
 		return nil
 	}
 	return &daeploy.Error{
 		Kind: daeploy.Denied, Code: "forced_push",
-		Message: fmt.Sprintf("%s only moves forward here; %s leaves out some of it", plain(branch), m.New.Short()),
+		Message: fmt.Sprintf("%s only moves forward here; %s leaves out some of it", plain(daeploy.BranchName(m.Ref)), m.New.Short()),
 		Hint:    "to go back, commit what undoes them: git revert; or ask the operator for receive.allow_force",
 	}
 }
