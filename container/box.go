@@ -302,6 +302,10 @@ func (b *box) removeTask(ctx context.Context) error {
 	for try := 1; ; try++ {
 		c, task, err := b.task(ctx)
 		if err == nil {
+			// The kill costs a process of its own, and an ended init has left nothing alive.
+			_, err = task.Delete(ctx)
+		}
+		if errdefs.IsFailedPrecondition(err) {
 			_, err = task.Delete(ctx, containerd.WithProcessKill)
 		}
 		switch {

@@ -174,6 +174,7 @@ cat /etc/resolv.conf`
 		t.Errorf("neighbour says %q, %v", text, err)
 	}
 	c.Close()
+	t.Run("rules kept", func(t *testing.T) { rulesKept(t, e, ref, cfg.Rules.Network.Bridge) })
 	must(t, neighbour.Close(t.Context()))
 	for _, pattern := range []string{"/" + cfg.Rules.Network.Bridge + "/10.*", "/tasks/*"} {
 		if left, _ := filepath.Glob(cfg.Rules.Network.DataDir + pattern); len(left) > 0 {
@@ -209,6 +210,31 @@ func rulesStand(t *testing.T, bridge string) {
 		if lines := strings.Split(string(out), "\n"); lines[1] != rule || strings.Count(string(out), rule) != 1 {
 			t.Errorf("%s %s:\n%s\nwant first and once: %s", jump[0], jump[2], out, rule)
 		}
+	}
+}
+
+// rulesKept: where all rules stand, a container's start does not write them anew: they
+// go on counting.
+func rulesKept(t *testing.T, e *container.Engine, ref daeploy.ImageRef, bridge string) {
+	counted := func() (packets int) {
+		out, err := exec.Command("iptables-save", "-c", "-t", "filter").Output()
+		must(t, err)
+		for line := range strings.Lines(string(out)) {
+			var n, bytes int
+			if _, err := fmt.Sscanf(line, "[%d:%d] -A "+bridge+"-input ", &n, &bytes); err == nil {
+				packets += n
+			}
+		}
+		return packets
+	}
+	before := counted()
+	w, _ := workspace(t, e, ref)
+	p := script("true")
+	p.Network = true
+	run(t, w, p)
+	must(t, w.Close(t.Context()))
+	if after := counted(); before == 0 || after < before {
+		t.Errorf("%d packets counted, %d after one more start", before, after)
 	}
 }
 

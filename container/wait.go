@@ -164,18 +164,19 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 	}
 	exit := end.exit
 	exit.OOM = exit.OOM || r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0
-	if r.over != nil && !r.over.kill {
-		exit.Limit, exit.Detail = r.over.limit, r.over.detail
-	} else if o, err := r.disk.exceeded(ctx, true); err == nil && o != (overrun{}) {
-		// It was faster than the watch, or a file ran into the limit on its size.
-		exit.Limit, exit.Detail = o.limit, o.detail
+	// All that could write is dead: its files are counted while the task is removed.
+	counted := make(chan overrun, 1)
+	go func() { counted <- r.atEnd(ctx) }()
+	err := r.endure(ctx, unavailable, func() error { return r.note(ctx, exit) })
+	if err == nil {
+		// This waits for the shim to have written all output.
+		err = r.endure(ctx, unavailable, func() error { return r.removeTask(ctx) })
 	}
-	// The task's removal waits for the shim to have written all output.
-	for _, last := range []func() error{func() error { return r.note(ctx, exit) }, func() error { return r.removeTask(ctx) }} {
-		if err := r.endure(ctx, unavailable, last); err != nil {
-			return daeploy.Exit{}, err
-		}
+	last := <-counted
+	if err != nil {
+		return daeploy.Exit{}, err
 	}
+	exit.Limit, exit.Detail = last.limit, last.detail
 	if !r.deaf {
 		if err := r.drain(); err != nil && r.reason == nil {
 			r.reason = err
@@ -185,6 +186,18 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 		return daeploy.Exit{}, r.reason
 	}
 	return exit, nil
+}
+
+// atEnd is the limit that the script has reached, if any: it may have been faster than
+// the watch, or a file ran into the limit on its size.
+func (r *watchedRun) atEnd(ctx context.Context) overrun {
+	if r.over != nil && !r.over.kill {
+		return *r.over
+	}
+	if o, err := r.disk.exceeded(ctx, true); err == nil {
+		return o
+	}
+	return overrun{}
 }
 
 // drain hands over all there is.

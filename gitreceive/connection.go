@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gliderlabs/ssh"
 	gossh "golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
 )
@@ -21,14 +23,15 @@ import (
 // long no session is open.
 type connection struct {
 	net.Conn
-	server   *Server
-	operator *daeploy.Actor // set at the local door only
-	proven   func()
-	left     func()
-	sessions sync.Map // of *session, without values
-	idle     *time.Timer
-	settled  func() // says that it has arrived (see session.arrived); may be repeated
-	begun    bool   // it had a session; guarded by the server's mu
+	server    *Server
+	operator  *daeploy.Actor // set at the local door only
+	proven    func()
+	left      func()
+	loggingIn atomic.Bool // no session has begun yet
+	sessions  sync.Map    // of *session, without values
+	idle      *time.Timer
+	settled   func() // says that it has arrived (see session.arrived); may be repeated
+	begun     bool   // it had a session; guarded by the server's mu
 
 	mu       sync.Mutex
 	open     int           // sessions
@@ -36,8 +39,7 @@ type connection struct {
 	method   string        // of the last refused login attempt
 	why      string        // the last certificate of a trusted CA was refused
 	began    time.Time
-	asked    int // requests and channels that are refused
-	watching bool
+	asked    int   // requests and channels that are refused
 	stopping error // the cause that ended all sessions
 
 	lost sync.Once // says that the rights have changed
@@ -48,10 +50,23 @@ func newConnection(d *door, raw net.Conn, proven, left func()) *connection {
 	c := &connection{
 		Conn: raw, server: d.server, proven: proven, left: left, began: time.Now(), settled: sync.OnceFunc(d.server.arriving.Done),
 	}
+	c.loggingIn.Store(true)
 	c.mu.Lock() // against a limit that is over at once
 	defer c.mu.Unlock()
 	c.idle = time.AfterFunc(d.server.limits.Login, c.close)
 	return c
+}
+
+// Read acknowledges at once what it has read, as long as there was no session. Until
+// then OpenSSH has Nagle's algorithm on (RFC 896): it holds the next packet of the
+// handshake back until the kernel acknowledges the last one, which takes 40 ms if
+// there is no answer to send along with it.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.loggingIn.Load() {
+		setOption(tcp, unix.TCP_QUICKACK, 1)
+	}
+	return n, err
 }
 
 // SetDeadline does nothing: the library would erase every limit with it, once
@@ -231,8 +246,7 @@ func (c *connection) enter(conn *gossh.ServerConn) bool {
 	c.open++
 	c.idle.Stop()
 	c.proven()
-	if !c.watching {
-		c.watching = true
+	if c.loggingIn.Swap(false) {
 		go c.watch(conn)
 	}
 	return true

@@ -97,7 +97,9 @@ func (d *door) handle(c *connection) {
 	defer c.close()
 	defer c.recovered("handshake")
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		setUserTimeout(tcp, c.server.limits.Keepalive*time.Duration(c.server.limits.Misses))
+		// The kernel gives a half-open connection up (F7); keepalive finds it a little later.
+		given := c.server.limits.Keepalive * time.Duration(c.server.limits.Misses)
+		setOption(tcp, unix.TCP_USER_TIMEOUT, int(given.Milliseconds()))
 	}
 	if d.local {
 		actor, err := peer(c.Conn)
@@ -186,16 +188,13 @@ func signatures() []string {
 	}
 }
 
-// setUserTimeout lets the kernel give a half-open connection up (F7).
-func setUserTimeout(c *net.TCPConn, d time.Duration) {
+// setOption sets an option of TCP that the connection does without, if need be.
+func setOption(c *net.TCPConn, option, value int) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
-	// Without it keepalive finds the same out, a little later.
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
-	})
+	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value) })
 }
 
 // peer is the operator behind a connection of the local door. Who may open

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,30 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 )
+
+// TestLoginDelays: a client that has Nagle's algorithm on (RFC 896), as OpenSSH until a
+// session begins, holds a small packet back until the one before is acknowledged, and
+// a kernel may take 40 ms over that (Linux; RFC 1122, 4.2.3.2: up to 500). The server
+// does not make it wait: no login is without such a delay by luck, since each has two.
+func TestLoginDelays(t *testing.T) {
+	const delay, tries = 40 * time.Millisecond, 50
+	h := start(t)
+	anna := h.admin()
+	var fastest time.Duration
+	for n := 0; n < tries && (n == 0 || fastest > delay); n++ {
+		raw := h.raw()
+		must(t, raw.(*net.TCPConn).SetNoDelay(false))
+		began := time.Now()
+		c, err := anna.dialOn(raw, gossh.Config{})
+		took := time.Since(began)
+		must(t, err)
+		c.Close()
+		fastest = min(cmp.Or(fastest, took), took)
+	}
+	if fastest > delay {
+		t.Errorf("the fastest of %d logins took %v", tries, fastest)
+	}
+}
 
 // F47: how long a login takes that fails tells nothing about a user name. Others use
 // the CPU too, so that the fastest of many counts: with more tries it comes near to

@@ -100,7 +100,10 @@ func (p *peers) has(program, packages string) bool {
 	return false
 }
 
+// sshdConfig lets bash believe that it is not the first shell: what the account's own
+// .bashrc does is no part of OpenSSH.
 const sshdConfig = `
+SetEnv SHLVL=1
 Port %s
 ListenAddress 127.0.0.1
 HostKey %s

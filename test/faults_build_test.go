@@ -47,7 +47,7 @@ tail -c +%d /run/secrets/token; echo; echo whole: $(cat /run/secrets/token)`, le
 		if err := errors.Join(within(30*time.Second, printed), k.endDaemon(), k.startDaemon()); err != nil {
 			t.Error(err)
 		}
-		// Not a signal: in some runs that ended the script's sleep too, and sh said so.
+		// Not a signal: init passes one on to all of the script, its sleep too, and sh says so.
 		if err := os.WriteFile(fmt.Sprintf("/proc/%d/root/tmp/go", pid), nil, 0o644); err != nil {
 			t.Error(err)
 		}

@@ -3,5 +3,12 @@ package network
 // Rules are those of IPv4.
 func (c Config) Rules() map[string][]string { return c.rules4() }
 
-// Entry is entry for one jump of the filter table.
-func Entry(from, to, listing string) string { return entry(jump{"filter", from, to}, listing) }
+// Missing is what iptables-restore is told when iptables-save prints listing.
+func (c Config) Missing(listing string) string {
+	return missing(parseTables(listing), c.tables4(), c.rules4())
+}
+
+// Missing6 is the same of IPv6.
+func (c Config) Missing6(listing string) string {
+	return missing(parseTables(listing), c.tables6(), c.rules6())
+}

@@ -127,14 +127,14 @@ func TestRules(t *testing.T) {
 	got := c.Rules()
 	want := map[string][]string{
 		"daeploy0-forward": {
-			"-o daeploy0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-o daeploy0 -j DROP", "! -i daeploy0 -j RETURN",
-			"! -s 10.209.0.0/16 -j DROP", "-d 169.254.169.254/32 -p udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp --dport 53 -j ACCEPT",
+			"-o daeploy0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-o daeploy0 -j DROP", "! -i daeploy0 -j RETURN",
+			"! -s 10.209.0.0/16 -j DROP", "-d 169.254.169.254/32 -p udp -m udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp -m tcp --dport 53 -j ACCEPT",
 			"-m conntrack --ctstate DNAT -j DROP", "-d 0.0.0.0/8 -j DROP", "-d 127.0.0.0/8 -j DROP", "-d 169.254.0.0/16 -j DROP", "-d 224.0.0.0/4 -j DROP", "-d 240.0.0.0/4 -j DROP", "-d 168.63.129.16/32 -j DROP", "-d 100.100.100.200/32 -j DROP", "-d 192.0.0.0/24 -j DROP",
 			"-d 10.0.0.0/8 -j DROP", "-d 100.64.0.0/10 -j DROP", "-d 172.16.0.0/12 -j DROP", "-d 192.168.0.0/16 -j DROP", "-j ACCEPT",
 		},
 		"daeploy0-input": {
-			"! -i daeploy0 -j RETURN", "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
-			"-d 169.254.169.254/32 -p udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp --dport 53 -j ACCEPT", "-j DROP",
+			"! -i daeploy0 -j RETURN", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+			"-d 169.254.169.254/32 -p udp -m udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp -m tcp --dport 53 -j ACCEPT", "-j DROP",
 		},
 		"daeploy0-nat": {"-s 10.209.0.0/16 ! -o daeploy0 -j MASQUERADE"},
 	}
@@ -143,17 +143,41 @@ func TestRules(t *testing.T) {
 	}
 }
 
-func TestEntry(t *testing.T) {
-	const rule = "-A FORWARD -j x-forward\n"
-	for name, tt := range map[string]struct{ listing, want string }{
-		"empty chain":      {"-P FORWARD ACCEPT\n", "-I FORWARD 1 -j x-forward\n"},
-		"first":            {"-P FORWARD DROP\n" + rule + "-A FORWARD -j other\n", ""},
-		"somebody is ours": {"-P FORWARD DROP\n-A FORWARD -j other\n" + rule, "-D FORWARD -j x-forward\n-I FORWARD 1 -j x-forward\n"},
-		"a longer name":    {"-P FORWARD DROP\n-A FORWARD -j x-forward-2\n", "-I FORWARD 1 -j x-forward\n"},
+// TestMissing: F113. What stands is left alone; whatever others have taken out, put
+// before our jumps or changed brings its table back whole, and no other.
+func TestMissing(t *testing.T) {
+	c := config(t)
+	first := c.Missing("")
+	filter, nat, _ := strings.Cut(first, "*nat\n")
+	// iptables-save prints what it was told, with counters, its own chains and those of others.
+	saved := "# by iptables-save\n*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j other\nCOMMIT\n" +
+		strings.NewReplacer("*filter\n", "*filter\n:INPUT ACCEPT [1:2]\n:FORWARD DROP [3:4]\n:other - [0:0]\n", "-I FORWARD 1 ", "-A FORWARD ",
+			"-I INPUT 1 ", "-A INPUT ", "-I POSTROUTING 1 ", "-A POSTROUTING ", "COMMIT\n", "-A FORWARD -j other\nCOMMIT\n").Replace(first)
+	for name, tt := range map[string]struct{ old, new, table, entries string }{
+		"nothing":                 {"", "", "", ""},
+		"a rule is gone":          {"-A daeploy0-input -j DROP\n", "", filter, ""},
+		"a rule is another":       {"-d 169.254.0.0/16 -j DROP", "-d 169.254.0.0/17 -j DROP", filter, ""},
+		"a rule too many":         {"-A daeploy0-nat ", "-A daeploy0-nat -j RETURN\n-A daeploy0-nat ", "*nat\n" + nat, ""},
+		"the jump is gone":        {"-A POSTROUTING -j daeploy0-nat\n", "", "*nat\n" + nat, "-I POSTROUTING 1 -j daeploy0-nat\n"},
+		"another came first":      {"-A FORWARD -j daeploy0-forward\n", "-A FORWARD -j other\n-A FORWARD -j daeploy0-forward\n", filter, "-D FORWARD -j daeploy0-forward\n-I FORWARD 1 -j daeploy0-forward\n"},
+		"the jump has conditions": {"-A INPUT -j daeploy0-input\n", "-A INPUT -s 192.0.2.1/32 -j daeploy0-input\n", filter, "-I INPUT 1 -j daeploy0-input\n"},
+		"a longer name":           {"-A INPUT -j daeploy0-input\n", "-A INPUT -j daeploy0-input-2\n", filter, "-I INPUT 1 -j daeploy0-input\n"},
+		"ours in another table":   {"*nat\n", "*raw\n", "*nat\n" + nat, "-I POSTROUTING 1 -j daeploy0-nat\n"},
 	} {
-		if got := network.Entry("FORWARD", "x-forward", tt.listing); got != tt.want {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		listing, want := strings.Replace(saved, tt.old, tt.new, 1), ""
+		if tt.old != "" && listing == saved {
+			t.Fatalf("%s: %q is not in\n%s", name, tt.old, saved)
 		}
+		if tt.table != "" {
+			chains, _, _ := strings.Cut(tt.table, "-I ")
+			want = chains + tt.entries + "COMMIT\n"
+		}
+		if diff := cmp.Diff(want, c.Missing(listing)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if got := c.Missing6(""); !strings.HasPrefix(got, "*filter\n") || strings.Contains(got, "*nat") {
+		t.Errorf("of IPv6: %q", got)
 	}
 }
 

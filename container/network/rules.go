@@ -27,40 +27,40 @@ var never6 = []string{"::/128", "::1/128", "fe80::/10", "ff00::/8", "fd00:ec2::2
 var private = []string{"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"}
 
 // jump leads from a chain of the kernel to one of ours.
-type jump struct{ table, from, to string }
+type jump struct{ from, to string }
 
-func (c Config) jumps4() []jump {
-	return []jump{
-		{"filter", "FORWARD", c.Bridge + "-forward"},
-		{"filter", "INPUT", c.Bridge + "-input"},
-		{"nat", "POSTROUTING", c.Bridge + "-nat"},
-	}
+// table is one of the kernel's, with our jumps.
+type table struct {
+	name  string
+	jumps []jump
 }
 
-func (c Config) jumps6() []jump {
-	return []jump{
-		{"filter", "FORWARD", c.Bridge + "-forward"},
-		{"filter", "INPUT", c.Bridge + "-input"},
-	}
+func (c Config) tables4() []table {
+	return append(c.tables6(), table{"nat", []jump{{"POSTROUTING", c.Bridge + "-nat"}}})
+}
+
+func (c Config) tables6() []table {
+	return []table{{"filter", []jump{{"FORWARD", c.Bridge + "-forward"}, {"INPUT", c.Bridge + "-input"}}}}
 }
 
 // rules4 gives the whole content of our chains, by chain. The order is the
 // meaning: name servers first, then what is dropped, then the rest of the world.
+// They are written as iptables-save prints them, so that they are known again.
 func (c Config) rules4() map[string][]string {
 	forward := []string{
 		// Towards builds go answers only; this is also what keeps builds apart.
-		"-o " + c.Bridge + " -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+		"-o " + c.Bridge + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 		"-o " + c.Bridge + " -j DROP",
 		"! -i " + c.Bridge + " -j RETURN",
 		"! -s " + c.Subnet + " -j DROP",
 	}
 	input := []string{
 		"! -i " + c.Bridge + " -j RETURN",
-		"-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+		"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 	}
 	for _, addr := range c.Nameservers {
 		for _, proto := range []string{"udp", "tcp"} {
-			rule := fmt.Sprintf("-d %s/32 -p %s --dport 53 -j ACCEPT", addr, proto)
+			rule := fmt.Sprintf("-d %s/32 -p %s -m %[2]s --dport 53 -j ACCEPT", addr, proto)
 			forward, input = append(forward, rule), append(input, rule)
 		}
 	}
@@ -106,61 +106,91 @@ func (c Config) rules6() map[string][]string {
 // install makes our chains say exactly this, in one step per table that leaves
 // no moment without them. It can be repeated, and mends what others flushed.
 func (c Config) install(ctx context.Context) error {
-	if err := install(ctx, "iptables", c.jumps4(), c.rules4()); err != nil {
+	if err := install(ctx, "iptables", c.tables4(), c.rules4()); err != nil {
 		return err
 	}
 	if _, err := os.Stat("/proc/net/if_inet6"); errors.Is(err, fs.ErrNotExist) {
 		return nil // this kernel speaks no IPv6
 	}
-	return install(ctx, "ip6tables", c.jumps6(), c.rules6())
+	return install(ctx, "ip6tables", c.tables6(), c.rules6())
 }
 
-func install(ctx context.Context, program string, jumps []jump, rules map[string][]string) error {
-	var b strings.Builder
-	table := ""
-	for _, j := range jumps {
-		if j.table != table {
-			if table != "" {
-				b.WriteString("COMMIT\n")
-			}
-			table = j.table
-			fmt.Fprintf(&b, "*%s\n", table)
-		}
-		// With --noflush this line alone empties the chain.
-		fmt.Fprintf(&b, ":%s - [0:0]\n", j.to)
-		for _, rule := range rules[j.to] {
-			fmt.Fprintf(&b, "-A %s %s\n", j.to, rule)
-		}
-		listing, err := command(ctx, "", program, "-w", "-t", j.table, "-S", j.from)
-		if err != nil {
-			return err
-		}
-		b.WriteString(entry(j, listing))
+// install writes nothing where everything stands: the kernel takes its time to
+// take a table over, and there is a container to be started after that.
+func install(ctx context.Context, program string, tables []table, rules map[string][]string) error {
+	listing, err := command(ctx, "", program+"-save")
+	if err != nil {
+		return err
 	}
-	b.WriteString("COMMIT\n")
-	_, err := command(ctx, b.String(), program+"-restore", "-w", "--noflush")
+	script := missing(parseTables(listing), tables, rules)
+	if script == "" {
+		return nil
+	}
+	_, err = command(ctx, script, program+"-restore", "-w", "--noflush")
 	return err
 }
 
-// entry gives the lines that make our jump the first rule of its chain, given
-// what the chain lists now; none if it is.
-func entry(j jump, listing string) string {
-	rule := "-A " + j.from + " -j " + j.to
-	var lines strings.Builder
-	first := true
+// chain names one of a table.
+type chain struct{ table, name string }
+
+// parseTables gives the rules of each chain that has any, in order and without
+// "-A CHAIN ", of what iptables-save prints.
+func parseTables(listing string) map[chain][]string {
+	chains, in := map[chain][]string{}, ""
 	for line := range strings.Lines(listing) {
 		line = strings.TrimSpace(line)
-		if line == rule && first {
-			return ""
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			in = name
 		}
-		if line == rule {
-			fmt.Fprintf(&lines, "-D %s -j %s\n", j.from, j.to)
-		}
-		if strings.HasPrefix(line, "-A ") {
-			first = false
+		if rest, ok := strings.CutPrefix(line, "-A "); ok {
+			name, rule, _ := strings.Cut(rest, " ")
+			of := chain{in, name}
+			chains[of] = append(chains[of], rule)
 		}
 	}
-	fmt.Fprintf(&lines, "-I %s 1 -j %s\n", j.from, j.to)
+	return chains
+}
+
+// missing is what iptables-restore is to be told, "" if all is as it should be. A
+// table of which anything is missing is told whole.
+func missing(now map[chain][]string, tables []table, rules map[string][]string) string {
+	var script strings.Builder
+	for _, t := range tables {
+		entries, complete := "", true
+		for _, j := range t.jumps {
+			entries += entry(j, now[chain{t.name, j.from}])
+			complete = complete && slices.Equal(now[chain{t.name, j.to}], rules[j.to])
+		}
+		if complete && entries == "" {
+			continue
+		}
+		fmt.Fprintf(&script, "*%s\n", t.name)
+		for _, j := range t.jumps {
+			// With --noflush this line alone empties the chain.
+			fmt.Fprintf(&script, ":%s - [0:0]\n", j.to)
+			for _, rule := range rules[j.to] {
+				fmt.Fprintf(&script, "-A %s %s\n", j.to, rule)
+			}
+		}
+		script.WriteString(entries + "COMMIT\n")
+	}
+	return script.String()
+}
+
+// entry gives the lines that make our jump the first rule of its chain, whose
+// rules now are given; none if it is.
+func entry(j jump, now []string) string {
+	rule := "-j " + j.to
+	if len(now) > 0 && now[0] == rule {
+		return ""
+	}
+	var lines strings.Builder
+	for _, other := range now {
+		if other == rule {
+			fmt.Fprintf(&lines, "-D %s %s\n", j.from, rule)
+		}
+	}
+	fmt.Fprintf(&lines, "-I %s 1 %s\n", j.from, rule)
 	return lines.String()
 }
 
