@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Kind sorts errors by what the one who reads them can do. Each maps to one
@@ -89,19 +90,29 @@ func KindOfExit(status int) Kind {
 	return Failure
 }
 
-// Public is what may be shown to the one who asked. An error without a kind
-// becomes "internal error in <what>" and keeps err as its cause.
+// Public is what may be shown to the one who asked. An error without words of its
+// own becomes "internal error in <what>" and keeps err as its cause, unless a disk is
+// full.
 func Public(err error, what string) *Error {
 	var e *Error
-	known := errors.As(err, &e)
-	if known && e.Kind != Internal {
+	switch {
+	case errors.As(err, &e):
 		return e
-	}
-	if KindOf(err) == Canceled {
+	case KindOf(err) == Canceled:
 		return &Error{Kind: Canceled, Code: "canceled", Message: "canceled", Err: err}
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return DiskFull(err)
 	}
 	return &Error{
 		Kind: Internal, Code: "internal_error", Message: "internal error in " + what,
-		Hint: "push again; tell the operator of this host, whose log says more", Err: err, Logged: known && e.Logged,
+		Hint: "push again; tell the operator of this host, whose log says more", Err: err,
+	}
+}
+
+// DiskFull is for what found no room on a disk of the daemon's or containerd's (F107).
+func DiskFull(err error) *Error {
+	return &Error{
+		Kind: TryAgain, Code: "disk_full", Message: "a disk of this server is full", Err: err,
+		Hint: "tell the operator of this host, who sees what could go with:  gc --dry-run",
 	}
 }

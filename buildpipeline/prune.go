@@ -2,7 +2,9 @@ package buildpipeline
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -106,11 +108,14 @@ func (p *Pipeline) collectApp(ctx context.Context, app daeploy.AppName, how coll
 		return f, nil
 	}
 	f.GitBytes, err = p.Source.Maintain(ctx, app, how.all)
-	if daeploy.KindOf(err) == daeploy.TryAgain {
-		f.Left = "the repository, which is in use"
-		return f, nil
+	if daeploy.KindOf(err) != daeploy.TryAgain {
+		return f, err
 	}
-	return f, err
+	f.Left = "the repository, which is in use"
+	if errors.Is(err, syscall.ENOSPC) {
+		f.Left = "the repository, since the disk has no room to pack it anew"
+	}
+	return f, nil
 }
 
 // drop takes builds and images out of the journal; when it only looks, it names

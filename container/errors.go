@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
@@ -15,7 +16,8 @@ import (
 var errSilent = errors.New("no answer in time")
 
 // away turns an error that says "containerd does not answer" into one of kind
-// Unavailable; every other error passes unchanged.
+// Unavailable, and one that says that containerd has no room into disk_full; every
+// other error passes unchanged.
 func away(err error) error {
 	if err == nil || errors.As(err, new(*daeploy.Error)) {
 		return err
@@ -23,6 +25,10 @@ func away(err error) error {
 	native := errgrpc.ToNative(err)
 	if errdefs.IsUnavailable(err) || errdefs.IsUnavailable(native) {
 		return silent(err)
+	}
+	// What containerd says has no number.
+	if strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return daeploy.DiskFull(err)
 	}
 	return err
 }

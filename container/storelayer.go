@@ -92,7 +92,10 @@ func (w *Workspace) writeLayer(ctx context.Context, tree *rootfs.Tree, d ocispec
 
 // changed is for a snapshot that will never make the layer it was.
 func (w *Workspace) changed(how string) error {
-	return daeploy.Errorf(daeploy.Internal, "layer_changed", "the snapshot of %s is not what it was: %s", w.id, how)
+	return &daeploy.Error{
+		Kind: daeploy.Internal, Code: "layer_changed", Message: fmt.Sprintf("the snapshot of %s is not what it was", w.id), Err: errors.New(how),
+		Hint: "build it again:  rebuild " + w.id.String(),
+	}
 }
 
 // viewKey names the read-only snapshot through which StoreLayer finds the

@@ -137,7 +137,7 @@ func (s *session) explain(ctx context.Context, err error) *daeploy.Error {
 		return &daeploy.Error{Kind: daeploy.Canceled, Code: "canceled", Message: "canceled", Err: err}
 	}
 	e := *daeploy.Public(err, s.path)
-	if e.Kind == daeploy.Internal {
+	if !errors.As(err, new(*daeploy.Error)) && e.Kind == daeploy.Internal {
 		e.Hint = "tell the operator of this host, whose log says more"
 	}
 	return &e

@@ -102,14 +102,18 @@ type command struct {
 	started  func(pid int) error // called when it runs; its error ends it
 }
 
-// start runs git in a process group of its own, which ends with ctx.
+// start runs git in a process group of its own, which ends with ctx; git itself ends
+// with the daemon too, however that ends: the next one takes git's locks and half-made
+// packs for those of a crash, and must not meet who still works on them.
 func (g program) start(ctx context.Context, c command, args ...string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, g.path, args...)
 	cmd.Env = environ(c.settings...)
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// The signal comes with the end of the thread that starts git. No thread of the
+	// daemon ends before it does: nothing in it exits while locked to one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var errOut bytes.Buffer
@@ -147,6 +151,12 @@ func (e *commandError) Error() string {
 }
 
 func (e *commandError) Unwrap() error { return e.err }
+
+// Is lets a full disk be known as one: git, whose locale is C, has two words for it.
+func (e *commandError) Is(target error) bool {
+	return target == syscall.ENOSPC &&
+		(strings.Contains(e.stderr, syscall.ENOSPC.Error()) || strings.Contains(e.stderr, "Out of diskspace"))
+}
 
 // limitedBuffer keeps the first bytes and takes the rest without keeping it.
 type limitedBuffer struct {

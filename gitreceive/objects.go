@@ -5,14 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
+	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 
 	"github.com/daeploy/daeploy"
 )
@@ -28,11 +33,14 @@ const (
 // objects reads one repository. go-git keeps the list of packs, so it is
 // opened anew for each call; it belongs to one goroutine.
 type objects struct {
-	app   daeploy.AppName
-	store *filesystem.Storage
-	scale *scale
-	copy  bool   // of what is elsewhere: submodules
-	leave func() // leaves what open entered; nil for what the caller holds
+	app    daeploy.AppName
+	dir    string
+	share  cache.Object // of delta bases
+	store  *filesystem.Storage
+	scale  *scale
+	copy   bool   // of what is elsewhere: submodules
+	leave  func() // leaves what open entered; nil for what the caller holds
+	looked bool   // at the packs again, since an object was not there
 }
 
 // open opens an app's repository for reading; share, if not nil, is the cache
@@ -74,10 +82,57 @@ func newObjects(app daeploy.AppName, dir string, share cache.Object, packs []*pa
 	if share == nil {
 		share = cache.NewObjectLRU(16 * cache.MiByte)
 	}
-	store := filesystem.NewStorageWithOptions(osfs.New(dir, osfs.WithBoundOS()), share, filesystem.Options{
+	return &objects{app: app, dir: dir, share: share, store: newStore(dir, share), scale: newScale(packs), copy: isCopy(dir)}
+}
+
+func newStore(dir string, share cache.Object) *filesystem.Storage {
+	return filesystem.NewStorageWithOptions(indexedPacks{osfs.New(dir, osfs.WithBoundOS())}, share, filesystem.Options{
 		ExclusiveAccess: true, KeepDescriptors: true, LargeObjectThreshold: bigBlob,
 	})
-	return &objects{app: app, store: store, scale: newScale(packs), copy: isCopy(dir)}
+}
+
+// indexedPacks hides packs without an index: git brings them in before it, and go-git
+// reads nothing at all where there is one (P7).
+type indexedPacks struct{ billy.Filesystem }
+
+func (f indexedPacks) ReadDir(path string) ([]os.FileInfo, error) {
+	entries, err := f.Filesystem.ReadDir(path)
+	if filepath.Base(path) != "pack" {
+		return entries, err
+	}
+	indexed := map[string]bool{}
+	for _, e := range entries {
+		if base, ok := strings.CutSuffix(e.Name(), ".idx"); ok {
+			indexed[base] = true
+		}
+	}
+	return slices.DeleteFunc(entries, func(e os.FileInfo) bool {
+		base, ok := strings.CutSuffix(e.Name(), ".pack")
+		return ok && !indexed[base]
+	}), err
+}
+
+// lookAgain reads the list of packs anew, once: as git does it when it misses an
+// object, since packs are replaced by others. False if there was a second look before.
+func (o *objects) lookAgain() (bool, error) {
+	if o.looked || o.scale == nil {
+		return false, nil
+	}
+	o.looked = true
+	packs, err := packsOf(o.dir)
+	if err != nil {
+		return false, err
+	}
+	_ = o.store.Close() // read-only: nothing is lost
+	o.store, o.scale = newStore(o.dir, o.share), newScale(packs)
+	left := o.leave
+	o.leave = func() {
+		closePacks(packs)
+		if left != nil {
+			left()
+		}
+	}
+	return true, nil
 }
 
 func (o *objects) close() {
@@ -111,7 +166,28 @@ func tooHeavy(what string, w weight) error {
 // get reads an object's header and makes its content readable. One that git
 // has but cannot be read is Internal and named (F80). go-git has panicked on
 // damaged packs: that is damage too.
-func (o *objects) get(typ plumbing.ObjectType, id daeploy.Revision) (obj plumbing.EncodedObject, err error) {
+func (o *objects) get(typ plumbing.ObjectType, id daeploy.Revision) (plumbing.EncodedObject, error) {
+	return twice(o, func() (plumbing.EncodedObject, error) { return o.find(typ, id) })
+}
+
+// twice does it once more in the packs that are there now, if an object is not.
+func twice[T any](o *objects, look func() (T, error)) (T, error) {
+	found, err := look()
+	if !errors.Is(err, plumbing.ErrObjectNotFound) && !errors.Is(err, dotgit.ErrPackfileNotFound) {
+		return found, err
+	}
+	again, lookErr := o.lookAgain()
+	if lookErr != nil {
+		return found, lookErr
+	}
+	if again {
+		return look()
+	}
+	return found, err
+}
+
+// find is get in the packs that are known.
+func (o *objects) find(typ plumbing.ObjectType, id daeploy.Revision) (obj plumbing.EncodedObject, err error) {
 	defer o.damaged(id, &err)
 	if len(id) != 40 {
 		return nil, o.missing(id)
@@ -144,7 +220,10 @@ func (o *objects) damaged(id daeploy.Revision, err *error) {
 
 // missing is NotFound at first: whether that is damage knows who asked.
 func (o *objects) missing(id daeploy.Revision) error {
-	return daeploy.Errorf(daeploy.NotFound, "object_not_found", "%s has no object %s", o.app, plain(string(id), 64))
+	return &daeploy.Error{
+		Kind: daeploy.NotFound, Code: "object_not_found", Message: fmt.Sprintf("%s has no object %s", o.app, plain(string(id), 64)),
+		Err: plumbing.ErrObjectNotFound,
+	}
 }
 
 // damage is for an object that must be there, and whole.
@@ -152,9 +231,13 @@ func (o *objects) damage(id daeploy.Revision, err error) error {
 	if o.copy {
 		return damagedCopy(fmt.Errorf("object %s: %w", id, err))
 	}
+	return damage(o.app, id, err)
+}
+
+func damage(app daeploy.AppName, id daeploy.Revision, err error) error {
 	return &daeploy.Error{
 		Kind: daeploy.Internal, Code: "internal_error",
-		Message: fmt.Sprintf("object %s of %s cannot be read", id, o.app),
+		Message: fmt.Sprintf("object %s of %s cannot be read", id, app),
 		Hint:    "tell the operator of this host: the repository is damaged; restore it from a backup", Err: err,
 	}
 }

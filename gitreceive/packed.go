@@ -35,11 +35,16 @@ func openPacks(dir string) (packs []*pack, err error) {
 			closePacks(packs)
 		}
 	}()
-	names, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "pack-*.idx"))
-	if err != nil {
+	at := filepath.Join(dir, "objects", "pack")
+	entries, err := os.ReadDir(at)
+	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	for _, name := range names {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "pack-") || filepath.Ext(e.Name()) != ".idx" {
+			continue
+		}
+		name := filepath.Join(at, e.Name())
 		p, err := openPack(name)
 		if os.IsNotExist(err) {
 			continue

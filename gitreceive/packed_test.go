@@ -136,3 +136,80 @@ func TestPackDamage(t *testing.T) {
 	}
 	t.Attr("F80", "packs with a flipped bit, false types and sizes, cut off, emptied: an internal error that names the blob")
 }
+
+// TestPackComesIn: P7. While git brings in the pack of another push there is, for a
+// moment, a pack without an index: it comes last. What is read meanwhile rests on
+// other packs, and on deltas in them, which go-git reads.
+func TestPackComesIn(t *testing.T) {
+	b := newBare(t)
+	main, _, _ := b.history(12)
+	b.git("", "repack", "-a", "-d", "-q", "--depth=50")
+	packs, err := filepath.Glob(filepath.Join(b.dir, "objects", "pack", "*.pack"))
+	must(t, err)
+	text, err := os.ReadFile(packs[0])
+	must(t, err)
+	coming := filepath.Join(b.dir, "objects", "pack", "pack-"+strings.Repeat("7", 40))
+	for _, ext := range []string{".keep", ".pack", ".rev"} { // in this order
+		must(t, os.WriteFile(coming+ext, text, 0o600))
+		_, err := b.repos.Commit(t.Context(), "blog", main)
+		if err != nil {
+			t.Errorf("when %s has come: commit: %v", ext, err)
+		}
+		entries, err := b.repos.Tree(t.Context(), "blog", main, daeploy.TreeLimits{})
+		if err != nil || len(entries) == 0 {
+			t.Fatalf("when %s has come: %d entries, %v", ext, len(entries), err)
+		}
+		ids := make([]daeploy.Revision, len(entries))
+		for i, e := range entries {
+			ids[i] = e.ID
+		}
+		err = b.repos.Blobs(t.Context(), "blog", ids, func(_ int, r io.Reader) error {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		})
+		if err != nil {
+			t.Errorf("when %s has come: %v", ext, err)
+		}
+	}
+}
+
+// TestPacksReplaced: two packs that are replaced by one while their objects are read, as
+// by a git that a killed daemon has left, are as good as before.
+func TestPacksReplaced(t *testing.T) {
+	b := newBare(t)
+	base := filepath.Join(b.dir, "objects", "pack", "pack")
+	var ids []daeploy.Revision
+	var texts []string
+	list := ""
+	for _, half := range []string{"first", "second"} {
+		group := ""
+		for i := range 20 {
+			text := fmt.Sprintf("%s%d\n", strings.Repeat(half+": a line that all of these have in common\n", 20), i)
+			id := b.blob(text)
+			texts, ids = append(texts, text), append(ids, daeploy.Revision(id))
+			group += id + " file\n" // of names alike, so that git makes deltas
+		}
+		b.git(group, "pack-objects", "-q", base)
+		list += group
+	}
+	b.git("", "prune-packed")
+	old, err := filepath.Glob(base + "-*")
+	must(t, err)
+	got := 0
+	err = b.repos.Blobs(t.Context(), "blog", ids[:30], func(i int, r io.Reader) error {
+		if got++; got == 5 { // by now the packs are listed, and one of them is open
+			b.git(list, "pack-objects", "-q", base)
+			for _, file := range old {
+				must(t, os.Remove(file))
+			}
+		}
+		text, err := io.ReadAll(r)
+		if err == nil && string(text) != texts[i] {
+			err = fmt.Errorf("blob %d has %q", i, text)
+		}
+		return err
+	})
+	if err != nil || got != 30 {
+		t.Errorf("%d of 30 blobs: %v", got, err)
+	}
+}

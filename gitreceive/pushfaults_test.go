@@ -152,7 +152,10 @@ func TestPushCut(t *testing.T) {
 
 // F8: a client that reads nothing holds up itself alone.
 func TestPushUnread(t *testing.T) {
-	const stall = 500 * time.Millisecond
+	stall := 500 * time.Millisecond
+	if os.Getenv("DAEPLOY_TEST_LONG") != "" {
+		stall = 5 * time.Minute // the default
+	}
 	h := start(t, withLimits(gitreceive.Limits{Stall: stall}))
 	anna := h.admin()
 	w, beside := anna.work("blog"), anna.work("shop")
@@ -196,7 +199,7 @@ func TestPushUnread(t *testing.T) {
 		if !errors.Is(cause, gitreceive.ErrGone) {
 			t.Errorf("the push ended with %v; want ErrGone", cause)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(stall + 20*time.Second):
 		t.Fatal("a client that reads nothing is still waited for")
 	}
 	took, grown := time.Since(began), heap()-before

@@ -172,6 +172,15 @@ func (r *Repositories) explainMove(ctx context.Context, app daeploy.AppName, dir
 			return err
 		}
 	}
+	// git itself may not be able to read what a ref is to move to (F80).
+	for _, m := range moves {
+		if m.New == "" {
+			continue
+		}
+		if err := r.git.start(ctx, command{}, "--git-dir="+dir, "cat-file", "-p", string(m.New)); err != nil {
+			return damage(app, m.New, err)
+		}
+	}
 	return fmt.Errorf("move refs of %s: %w", app, cause)
 }
 

@@ -223,7 +223,11 @@ func (w *treeWalk) add(path string, line treeLine) error {
 }
 
 // size looks at the object's header only.
-func (o *objects) size(id daeploy.Revision) (size int64, err error) {
+func (o *objects) size(id daeploy.Revision) (int64, error) {
+	return twice(o, func() (int64, error) { return o.findSize(id) })
+}
+
+func (o *objects) findSize(id daeploy.Revision) (size int64, err error) {
 	defer o.damaged(id, &err)
 	// Of a delta, go-git would unpack all to read the first bytes.
 	if w, packed, err := o.weigh(id); err != nil || packed {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +31,9 @@ const (
 // repository in which little has piled up, and which is not about to pass its cap.
 //
 // It needs the repository for itself: while a push, fetch or reader is there, and
-// as soon as one comes, it ends with an error of kind TryAgain, and nobody waits
-// for it. Cut off at any point it leaves a sound repository; its own temporary
+// as soon as one comes, it ends with an error of kind TryAgain with code "app_busy",
+// and nobody waits for it. It needs room for the new pack beside the old ones: without,
+// the code is "disk_full", and syscall.ENOSPC is in it. Cut off at any point it leaves a sound repository; its own temporary
 // files it removes, or after a crash Sweep does (F41, F42).
 func (r *Repositories) Maintain(ctx context.Context, app daeploy.AppName, always bool) (freed int64, err error) {
 	dir, err := r.existing(app)
@@ -58,8 +60,15 @@ func (r *Repositories) Maintain(ctx context.Context, app daeploy.AppName, always
 	if swept := r.sweepDir(app, dir); err == nil {
 		err = swept
 	}
-	if errors.Is(err, errWanted) {
+	switch {
+	case errors.Is(err, errWanted):
 		return 0, inUse(app)
+	case errors.Is(err, syscall.ENOSPC):
+		return 0, &daeploy.Error{
+			Kind: daeploy.TryAgain, Code: "disk_full", Err: err,
+			Message: fmt.Sprintf("the disk has no room to pack the repository of %s anew, which has %d MiB", app, before>>20),
+			Hint:    "make room on it, and try again",
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("maintain the repository of %s: %w", app, err)

@@ -16,6 +16,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 
+	"github.com/daeploy/daeploy/container/containertest"
 	"github.com/daeploy/daeploy/test/history"
 )
 
@@ -244,4 +245,86 @@ func TestOtherTenants(t *testing.T) {
 	}
 	k.judge()
 	t.Attr("F108", "a lease, a snapshot, an image and a container of others in our namespace, while the daemon is killed and sweeps: all are there still")
+}
+
+// TestContainerdAway: F104. containerd is away for seconds, or minutes in the long form,
+// while a build runs. Pushes are turned away before anything is stored, what needs no
+// containerd answers, the build ends as it would have, and then pushes build again.
+func TestContainerdAway(t *testing.T) {
+	away := 5 * time.Second
+	if os.Getenv("DAEPLOY_TEST_LONG") != "" {
+		away = 9*time.Minute + 30*time.Second // a build is given up after ten
+	}
+	k := newOrdeal(t, func(s *story) {
+		var err error
+		if s.containerd, err = containertest.Launch(); err != nil {
+			t.Fatal(err)
+		}
+		s.private = true
+	})
+	k.gate.open(k.port)
+	h, other := k.newHand("blog", 1, k.seed, (*hand).push), k.newHand("shop", 2, k.seed, (*hand).push)
+	for _, h := range []*hand{h, other} {
+		h.prints = 3
+		h.write(0)
+		h.send(history.Push)
+	}
+	objects := func() string {
+		out, err := exec.Command("git", "-C", k.path("state", "repositories", "shop.git"), "count-objects", "-v").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	before := objects()
+	h.prints = 80
+	h.write(0)
+	var refused time.Duration
+	pause := 30 * time.Second              // the longest time without a try
+	h.send(history.Detach, "-o", "detach") // for nobody waits so long
+	if err := within(30*time.Second, func() error {
+		log, err := k.log("blog/2")
+		if err == nil && len(log.Ticks) == 0 {
+			err = errors.New("blog/2 prints nothing")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	k.record.Add(history.Entry{Verb: history.Kill, What: "containerd"})
+	if err := k.containerd.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	asked := time.Now()
+	for turn := 0; turn == 0 || time.Since(asked) < away; turn++ {
+		other.write(0)
+		began := time.Now()
+		other.send(history.Push)
+		refused = max(refused, time.Since(began))
+		entries, err := k.record.Entries()
+		if last := entries[len(entries)-1]; err != nil || last.Outcome != history.Refused || !strings.Contains(last.Text, "containerd does not answer") {
+			t.Errorf("without containerd the push was %s: %s (%v)", last.Outcome, last.Text, err)
+		}
+		for _, words := range [][]string{{"status"}, {"builds"}, {"logs", "blog/1"}, {"apps", "list"}} {
+			if said, err := k.ask(words...); err != nil {
+				t.Errorf("without containerd: %v\n%s", err, said)
+			}
+		}
+		time.Sleep(min(pause, max(0, away-time.Since(asked))))
+	}
+	if now := objects(); now != before {
+		t.Errorf("what was refused has left objects:\n%sbefore:\n%s", now, before)
+	}
+	if err := k.containerd.Revive(); err != nil {
+		t.Fatal(err)
+	}
+	k.record.Add(history.Entry{Asked: asked, Verb: history.Start, What: "containerd"})
+	k.settled()
+	var b history.Build
+	if err := k.askJSON(&b, "build", "blog/2"); err != nil || b.Status != "succeeded" {
+		t.Errorf("the build is %s, %s: %s (%v)", b.Status, b.Reason, b.Message, err)
+	}
+	other.send(history.Push)
+	k.judge()
+	t.Attr("F104", fmt.Sprintf("containerd killed during a build, and away for %s: pushes refused within %.1f s, no object of them stored; status, builds, logs answer; the build ends as it would have, the next push builds", away, refused.Seconds()))
 }

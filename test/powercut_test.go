@@ -53,11 +53,13 @@ func newHost(t *testing.T) (*host, *hand) {
 		if err := os.Mkdir(own, 0o700); err != nil {
 			t.Fatal(err)
 		}
+		elsewhere := os.TempDir()
 		t.Setenv("TMPDIR", own)
 		var err error
 		if s.containerd, err = containertest.Launch(); err != nil {
 			t.Fatal(err)
 		}
+		t.Setenv("TMPDIR", elsewhere) // where what a failure leaves is kept
 		s.private = true
 	})
 	return h, h.newHand("blog", 1, h.seed, (*hand).push)

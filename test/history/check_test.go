@@ -124,6 +124,16 @@ func TestBroken(t *testing.T) {
 				edit(h, history.Push, 2, func(e *history.Entry) { e.Text = "internal error in build blog/3" })
 			}, "was told of an internal error",
 		},
+		"an image of another commit": {
+			func(h []history.Entry) {
+				change(h, func(a *history.App) { a.Builds[1].Reused = "blog/1" })
+			}, "blog/2 has the image of blog/1, which is succeeded, of commit",
+		},
+		"a reused image, and lines of a script": {
+			func(h []history.Entry) {
+				change(h, func(a *history.App) { a.Builds[1].Reused = "blog/2" })
+			}, "blog/2 is succeeded, and has 3 lines in its log; its script prints 0",
+		},
 		"an acknowledged build is lost": {
 			func(h []history.Entry) {
 				change(h, func(a *history.App) { a.Builds, a.Pins = a.Builds[:4], a.Pins[:4] })

@@ -95,6 +95,7 @@ type Build struct {
 	Commit      string `json:"commit"`
 	Branch      string `json:"branch"`
 	RebuildOf   string `json:"rebuild_of,omitempty"`
+	Reused      string `json:"reused,omitempty"` // the build whose image it was answered with
 	ImageDigest string `json:"image_digest,omitempty"`
 }
 

@@ -134,7 +134,7 @@ func (l *ledger) logs() {
 	for _, app := range l.apps() {
 		a := l.state.Apps[app]
 		for _, b := range a.Builds {
-			log, prints := a.Logs[b.ID], l.commits[b.Commit].Prints
+			log, prints := a.Logs[b.ID], l.prints(b)
 			ended := b.Status == "succeeded" || b.Reason == "assemble_failed" && !l.harmed[b.ID]
 			switch bad := torn(log.Ticks); {
 			case bad > 0:
@@ -145,8 +145,20 @@ func (l *ledger) logs() {
 			if len(log.Ends) != 1 || strings.HasPrefix(log.Ends[0], "success:") != (b.Status == "succeeded") {
 				l.breaks("%s is %s, and the ends of its log are %q", b.ID, b.Status, log.Ends)
 			}
+			if of := l.final[b.Reused]; b.Reused != "" && (of.Status != "succeeded" || of.Commit != b.Commit || of.ImageDigest != b.ImageDigest) {
+				l.breaks("%s has the image of %s, which is %s, of commit %s, with %q", b.ID, b.Reused, of.Status, of.Commit, of.ImageDigest)
+			}
 		}
 	}
+}
+
+// prints is how many lines a build's script prints: none where a kept image was the
+// answer.
+func (l *ledger) prints(b Build) int {
+	if b.Reused != "" {
+		return 0
+	}
+	return l.commits[b.Commit].Prints
 }
 
 // readers: who followed a build to an end of its own, or reads the log of one that was
@@ -160,7 +172,7 @@ func (l *ledger) readers() {
 		followed := e.Verb == Push && (e.Outcome == Done || e.Outcome == Refused && b.Reason == "assemble_failed" && !l.harmed[e.Build])
 		read := e.Verb == Logs && e.Outcome == Done && known && since.Before(e.Asked)
 		switch {
-		case followed && e.Outcome == Done && len(e.Ticks) != e.Prints:
+		case followed && e.Outcome == Done && b.Reused == "" && len(e.Ticks) != e.Prints:
 			l.breaks("%s saw %d lines, and its script prints %d", name(e), len(e.Ticks), e.Prints)
 		case (followed || read) && e.Build != "" && len(e.Ticks) != lines:
 			l.breaks("%s saw %d lines of a log of %d", name(e), len(e.Ticks), lines)
