@@ -109,10 +109,13 @@ func Public(err error, what string) *Error {
 	}
 }
 
+// CodeDiskFull is the code of DiskFull.
+const CodeDiskFull = "disk_full"
+
 // DiskFull is for what found no room on a disk of the daemon's or containerd's (F107).
 func DiskFull(err error) *Error {
 	return &Error{
-		Kind: TryAgain, Code: "disk_full", Message: "a disk of this server is full", Err: err,
+		Kind: TryAgain, Code: CodeDiskFull, Message: "a disk of this server is full", Err: err,
 		Hint: "tell the operator of this host, who sees what could go with:  gc --dry-run",
 	}
 }

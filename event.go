@@ -110,6 +110,7 @@ type Event struct {
 	Remote      string        `json:"remote,omitempty"`      // as in Actor
 	Certificate string        `json:"certificate,omitempty"` // serial and CA of that by which the key was let in
 	Name        string        `json:"name,omitempty"`        // of the key, ref, variable, secret or image that it is about
+	Reason      string        `json:"reason,omitempty"`      // code of why something was refused or has failed; "git" where git itself has
 	Message     string        `json:"message,omitempty"`
 	Duration    time.Duration `json:"duration,omitempty"` // of what has ended, in nanoseconds
 	Count       int           `json:"count,omitempty"`    // how many like this one it stands for, if more than 1

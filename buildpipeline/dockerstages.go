@@ -11,7 +11,7 @@ import (
 // what it leaves is copied onto the runtime image (section 8 of the contract).
 func (d *dockerfile) onto(runtime *DockerBuilder) (text string, notices []string, err error) {
 	if runtime == nil {
-		return "", nil, &daeploy.Error{Kind: daeploy.Internal, Code: codeInternal, Message: "nothing is known of the runtime image"}
+		return "", nil, &daeploy.Error{Kind: daeploy.Internal, Code: codeInternal, Message: "nothing is known of the runtime image", Hint: "tell the operator of this host"}
 	}
 	if err := d.read("assemble"); err != nil {
 		return "", nil, err

@@ -144,7 +144,7 @@ func (p *Pipeline) serve(ctx context.Context, j *job, b daeploy.Build) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.Log.Error("build panicked", "build", b.ID, "err", r, "stack", string(debug.Stack()))
-			a.end(&daeploy.Error{Kind: daeploy.Internal, Code: codeInternal, Message: "internal error in build " + b.ID.String()})
+			a.end(daeploy.Public(fmt.Errorf("panic: %v", r), "build "+b.ID.String()))
 		}
 	}()
 	if err := a.openLog(); err != nil {

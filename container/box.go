@@ -305,7 +305,7 @@ func (b *box) removeTask(ctx context.Context) error {
 			// The kill costs a process of its own, and an ended init has left nothing alive.
 			_, err = task.Delete(ctx)
 		}
-		if errdefs.IsFailedPrecondition(err) {
+		if task != nil && errdefs.IsFailedPrecondition(err) {
 			_, err = task.Delete(ctx, containerd.WithProcessKill)
 		}
 		switch {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -43,14 +42,26 @@ const (
 // keeps what it holds, and the name comes last.
 func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
 	image, layer, err := w.commit(ctx, out)
-	if err != nil && daeploy.KindOf(err) == daeploy.Internal && ctx.Err() == nil {
-		err = &daeploy.Error{
-			Kind: daeploy.BuildFailed, Code: "commit_failed", Err: err,
-			Message: "the image could not be stored: " + err.Error(),
-			Hint:    "the former image is untouched; the operator should look at the disk",
-		}
+	if err == nil || ctx.Err() != nil {
+		return image, layer, err
+	}
+	e, known := errors.AsType[*daeploy.Error](err)
+	switch {
+	case known && e.Code == daeploy.CodeDiskFull:
+		err = notStored(": "+e.Message, err)
+	case !known:
+		err = notStored("", err)
 	}
 	return image, layer, err
+}
+
+// notStored is S141's commit_failed. What containerd says of why has paths of this
+// host: that is for the operator.
+func notStored(why string, err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored" + why, Err: err,
+		Hint: "the former image is untouched; the operator should look at the disk",
+	}
 }
 
 func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
@@ -130,10 +141,13 @@ func (w *Workspace) hashLayer(ctx context.Context, latest time.Time) (ocispec.De
 		err = ahead.Close()
 	}
 	if errors.Is(err, errTooLong) {
-		err = fmt.Errorf("its files need more than the %s that are free: %w", size(free), syscall.ENOSPC)
+		err = fmt.Errorf("its files need more than the %s that are free", size(free))
+	}
+	if err != nil && ctx.Err() == nil {
+		return ocispec.Descriptor{}, layer, notStored(": "+err.Error(), err) // paths in the rootfs
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, layer, fmt.Errorf("read layer: %w", err)
+		return ocispec.Descriptor{}, layer, err
 	}
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: hash.Digest(), Size: layer.Bytes}, layer, nil
 }

@@ -162,10 +162,10 @@ func (e *Engine) Check(ctx context.Context) error {
 	defer cancel()
 	v, err := c.Version(ask)
 	if err != nil {
-		e.setUsable(false)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return context.Cause(ctx) // who asks had less time than that, which tells nothing
 		}
+		e.setUsable(false)
 		return explain(ctx, e.cfg.Address, err)
 	}
 	if e.isUsable() {

@@ -26,8 +26,8 @@ func away(err error) error {
 	if errdefs.IsUnavailable(err) || errdefs.IsUnavailable(native) {
 		return silent(err)
 	}
-	// What containerd says has no number.
-	if strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+	// What containerd says has no number. A cgroup without room is another matter.
+	if text := err.Error(); strings.Contains(text, syscall.ENOSPC.Error()) && !strings.Contains(text, "cgroup") {
 		return daeploy.DiskFull(err)
 	}
 	return err

@@ -204,6 +204,6 @@ func newEventJSON(e daeploy.Event) eventJSON {
 	return eventJSON{
 		Sequence: e.Sequence, Time: stamp(e.Time), Kind: e.Kind, App: e.App, Build: build, By: e.By, Key: e.Key,
 		Certificate: e.Certificate, Remote: e.Remote,
-		Name: e.Name, Message: e.Message, Duration: seconds(e.Duration.Round(time.Millisecond)), Count: max(e.Count, 1),
+		Name: e.Name, Reason: e.Reason, Message: e.Message, Duration: seconds(e.Duration.Round(time.Millisecond)), Count: max(e.Count, 1),
 	}
 }

@@ -126,6 +126,7 @@ type eventJSON struct {
 	Certificate string            `json:"certificate" doc:"serial and CA of the certificate that let the key in; \"\" for a key that was added"`
 	Remote      string            `json:"remote" doc:"where it came from: address and port, or \"local uid N\""`
 	Name        string            `json:"name" doc:"of the key, ref, variable, secret, image or command it is about"`
+	Reason      string            `json:"reason" doc:"why something was refused or has failed: a code of reason-codes.md, \"git\" if git itself refused, or \"\""`
 	Message     string            `json:"message" doc:"why, as a sentence"`
 	Duration    float64           `json:"duration" doc:"seconds that a push or build took; 0 for what takes no time"`
 	Count       int               `json:"count" doc:"how many like this one it stands for"`

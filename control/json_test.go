@@ -39,7 +39,7 @@ func TestFields(t *testing.T) {
 		{"cancel blog --json", buildFields, false},
 		{"publish blog/17 --json", buildFields, false},
 		{"rebuild blog/17 --json", buildFields, false},
-		{"events --json", "sequence time kind app build by key certificate remote name message duration count", true},
+		{"events --json", "sequence time kind app build by key certificate remote name reason message duration count", true},
 		{"webhooks --json", webhook, true},
 		{"webhooks list --json", webhook, true},
 		{"webhooks test 1 --json", "delivery url status duration", false},

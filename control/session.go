@@ -108,9 +108,9 @@ func (s *session) finish(ctx context.Context, err error) int {
 	e := s.explain(ctx, err)
 	switch e.Kind {
 	case daeploy.Denied:
-		s.tell(daeploy.Event{Kind: daeploy.EventCommandRefused, App: s.app, Name: s.path, Message: e.Message})
-	case daeploy.Internal, daeploy.Unavailable, daeploy.Config:
-		if e.Logged {
+		s.tell(daeploy.Event{Kind: daeploy.EventCommandRefused, App: s.app, Name: s.path, Reason: e.Code, Message: e.Message})
+	case daeploy.Internal, daeploy.Unavailable, daeploy.Config, daeploy.TryAgain:
+		if e.Logged || e.Kind == daeploy.TryAgain && e.Code != daeploy.CodeDiskFull {
 			break
 		}
 		s.Log.Error("command failed", "user", s.actor.Name, "remote", s.actor.Remote, "err", e)

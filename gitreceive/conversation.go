@@ -143,7 +143,7 @@ func (c *conversation) decide(ctx context.Context, updates []daeploy.RefUpdate, 
 	for i, u := range updates {
 		cmd, err := c.command(ctx, u)
 		if errs[i] = err; err != nil {
-			c.hint(err)
+			c.explain(err)
 			continue
 		}
 		accepted = append(accepted, i)
@@ -178,7 +178,7 @@ var (
 )
 
 func (c *conversation) refuseAll(errs []error, err error) []error {
-	c.hint(err)
+	c.explain(err)
 	for i := range errs {
 		errs[i] = err
 	}
@@ -267,11 +267,9 @@ func (c *conversation) claim() error {
 	return nil
 }
 
-// hint prints the next action for a refusal of ours; those of Pushes have said
+// explain prints a refusal of ours, and the next action; those of Pushes have said
 // theirs.
-func (c *conversation) hint(err error) {
-	sayHint(c.log, daeploy.Public(err, string(c.t.app)).Hint)
-}
+func (c *conversation) explain(err error) { sayError(c.log, err, string(c.t.app)) }
 
 // answer gives git the results. Refs go back byte for byte, or git would not
 // know them.

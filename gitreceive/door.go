@@ -41,8 +41,9 @@ func (d *door) serve(ctx context.Context) error {
 		switch {
 		case err == nil:
 			pause = 0
-			d.accepts(true)
+			d.looks()
 			d.accept(raw)
+			d.accepts(true)
 			continue
 		case ctx.Err() != nil:
 			return nil

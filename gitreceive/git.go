@@ -100,20 +100,17 @@ type command struct {
 	out      io.Writer // nil = nowhere
 	settings []setting
 	started  func(pid int) error // called when it runs; its error ends it
+	orphaned syscall.Signal      // what it gets when the daemon is gone; 0 = nothing
 }
 
-// start runs git in a process group of its own, which ends with ctx; git itself ends
-// with the daemon too, however that ends: the next one takes git's locks and half-made
-// packs for those of a crash, and must not meet who still works on them.
+// start runs git in a process group of its own, which ends with ctx.
 func (g program) start(ctx context.Context, c command, args ...string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, g.path, args...)
 	cmd.Env = environ(c.settings...)
 	cmd.Dir = "/"
-	// The signal comes with the end of the thread that starts git. No thread of the
-	// daemon ends before it does: nothing in it exits while locked to one.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: c.orphaned}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var errOut bytes.Buffer

@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -116,8 +117,11 @@ type Server struct {
 	admission *admission
 	penalized atomic.Uint64 // connections that were refused for what came before them
 
+	ready  chan struct{} // closed once every door accepts
+	opened func()        // closes it; may be repeated
+
 	mu       sync.Mutex
-	open     map[*door]bool // those that accept
+	open     map[*door]time.Time // those that accept, and since when they look at one connection; zero while they wait
 	refusals map[string]uint64
 	conns    map[*connection]struct{}
 	sessions sync.WaitGroup // guarded by mu against Add after closed
@@ -135,7 +139,10 @@ func New(c Config) (*Server, error) {
 	limits := c.Limits.orDefaults()
 	c.Repositories.most.Store(limits.RepositoryBytes)
 	c.Repositories.reading.Store(&limits)
+	ready := make(chan struct{})
 	return &Server{
+		ready:     ready,
+		opened:    sync.OnceFunc(func() { close(ready) }),
 		config:    c,
 		limits:    limits,
 		hooks:     filepath.Join(c.StateDir, "hooks"),
@@ -143,7 +150,7 @@ func New(c Config) (*Server, error) {
 		fetches:   newSlots(limits.Receives, limits.ReceivesPerKey),
 		execs:     newSlots(limits.Execs, limits.ExecsPerKey),
 		admission: newAdmission(limits),
-		open:      map[*door]bool{},
+		open:      map[*door]time.Time{},
 		refusals:  map[string]uint64{},
 		conns:     map[*connection]struct{}{},
 	}, nil

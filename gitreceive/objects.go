@@ -18,6 +18,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
+	"golang.org/x/sys/unix"
 
 	"github.com/daeploy/daeploy"
 )
@@ -235,11 +236,25 @@ func (o *objects) damage(id daeploy.Revision, err error) error {
 }
 
 func damage(app daeploy.AppName, id daeploy.Revision, err error) error {
+	if passing(err) {
+		return fmt.Errorf("read object %s of %s: %w", id, app, err)
+	}
 	return &daeploy.Error{
 		Kind: daeploy.Internal, Code: "internal_error",
 		Message: fmt.Sprintf("object %s of %s cannot be read", id, app),
 		Hint:    "tell the operator of this host: the repository is damaged; restore it from a backup", Err: err,
 	}
+}
+
+// passing tells an error that says nothing of the files: the host lacks something for
+// now, or nobody waits any more.
+func passing(err error) bool {
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, context.Canceled, context.DeadlineExceeded, daeploy.ErrCanceled, daeploy.ErrShutdown} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
 }
 
 // need is get for an object that another one names.

@@ -49,6 +49,9 @@ func openPacks(dir string) (packs []*pack, err error) {
 		if os.IsNotExist(err) {
 			continue
 		}
+		if passing(err) {
+			return packs, fmt.Errorf("open %s: %w", e.Name(), err)
+		}
 		if err != nil {
 			return packs, &daeploy.Error{
 				Kind: daeploy.Internal, Code: "internal_error", Message: strings.TrimPrefix(name, dir+"/") + " cannot be read",

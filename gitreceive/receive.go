@@ -137,7 +137,7 @@ func (t *transfer) push(ctx context.Context, free func()) (*conversation, error)
 	}
 	err = f.finish()
 	if err == nil {
-		sayHint(t.err, remarkOn(f.remarks))
+		remarkOn(f.remarks).say(t.err)
 	}
 	return talk, err
 }

@@ -3,12 +3,17 @@ package gitreceive
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"strings"
+
+	"github.com/daeploy/daeploy"
 )
 
 // remark is a hint for the pusher, if git says certain words. Its methods belong
 // to one goroutine at a time.
 type remark struct {
 	words []byte
+	error string // "" where git's words are those of an error
 	hint  string // "" if git says enough
 
 	tails [2][]byte // the ends of git's two streams so far
@@ -32,7 +37,14 @@ func (l Limits) remarks() []*remark {
 		return &remark{words: []byte(words), hint: fmt.Sprintf(format, args...)}
 	}
 	return []*remark{
-		say("shallow update not allowed", "this clone is shallow: git fetch --unshallow, then push again"),
+		{
+			words: []byte("shallow update not allowed"), error: "this clone is shallow, and the history of the app would end where its own does",
+			hint: "this clone is shallow: git fetch --unshallow, then push again",
+		},
+		{
+			words: []byte("deny updating a hidden ref"), error: "the refs below " + strings.TrimSuffix(daeploy.PinPrefix, "builds/") + " are the daemon's own",
+			hint: "push a branch or a tag: git push daeploy HEAD:main",
+		},
 		say("attempting to allocate", "an object of this push has more than %d MiB; keep it out of the history%s", l.ObjectBytes>>20, raise("receive.object")),
 		say("pack exceeds maximum allowed size", "the push has more than %d MiB; push in smaller parts%s", l.PackBytes>>20, raise("receive.pack")),
 		say("ut of memory", "git had no more memory for this push; the limit is %d MiB; push in smaller parts%s", l.Memory>>20, raise("receive.memory")),
@@ -44,14 +56,22 @@ func (l Limits) remarks() []*remark {
 	}
 }
 
-// remarkOn gives the hint to what git has said, or "". The first one counts.
-func remarkOn(all []*remark) string {
+// remarkOn gives the remark on what git has said, or an empty one. The first counts.
+func remarkOn(all []*remark) *remark {
 	for _, r := range all {
 		if r.found {
-			return r.hint
+			return r
 		}
 	}
-	return ""
+	return new(remark)
+}
+
+// say tells the pusher.
+func (r *remark) say(w io.Writer) {
+	if r.error != "" {
+		fmt.Fprintf(w, "error: %s\n", r.error)
+	}
+	sayHint(w, r.hint)
 }
 
 // look looks at the next bytes of a stream, wherever it is cut.

@@ -163,7 +163,7 @@ func (s *session) exec(ctx context.Context, e Exec) int {
 // deny tells the client, and the audit trail.
 func (s *session) deny(stderr io.Writer, actor daeploy.Actor, err error) int {
 	e := actor.Event(daeploy.EventCommandRefused)
-	e.Message = plain(err.Error(), 200)
+	e.Reason, e.Message = refusal(err), plain(err.Error(), 200)
 	s.conn.server.config.Events.Tell(e)
 	return sayError(stderr, err, "this command")
 }

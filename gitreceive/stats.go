@@ -2,7 +2,10 @@ package gitreceive
 
 import (
 	"errors"
+	"fmt"
 	"maps"
+	"net"
+	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -42,30 +45,61 @@ func (s *Server) Stats() Stats {
 // has not come so far, or is over, or the host lacks what each of them needs
 // (F125).
 func (s *Server) Accepting() error {
-	want := 0
-	if s.config.Listener != nil {
-		want++
-	}
-	if s.config.Local != nil {
-		want++
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping || len(s.open) < want {
+	if s.stopping || !s.allOpen() {
 		return daeploy.Errorf(daeploy.TryAgain, "not_accepting", "connections are not accepted")
 	}
 	return nil
 }
 
-// accepts notes whether the door takes connections.
+// allOpen is for who holds mu.
+func (s *Server) allOpen() bool {
+	want := 0
+	for _, listener := range []net.Listener{s.config.Listener, s.config.Local} {
+		if listener != nil {
+			want++
+		}
+	}
+	return len(s.open) == want
+}
+
+// Ready is closed when connections are taken at every door for the first time.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Stuck tells of a door whose accept loop has been at one connection for longer than
+// patience, and so takes no other one (F132).
+func (s *Server) Stuck(patience time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d, since := range s.open {
+		if long := time.Since(since); !since.IsZero() && long > patience {
+			return fmt.Errorf("the door at %s accepts nothing since %s", d.listener.Addr(), long.Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// accepts notes whether the door takes connections; it waits for the next one now.
 func (d *door) accepts(is bool) {
-	d.server.mu.Lock()
-	defer d.server.mu.Unlock()
-	if is {
-		d.server.open[d] = true
+	s := d.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !is {
+		delete(s.open, d)
 		return
 	}
-	delete(d.server.open, d)
+	s.open[d] = time.Time{}
+	if s.allOpen() {
+		s.opened()
+	}
+}
+
+// looks notes that the door is at a connection.
+func (d *door) looks() {
+	d.server.mu.Lock()
+	defer d.server.mu.Unlock()
+	d.server.open[d] = time.Now()
 }
 
 // Refusals tells how many pushes and fetches were refused since the start, by
@@ -83,11 +117,21 @@ func (s *Server) countRefusal(err error) {
 		errors.Is(err, ErrGone) || errors.Is(err, daeploy.ErrShutdown) {
 		return
 	}
-	reason := "git"
-	if !errors.Is(err, errByGit) {
-		reason = daeploy.Public(err, "git").Code
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refusals[reason]++
+	s.refusals[refusal(err)]++
+}
+
+// refusal is the code of a refusal: "git" where git itself has refused, "" for nil and
+// for a client that has left.
+func refusal(err error) string {
+	switch {
+	case err == nil, errors.Is(err, ErrGone):
+		return ""
+	case errors.Is(err, errByGit):
+		return "git"
+	case errors.Is(err, daeploy.ErrShutdown):
+		return "shutdown"
+	}
+	return daeploy.Public(err, "git").Code
 }

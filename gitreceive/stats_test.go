@@ -2,6 +2,8 @@ package gitreceive_test
 
 import (
 	"context"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +80,50 @@ func TestRefusals(t *testing.T) {
 		n := h.server.Refusals()
 		return n["denied"] == 2 && len(n) == 2
 	})
+}
+
+// slowListener gives connections that do not tell for a while where they come from.
+type slowListener struct {
+	net.Listener
+	hold chan struct{}
+}
+
+type slowConn struct {
+	net.Conn
+	hold chan struct{}
+}
+
+func (l slowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return slowConn{c, l.hold}, err
+}
+
+func (c slowConn) RemoteAddr() net.Addr {
+	<-c.hold
+	return c.Conn.RemoteAddr()
+}
+
+// TestStuck: F132. An accept loop that does not come back from a connection is told; one
+// that waits for the next is not, however long.
+func TestStuck(t *testing.T) {
+	hold := make(chan struct{})
+	h := start(t, func(c *gitreceive.Config) { c.Listener = slowListener{c.Listener, hold} })
+	select {
+	case <-h.server.Ready():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the doors do not open")
+	}
+	const patience = 50 * time.Millisecond
+	time.Sleep(2 * patience)
+	if err := h.server.Stuck(patience); err != nil {
+		t.Errorf("with nobody there: %v", err)
+	}
+	c := h.raw()
+	defer c.Close()
+	h.eventually("it is told", func() bool {
+		err := h.server.Stuck(patience)
+		return err != nil && strings.Contains(err.Error(), "accepts nothing since")
+	})
+	close(hold)
+	h.eventually("it goes on", func() bool { return h.server.Stuck(patience) == nil })
 }

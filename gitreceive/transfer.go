@@ -123,7 +123,7 @@ func (t *transfer) environ(settings []setting) []string {
 // tell keeps the one event about this transfer.
 func (t *transfer) tell(kind daeploy.EventKind, took time.Duration, refs string, err error) {
 	e := t.actor.Event(kind)
-	e.App, e.Name, e.Duration = t.app, refs, took.Round(time.Millisecond)
+	e.App, e.Name, e.Duration, e.Reason = t.app, refs, took.Round(time.Millisecond), refusal(err)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrGone), errors.Is(err, daeploy.ErrShutdown), errors.Is(err, errByGit):
@@ -131,7 +131,8 @@ func (t *transfer) tell(kind daeploy.EventKind, took time.Duration, refs string,
 	default:
 		public := daeploy.Public(err, string(t.app))
 		e.Message = plain(public.Message, 500)
-		if kind := public.Kind; kind == daeploy.Internal || kind == daeploy.Unavailable || kind == daeploy.Config {
+		kind, full := public.Kind, public.Code == daeploy.CodeDiskFull
+		if kind == daeploy.Internal || kind == daeploy.Unavailable || kind == daeploy.Config || full {
 			// The operator reads more than the app's people may.
 			t.server.config.Log.Error("transfer failed", "app", t.app, "user", t.actor.Name, "err", plain(err.Error(), 500))
 		}
@@ -316,7 +317,7 @@ func (f *flow) gitFailed(err error) error {
 	if said == "" {
 		said = "it ended with " + err.Error()
 	}
-	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks), "try again"), Err: err}
+	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks).hint, "try again"), Err: err}
 }
 
 // movedReader tells of every byte that passes.

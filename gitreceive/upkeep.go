@@ -108,7 +108,11 @@ func (r *Repositories) maintain(ctx context.Context, dir string) error {
 // child than to be limited.
 func (g program) runAside(ctx context.Context, args ...string) error {
 	settings := []setting{{"repack.writeBitmaps", "false"}, {"core.bigFileThreshold", "16m"}, {"pack.deltaCacheSize", "64m"}}
-	return g.start(ctx, command{settings: settings, started: func(pid int) error {
+	// It ends with the daemon, however that ends: the next one takes half-made packs for
+	// those of a crash, and must not meet who brings them in and removes the old ones. The
+	// signal comes with the end of the thread that starts git; none of the daemon's ends
+	// before it does, since nothing in it exits while it is locked to one.
+	return g.start(ctx, command{settings: settings, orphaned: syscall.SIGKILL, started: func(pid int) error {
 		for resource, value := range map[int]uint64{
 			unix.RLIMIT_DATA: upkeepMemory, unix.RLIMIT_CPU: uint64(upkeepTime / time.Second), unix.RLIMIT_CORE: 0,
 		} {

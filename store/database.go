@@ -129,7 +129,7 @@ func openVerified(c Config, path string, mark *sentinel) (db *bolt.DB, now senti
 			Kind: daeploy.TryAgain, Code: "state_locked", Message: path + " is in use by another process",
 			Hint: "end the program that has the database open", Err: err,
 		}
-	default:
+	case !full(err): // else Open has words for it, and the database is as it was
 		err = refuse(path, err)
 	}
 	if db != nil {
@@ -155,7 +155,7 @@ func keepOld(db *bolt.DB, path string, schema uint64) error {
 		return err
 	})
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(tmp)) // it would be in the way of whoever makes room
 	}
 	return settle(tmp, old)
 }

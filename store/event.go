@@ -127,7 +127,7 @@ func cutEvent(value []byte) (kind daeploy.EventKind, app daeploy.AppName, body [
 // buildEvent is what a build's record says of its new status.
 func buildEvent(b *daeploy.Build) daeploy.Event {
 	e := b.Asker().Cause(daeploy.Event{
-		Kind: daeploy.BuildEvent(b.Status), App: b.ID.App, Build: b.ID, Name: b.Ref, Message: b.Message,
+		Kind: daeploy.BuildEvent(b.Status), App: b.ID.App, Build: b.ID, Name: b.Ref, Reason: b.Reason, Message: b.Message,
 	})
 	if b.Status.Final() {
 		e.Duration = b.Duration(b.Ended)

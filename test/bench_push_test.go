@@ -26,6 +26,7 @@ func (r *gauge) small() {
 			r.byHand(prefix, dir, "")
 			p.firstPush(prefix, dir, docker, buildah)
 		}
+		r.Limit(prefix+allButAssemble, 0.4)
 		r.Compare(prefix+"push to exit, by OpenSSH + docker build", 0.35, names(prefix+pushToExit), names(prefix+docker.name))
 		r.Compare(prefix+"push to exit, by OpenSSH + buildah", 0, names(prefix+pushToExit), names(prefix+buildah.name))
 		r.Compare(prefix+"push to exit, by the floor", 0, names(prefix+pushToExit), names(prefix+theFloor))
@@ -44,6 +45,7 @@ func (r *gauge) large() {
 		r.byHand("", dir, "")
 		p.firstPush("", dir, docker, buildah)
 	}
+	r.Limit(allButAssemble, 2)
 	r.Compare("push to exit, by OpenSSH + docker build", 0.10, names(pushToExit), names(docker.name))
 	r.Compare("push to exit, by OpenSSH + buildah", 0, names(pushToExit), names(buildah.name))
 	r.Compare("push to exit, by the floor", 1.3, names(pushToExit), names(theFloor))

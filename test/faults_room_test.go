@@ -2,8 +2,10 @@ package test_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,9 +39,9 @@ func TestContainerdDiskFull(t *testing.T) {
 		free       int64 // bytes, while the script waits
 		codes      []string
 	}{
-		{"script", waits + "head -c 20000000 /dev/zero >/app/large\n", 4 << 20, []string{"assemble_failed", "disk_full"}},
-		{"image", waits, 0, []string{"commit_failed", "disk_full"}},
-		{"layer", "head -c 20000000 /dev/zero >/app/large\n" + waits, 4 << 20, []string{"commit_failed", "disk_full"}},
+		{"script", waits + "head -c 20000000 /dev/zero >/app/large\n", 4 << 20, []string{"assemble_failed", "disk_full"}}, // as the script ends, or what notes that
+		{"image", waits, 0, []string{"commit_failed"}},
+		{"layer", "head -c 20000000 /dev/zero >/app/large\n" + waits, 4 << 20, []string{"commit_failed"}},
 	} {
 		hook(tt.does)
 		id := fmt.Sprintf("blog/%d", next)
@@ -377,4 +379,59 @@ func TestVanish(t *testing.T) {
 		t.Error(err)
 	}
 	t.Attr("F62", fmt.Sprintf("the client killed in builders pull: the pull ended %d ms later, nothing left, the next one works; in apps create, %d times: %d apps are there whole, the others not at all", released.Milliseconds(), tries, made))
+}
+
+// TestUpgradeOnFullDisk: F107, F126. There is no room for the copy of the database that
+// an upgrade begins with: the daemon says so, ends as one that may be started later, and
+// leaves the database as it was. With room it is brought to the newer form.
+func TestUpgradeOnFullDisk(t *testing.T) {
+	s := newStory(t, t.TempDir())
+	d := newDisk(t, s.path("state"), "96M")
+	t.Cleanup(s.close)
+	packed, err := os.Open("../store/testdata/schema6.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	unpacked, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := io.ReadAll(unpacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := s.path("state", "daeploy.db")
+	if err := os.WriteFile(database, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	empty := d.fill()
+	from, err := s.launch("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := <-s.gone
+	s.daemon = nil
+	said, err := s.said(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit := new(exec.ExitError)
+	if !errors.As(ended, &exit) || exit.ExitCode() != 75 || !strings.Contains(string(said), "is full") || !strings.Contains(string(said), "make room on it") {
+		t.Errorf("on a full disk the daemon ended with %v, and said\n%s", ended, said)
+	}
+	if after, err := os.ReadFile(database); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the database is another: %v", err)
+	}
+	if left, err := filepath.Glob(database + ".*"); err != nil || len(left) > 0 {
+		t.Errorf("left beside it: %q, %v", left, err)
+	}
+	empty()
+	if err := s.serve(""); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := s.ask("keys", "list"); err != nil || !strings.Contains(keys, "anna") {
+		t.Errorf("the keys of before: %v\n%s", err, keys)
+	}
+	t.Attr("F126", "an upgrade with no room for the copy of the database: exit 75 with the reason, the database byte for byte as before, nothing beside it; with room it is done")
 }

@@ -23,9 +23,14 @@ type board struct {
 	fault bool // the configuration was read again, and refused
 }
 
-// announce says that pushes are taken, then how many builds there are, and at the
+// announce says that pushes are taken, once the doors are open, then how many builds there are, and at the
 // end of ctx that pushes are taken no more.
-func (b *board) announce(ctx context.Context, pipeline *buildpipeline.Pipeline, records *store.Store, doors []any) error {
+func (b *board) announce(ctx context.Context, open <-chan struct{}, pipeline *buildpipeline.Pipeline, records *store.Store, doors []any) error {
+	select {
+	case <-open:
+	case <-ctx.Done():
+		return systemd.Stopping()
+	}
 	if err := records.Started(); err != nil {
 		b.log.Warn("who meets the lock reads that this daemon still starts", "err", err)
 	}
@@ -87,10 +92,17 @@ type alive struct {
 	containers interface {
 		Check(ctx context.Context) error
 	}
-	door net.Addr // the local one
+	door  net.Addr // the local one
+	front interface {
+		Stuck(patience time.Duration) error
+	}
 }
 
-// check has a look at the database, an accept loop, and containerd. That
+// acceptTime is how long an accept loop may take over one connection: it looks into
+// tables, and writes a line at most.
+const acceptTime = 5 * time.Second
+
+// check has a look at the database, the accept loops, and containerd. That
 // containerd is away is an answer too: a restart of this daemon would not mend it.
 // What hangs gives none.
 func (a alive) check(ctx context.Context) error {
@@ -99,6 +111,9 @@ func (a alive) check(ctx context.Context) error {
 	}
 	if err := a.knock(ctx); err != nil {
 		return fmt.Errorf("local door: %w", err)
+	}
+	if err := a.front.Stuck(acceptTime); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -33,6 +33,16 @@ type answer func(ctx context.Context) error
 func (a answer) Alive(ctx context.Context) error { return a(ctx) }
 func (a answer) Check(ctx context.Context) error { return a(ctx) }
 
+// front is one whose accept loop is at a connection for some time.
+type front time.Duration
+
+func (f front) Stuck(patience time.Duration) error {
+	if time.Duration(f) > patience {
+		return errors.New("the SSH door is stuck")
+	}
+	return nil
+}
+
 func well(context.Context) error { return nil }
 
 func fails(context.Context) error { return errors.New("closed") }
@@ -67,16 +77,18 @@ func TestAlive(t *testing.T) {
 	for name, tt := range map[string]struct {
 		records, containers answer
 		door                func(net.Listener) // nil = an accept loop that is stuck
-		want                string             // in the error; "" = it is alive
+		front               front
+		want                string // in the error; "" = it is alive
 	}{
-		"all is well":                    {well, well, greets, ""},
-		"a transaction hangs":            {hangs, well, greets, "database: context deadline exceeded"},
-		"the database is closed":         {fails, well, greets, "database: closed"},
-		"the accept loop is stuck":       {well, well, nil, "local door: "},
-		"the door takes in, and is mute": {well, well, silent, "local door: "},
-		"containerd is away":             {well, fails, greets, ""},
-		"containerd hangs":               {well, hangs, greets, ""},
-		"both hang":                      {hangs, hangs, greets, "database: "},
+		"all is well":                    {well, well, greets, 0, ""},
+		"a transaction hangs":            {hangs, well, greets, 0, "database: context deadline exceeded"},
+		"the database is closed":         {fails, well, greets, 0, "database: closed"},
+		"the accept loop is stuck":       {well, well, nil, 0, "local door: "},
+		"the door takes in, and is mute": {well, well, silent, 0, "local door: "},
+		"the SSH door is stuck":          {well, well, greets, front(time.Minute), "the SSH door is stuck"},
+		"containerd is away":             {well, fails, greets, 0, ""},
+		"containerd hangs":               {well, hangs, greets, 0, ""},
+		"both hang":                      {hangs, hangs, greets, 0, "database: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -90,7 +102,7 @@ func TestAlive(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
-			err = alive{tt.records, tt.containers, door.Addr()}.check(ctx)
+			err = alive{tt.records, tt.containers, door.Addr(), tt.front}.check(ctx)
 			switch {
 			case tt.want == "" && err != nil:
 				t.Errorf("it is found dead: %v", err)

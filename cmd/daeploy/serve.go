@@ -139,9 +139,11 @@ func serve(ctx context.Context, words []string, std streams) error {
 	}
 	group.Go(func() error { return insist(ctx, log, "remove foreground containers", containers.RemoveForeground) })
 	group.Go(func() error { return (&fitness{look: examined.brief, log: log}).Run(ctx) })
-	group.Go(func() error { return systemd.Watch(ctx, alive{records, containers, doors.local.Addr()}.check, log) })
+	group.Go(func() error {
+		return systemd.Watch(ctx, alive{records, containers, doors.local.Addr(), front}.check, log)
+	})
 	group.Go(func() error { return current.follow(ctx, hangUps, trail.Tell) })
-	group.Go(func() error { return board.announce(ctx, pipeline, records, doors.attrs(c.Socket)) })
+	group.Go(func() error { return board.announce(ctx, front.Ready(), pipeline, records, doors.attrs(c.Socket)) })
 	err = group.Wait()
 	if stop.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // it was asked to stop while it still began

@@ -181,6 +181,41 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestIncompatible: F113. The iptables of nft shows nothing of a table that has rules of
+// nft's own, and ends well: what it does not show must not be taken for missing.
+func TestIncompatible(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	told := filepath.Join(dir, "told")
+	for name, tt := range map[string]struct {
+		listing  string
+		restores bool
+	}{
+		"an empty host": {"*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n", true},
+		"nft's filter":  {"# Table `filter' is incompatible, use 'nft' tool.\n*nat\nCOMMIT\n", false},
+		"nft's nat":     {"*filter\nCOMMIT\n# Table `nat' is incompatible, use 'nft' tool.\n", false},
+		"chains of nft": {"# Table `filter' contains incompatible base-chains, use 'nft' tool to list them.\n*filter\nCOMMIT\n", true},
+		"nft's other":   {"# Table `mangle' is incompatible, use 'nft' tool.\n*filter\nCOMMIT\n", true},
+	} {
+		for program, text := range map[string]string{
+			"tables-save":    "cat <<'END'\n" + tt.listing + "END",
+			"tables-restore": "cat >" + told,
+		} {
+			if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.RemoveAll(told); err != nil {
+			t.Fatal(err)
+		}
+		err := config(t).Install(t.Context(), "tables")
+		_, none := os.Stat(told)
+		if restored := none == nil; restored != tt.restores || (err == nil) != tt.restores {
+			t.Errorf("%s: rules were written: %t, %v; want %t", name, restored, err, tt.restores)
+		}
+	}
+}
+
 func FuzzReadResolver(f *testing.F) {
 	for _, seed := range []string{"nameserver 192.0.2.1\n", "search a\x00b\n", "nameserver 127.1\n", "options\nnameserver ::ffff:1.2.3.4"} {
 		f.Add(seed)

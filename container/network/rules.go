@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -122,6 +123,9 @@ func install(ctx context.Context, program string, tables []table, rules map[stri
 	if err != nil {
 		return err
 	}
+	if m := incompatible.FindString(listing); m != "" {
+		return fmt.Errorf("%s-save: %s", program, m) // rules of nft that it cannot tell: nor can we
+	}
 	script := missing(parseTables(listing), tables, rules)
 	if script == "" {
 		return nil
@@ -129,6 +133,10 @@ func install(ctx context.Context, program string, tables []table, rules map[stri
 	_, err = command(ctx, script, program+"-restore", "-w", "--noflush")
 	return err
 }
+
+// incompatible is what the iptables of nft prints, and ends well, in place of a table
+// of ours with rules that it cannot show.
+var incompatible = regexp.MustCompile("(?m)^# Table `(filter|nat)' is incompatible.*$")
 
 // chain names one of a table.
 type chain struct{ table, name string }

@@ -157,7 +157,7 @@ func (m *machine) units() {
 	if out := m.run(append([]string{"systemd-analyze", "verify"}, units...)...); out != "" {
 		m.Errorf("systemd-analyze verify says:\n%s", out)
 	}
-	found := exposure.FindStringSubmatch(m.run("systemd-analyze", "security", "--no-pager", "daeploy.service"))
+	found := exposure.FindStringSubmatch(m.run("systemd-analyze", "security", "--no-pager", "--offline=true", units[0]))
 	if found == nil {
 		m.Fatal("systemd-analyze security gives no score")
 	}
