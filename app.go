@@ -25,6 +25,10 @@ func ParseAppName(s string) (AppName, error) {
 	return AppName(s), nil
 }
 
+// SelfTest is the app that init builds to test a host, and removes: it concerns
+// nobody else, so no registry gets its image and no webhook its events.
+const SelfTest AppName = "daeploy-self-test"
+
 // App is a repository with its settings.
 type App struct {
 	Name    AppName   `json:"name"`

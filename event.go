@@ -118,17 +118,18 @@ type Event struct {
 
 // EventFilter says which events are wanted.
 type EventFilter struct {
-	Apps  []AppName   // nil = all, and those of no app; without elements none
-	Kinds []EventKind // none = all
-	After uint64      // only those with a higher Sequence
-	Limit int         // 0 = all
+	Apps   []AppName   // nil = all, and those of no app; without elements none
+	Except AppName     // none of this app, whatever Apps says
+	Kinds  []EventKind // none = all
+	After  uint64      // only those with a higher Sequence
+	Limit  int         // 0 = all
 
 	Since map[AppName]time.Time // of an app only those of this time and later
 }
 
 // Wants tells whether an event of this kind and app is wanted.
 func (f EventFilter) Wants(kind EventKind, app AppName) bool {
-	return (f.Apps == nil || app != "" && slices.Contains(f.Apps, app)) &&
+	return (f.Apps == nil || app != "" && slices.Contains(f.Apps, app)) && (app == "" || app != f.Except) &&
 		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, kind))
 }
 

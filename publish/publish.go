@@ -93,6 +93,9 @@ func (p *Publisher) Names(b *daeploy.Build) []daeploy.ImageRef {
 }
 
 func (r *Rules) target(app daeploy.AppName) Target {
+	if app == daeploy.SelfTest {
+		return Target{}
+	}
 	if t, ok := r.Apps[app]; ok {
 		return t
 	}

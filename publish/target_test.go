@@ -55,6 +55,17 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// The image of a host that tests itself is nobody's, whatever is set for its app.
+func TestSelfTestStays(t *testing.T) {
+	target := publish.Target{Repository: "registry.example.org/team/{app}"}
+	p := newPublisher(t, nil, nil, target)
+	p.Adopt(publish.Rules{Target: target, Apps: map[daeploy.AppName]publish.Target{daeploy.SelfTest: target}})
+	b := daeploy.Build{ID: daeploy.BuildID{App: daeploy.SelfTest, Number: 1}, Commit: commit, Ref: "refs/heads/main"}
+	if names := p.Names(&b); names != nil {
+		t.Errorf("the image of the test build is to be called %q", names)
+	}
+}
+
 // Whatever a branch is called, its name makes a tag, and none of another build's.
 func FuzzBranchTag(f *testing.F) {
 	for _, branch := range []string{"main", "latest", "16", "feature/x", "-", "..", "größe", "\x1b[2J", strings.Repeat("x", 300), ""} {

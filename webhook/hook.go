@@ -56,7 +56,7 @@ func (h *hook) settle(f func(*daeploy.WebhookState)) {
 }
 
 func (h *hook) filter(after uint64, limit int) daeploy.EventFilter {
-	return daeploy.EventFilter{Apps: h.Apps, Kinds: h.Kinds, After: after, Limit: limit}
+	return daeploy.EventFilter{Apps: h.Apps, Except: daeploy.SelfTest, Kinds: h.Kinds, After: after, Limit: limit}
 }
 
 // delivery is the id of what is sent, the same for each attempt.

@@ -220,6 +220,23 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
+// A host that tests itself tells nobody, also not who asks for that app.
+func TestSelfTest(t *testing.T) {
+	everything, itself := newReceiver(t, status(http.StatusOK)), newReceiver(t, status(http.StatusOK))
+	s := openStore(t, t.TempDir())
+	named := hookTo(t, itself.URL)
+	named.Apps = []daeploy.AppName{daeploy.SelfTest, "blog"}
+	w := send(t, s, nil, hookTo(t, everything.URL), named)
+	s.Tell(daeploy.Event{Kind: daeploy.EventBuildSucceeded, App: daeploy.SelfTest, Name: "test"})
+	s.Tell(failed("one"))
+	for _, r := range []*receiver{everything, itself} {
+		if g := r.next(t); !strings.Contains(g.body, `"name":"one"`) {
+			t.Errorf("%q came", g.body)
+		}
+	}
+	w.until("nothing is left", func(h daeploy.Webhook) bool { return h.Behind == 0 && h.Status == 200 })
+}
+
 // An event is tried with the same id until it is taken, and those behind it
 // wait; a restart in between loses nothing.
 func TestRetriesOverARestart(t *testing.T) {
