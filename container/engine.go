@@ -17,6 +17,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -85,6 +86,15 @@ type Engine struct {
 	disk   string                   // a directory on the file system of rootfs; "" until a Check has found it
 	runs   map[daeploy.ImageRef]int // foreground runs that have the image
 	boxes  map[string]bool          // foreground boxes that this process has open
+}
+
+// CheckNamespace refuses what containerd takes for no namespace, in words that begin
+// with the name.
+func CheckNamespace(name string) error {
+	if identifiers.Validate(name) != nil {
+		return fmt.Errorf("%q is not a namespace of containerd: 1 to 76 letters and digits, with single . _ - inside", name)
+	}
+	return nil
 }
 
 // New checks the configuration and touches nothing. The caller closes the

@@ -9,6 +9,7 @@ import (
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
+	"github.com/daeploy/daeploy/container"
 )
 
 // check refuses values that cannot work, with the place of the key in the file.
@@ -49,6 +50,12 @@ func (c *config) checkValues() error {
 		if !strings.HasPrefix(path, "/") {
 			return badValue(key, fmt.Sprintf("%q is not an absolute path", path))
 		}
+	}
+	if err := container.CheckNamespace(c.Namespace); err != nil {
+		return badValue("namespace", err.Error())
+	}
+	if _, _, err := net.SplitHostPort(c.SSHAddr); err != nil {
+		return badValue("ssh_addr", fmt.Sprintf("%q is not an address such as :2222", c.SSHAddr))
 	}
 	if c.MetricsAddr != "" {
 		if _, _, err := net.SplitHostPort(c.MetricsAddr); err != nil {

@@ -46,6 +46,10 @@ func TestValuePlaces(t *testing.T) {
 		{"[ssh.penalties]\nexempt = ['::ffff:10.0.0.0/104']\n", `:2:1: ssh.penalties.exempt has "::ffff:10.0.0.0/104", which is no`},
 		{"[[webhooks]]\n", ":1:3: webhooks, number 1: url is missing"},
 		{"socket = 'x'\n", `:1:1: socket "x" is not an absolute path`},
+		{"\nnamespace = ''\n", `:2:1: namespace "" is not a namespace of containerd`},
+		{"namespace = 'a/b'\n", `:1:1: namespace "a/b" is not a namespace of containerd`},
+		{"ssh_addr = '2222'\n", `:1:1: ssh_addr "2222" is not an address such as :2222`},
+		{"  ssh_addr = ''\n", `:1:3: ssh_addr "" is not an address such as :2222`},
 	} {
 		read, file := writeConfig(t, tt.text)
 		_, err := read()
