@@ -26,8 +26,9 @@ const (
 const askTime = 5 * time.Second
 
 // Doors is daeploy.socket, as systemd has it now: drop-ins count. It is zero where
-// there is no systemd, or no such unit, or where it is masked.
+// there is no systemd, or no such unit; of a masked one only that is told.
 type Doors struct {
+	Masked bool     // nobody can start or enable it
 	Known  bool     // the service is to get its sockets from it
 	Open   bool     // systemd listens for the service, or has handed them over
 	Result string   // of the last start; "success", or why it is not open
@@ -41,7 +42,11 @@ func AskDoors(ctx context.Context) (d Doors, err error) {
 }
 
 func (p properties) doors() (d Doors) {
-	if p.first("LoadState") != "loaded" {
+	switch p.first("LoadState") {
+	case "loaded":
+	case "masked":
+		return Doors{Masked: true}
+	default:
 		return d
 	}
 	d = Doors{Known: true, Open: p.first("ActiveState") == "active", Result: p.first("Result")}

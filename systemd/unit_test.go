@@ -28,7 +28,7 @@ func TestDoorsOf(t *testing.T) {
 			"Listen=@daeploy (Stream)\nListen=/run/a:b (Stream)\nListen=[::]:2222 (Datagram)\nLoadState=loaded\nActiveState=inactive\n",
 			systemd.Doors{Known: true},
 		},
-		"masked":  {"LoadState=masked\nActiveState=inactive\n", systemd.Doors{}},
+		"masked":  {"LoadState=masked\nActiveState=inactive\n", systemd.Doors{Masked: true}},
 		"missing": {"LoadState=not-found\nActiveState=inactive\n", systemd.Doors{}},
 		"nothing": {"", systemd.Doors{}},
 	} {

@@ -26,7 +26,7 @@ import (
 //
 //	serve [-c FILE]         start the daemon; FILE, with $NAMEs filled in, is added to its configuration;
 //	                        keys of [network] must be the first table there
-//	daemon WORD...          run the program itself, in the foreground
+//	daemon WORD...          run the program itself, in the foreground; $DAEPLOY is its path
 //	halt, kill9             end it politely, or at once ("stop" is testscript's own: it ends the story)
 //	hangup                  send it SIGHUP, and wait until its log says what came of that
 //	newhost                 go on where nothing is but the stock builder: no state, no images
@@ -73,6 +73,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("GIT_CONFIG_GLOBAL", config)
 			env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 			env.Setenv("LC_ALL", "C")
+			env.Setenv("DAEPLOY", program)
 			env.Setenv("SECRETS", s.secrets)
 			env.Setenv("DAEPLOY_SOCKET", s.path("daeploy.sock"))
 			env.Defer(s.close)

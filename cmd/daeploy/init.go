@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -23,6 +24,7 @@ import (
 	"github.com/daeploy/daeploy/control"
 	"github.com/daeploy/daeploy/gitreceive"
 	"github.com/daeploy/daeploy/store"
+	"github.com/daeploy/daeploy/systemd"
 )
 
 // setup is `daeploy init`: the way from an installed package to a host that takes
@@ -147,7 +149,11 @@ func (s *setup) start(ctx context.Context) error {
 			Hint: "start it, as root:  daeploy serve",
 		}
 	}
-	if out, err := exec.CommandContext(ctx, "systemctl", "enable", "--now", "daeploy.socket", "daeploy.service").CombinedOutput(); err != nil {
+	doors, err := systemd.AskDoors(ctx)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "systemctl", append([]string{"enable", "--now"}, units(doors)...)...).CombinedOutput(); err != nil {
 		return &daeploy.Error{
 			Kind: daeploy.Failure, Code: "service_failed", Message: "the service does not start: " + strings.TrimSpace(string(out)),
 			Hint: "journalctl -u daeploy", Err: err,
@@ -155,6 +161,15 @@ func (s *setup) start(ctx context.Context) error {
 	}
 	// The unit counts as started when the daemon has said that it is ready.
 	return s.query(ctx, &s.status, "", "status")
+}
+
+// units are those to start. A socket that the operator has masked is named to systemctl
+// by the service's Also= only, which passes it over.
+func units(doors systemd.Doors) []string {
+	if doors.Masked {
+		return []string{"daeploy.service"}
+	}
+	return []string{"daeploy.socket", "daeploy.service"}
 }
 
 // startable finds what would keep the service from starting: its own words would be
@@ -203,28 +218,38 @@ func unfit(f daeploy.Finding) error {
 
 func (s *setup) hostKey(context.Context) (string, error) { return s.status.HostKey, nil }
 
-// adminKey lets the first admin in.
+// adminKey lets the first admin in, or the one with the key that was named: that it
+// is done is told by the key itself, never by its name.
 func (s *setup) adminKey(ctx context.Context) (string, error) {
-	type key struct {
-		Name  string
-		Admin bool
-	}
-	var keys []key
+	var keys []daeploy.Key
 	if err := s.query(ctx, &keys, "", "keys", "list"); err != nil {
 		return "", err
 	}
-	admin := func(k key) bool { return k.Admin && (s.Key == "" || k.Name == s.Name) }
-	if i := slices.IndexFunc(keys, admin); i >= 0 {
+	if i := slices.IndexFunc(keys, func(k daeploy.Key) bool { return k.Admin }); i >= 0 && s.Key == "" {
 		return keys[i].Name + " is an admin already", nil
 	}
 	text, err := s.keyText()
 	if err != nil {
 		return "", err
 	}
+	key, err := gitreceive.ParseKey([]byte(text))
+	if err != nil {
+		return "", err
+	}
+	if i := slices.IndexFunc(keys, func(k daeploy.Key) bool { return k.ID == key.ID }); i >= 0 {
+		known := keys[i].Name
+		if keys[i].Admin {
+			return known + " is an admin already", nil
+		}
+		return "", &daeploy.Error{
+			Kind: daeploy.Failure, Code: "key_exists", Message: fmt.Sprintf("this key is here already, under the name %s, and is no admin's", known),
+			Hint: "daeploy keys remove " + known + ", and then this command again",
+		}
+	}
 	name := cmp.Or(s.Name, invoker().Username)
 	err = s.query(ctx, nil, text, "keys", "add", name, "--admin")
-	if known, ok := errors.AsType[*daeploy.Error](err); ok && known.Code == "key_exists" && s.Key != "" {
-		return known.Message, nil // as the same command says a second time
+	if taken, ok := errors.AsType[*daeploy.Error](err); ok && taken.Code == "key_exists" { // by another key, as we know here
+		taken.Hint = fmt.Sprintf("daeploy init --key %s --name NAME, with a name that no key has; or first:  daeploy keys remove %s", cmp.Or(s.Key, "FILE"), name)
 	}
 	if err != nil {
 		return "", err
@@ -288,12 +313,24 @@ type candidate struct {
 	id            daeploy.KeyID
 }
 
+// maxAuthorized is how much of authorized_keys is read, in bytes.
+const maxAuthorized = 1 << 20
+
 // authorized lists the keys that may log in to the host as a user, and that
-// daeploy would take.
+// daeploy would take. The file is the user's and we are root: a FIFO or a device in its
+// place keeps nobody waiting.
 func authorized(home string) (found []candidate) {
-	text, err := os.ReadFile(filepath.Join(home, ".ssh", "authorized_keys"))
+	file, err := os.OpenFile(filepath.Join(home, ".ssh", "authorized_keys"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil // no file, no keys
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxAuthorized))
+	if err != nil {
+		return nil
 	}
 	for line := range strings.Lines(string(text)) {
 		if key, err := gitreceive.ParseKey([]byte(line)); err == nil {
@@ -317,6 +354,12 @@ func (s *setup) builder(ctx context.Context) (string, error) {
 		return "none; make one:  daeploy builders build DIR", nil
 	}
 	if _, err := os.Stat(s.Builder); err != nil {
+		if strings.ContainsAny(s.Builder[:1], "/.") { // no image is called so
+			return "", &daeploy.Error{
+				Kind: daeploy.NotFound, Code: "recipe_missing", Message: "there is no recipe of a builder: " + err.Error(),
+				Hint: "daeploy init --builder builders/python, in a checkout of daeploy; or --builder \"\" for none",
+			}
+		}
 		if err := s.query(ctx, nil, "", "builders", "pull", s.Builder); err != nil {
 			return "", err
 		}

@@ -8,14 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy"
 )
 
-// testApp is the app of the test build, and the name of its key.
-const testApp = "daeploy-self-test"
+// testDir begins the name of a test build's directory.
+const testDir = "daeploy-init-"
 
 // testBuild pushes an app of two hooks, as a stranger's git would, and removes it.
 func (s *setup) testBuild(ctx context.Context) (said string, err error) {
@@ -34,18 +36,23 @@ func (s *setup) testBuild(ctx context.Context) (said string, err error) {
 			return "left out: " + program + " is not installed", nil
 		}
 	}
-	dir, err := os.MkdirTemp("", "daeploy-init-")
+	// What an init has left that was killed, or lost its terminal.
+	if err := errors.Join(sweepTests(), s.forget(ctx)); err != nil {
+		return "", err
+	}
+	dir, err := newTestDir()
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.Close()
+	defer os.RemoveAll(dir.Name())
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		err = errors.Join(err, s.query(clean, nil, "", "apps", "delete", testApp, "--yes"), s.query(clean, nil, "", "keys", "remove", testApp))
+		err = errors.Join(err, s.forget(clean))
 	}()
 	began := time.Now()
-	out, err := s.pushTest(ctx, dir, builders[0])
+	out, err := s.pushTest(ctx, dir.Name(), builders[0])
 	if err != nil {
 		return "", &daeploy.Error{
 			Kind: daeploy.Failure, Code: "test_failed", Message: "the test build failed:\n" + strings.TrimSpace(out), Hint: "daeploy doctor; journalctl -u daeploy", Err: err,
@@ -54,13 +61,73 @@ func (s *setup) testBuild(ctx context.Context) (said string, err error) {
 	return fmt.Sprintf("succeeded in %.1fs", time.Since(began).Seconds()), nil
 }
 
+// newTestDir makes a directory for a test build, open and locked: the lock ends with
+// this process, however that ends.
+func newTestDir() (*os.File, error) {
+	name, err := os.MkdirTemp("", testDir)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return dir, nil
+}
+
+// sweepTests removes the directories of test builds whose inits are dead: a private key
+// is in each. Others can write to the directory above, so that a name alone says nothing.
+func sweepTests() error {
+	names, err := filepath.Glob(filepath.Join(os.TempDir(), testDir+"*"))
+	for _, name := range names {
+		dir, failed := os.OpenFile(name, syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+		if failed != nil {
+			continue // a file, a link, or gone meanwhile
+		}
+		if dead(dir) {
+			err = errors.Join(err, os.RemoveAll(name))
+		}
+		dir.Close()
+	}
+	return err
+}
+
+// dead tells whether a directory is that of a test build which nobody makes any more.
+func dead(dir *os.File) bool {
+	var is syscall.Stat_t
+	if err := syscall.Fstat(int(dir.Fd()), &is); err != nil || int(is.Uid) != os.Geteuid() || is.Mode&0o777 != 0o700 {
+		return false
+	}
+	if _, err := os.Lstat(filepath.Join(dir.Name(), ".daeploy")); err != nil {
+		return false // there is no key yet without it
+	}
+	return syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+}
+
+// forget removes key and app of a test build, as far as they are there. The key goes
+// first: then nothing of the app begins any more.
+func (s *setup) forget(ctx context.Context) (err error) {
+	for _, words := range [][]string{{"keys", "remove", string(daeploy.SelfTest)}, {"apps", "delete", string(daeploy.SelfTest), "--yes"}} {
+		if failed := s.query(ctx, nil, "", words...); daeploy.KindOf(failed) != daeploy.NotFound {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
 // pushTest writes the app to dir and pushes it. Its hooks need no more of a builder
 // than a shell.
 func (s *setup) pushTest(ctx context.Context, dir, builder string) (out string, err error) {
 	run := func(words ...string) error {
 		cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_SSH_COMMAND="+
+		// Where a GIT_DIR of the caller's leads is no place for a test.
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GIT_") })
+		cmd.Env = append(cmd.Env, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_SSH_COMMAND="+
 			fmt.Sprintf("ssh -F none -i %[1]s/key -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=%[1]s/known", dir))
 		text, err := cmd.CombinedOutput()
 		out += string(text)
@@ -84,7 +151,7 @@ func (s *setup) pushTest(ctx context.Context, dir, builder string) (out string, 
 	if err != nil {
 		return "", err
 	}
-	if err := s.query(ctx, nil, string(public), "keys", "add", testApp, "--app", testApp); err != nil {
+	if err := s.query(ctx, nil, string(public), "keys", "add", string(daeploy.SelfTest), "--app", string(daeploy.SelfTest)); err != nil {
 		return err.Error(), err
 	}
 	door, err := reachable(s.status.SSH)
@@ -95,7 +162,7 @@ func (s *setup) pushTest(ctx context.Context, dir, builder string) (out string, 
 		{"git", "init", "-q", "-b", "main"},
 		{"git", "add", "-A"},
 		{"git", "-c", "user.name=daeploy init", "-c", "user.email=init@localhost", "commit", "-q", "-m", "Test this host"},
-		{"git", "push", fmt.Sprintf("ssh://daeploy@%s/%s", door, testApp), "main"},
+		{"git", "push", fmt.Sprintf("ssh://daeploy@%s/%s", door, daeploy.SelfTest), "main"},
 	} {
 		if err := run(words...); err != nil {
 			return out, err
