@@ -4,10 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/container"
 	"github.com/daeploy/daeploy/container/containertest"
 )
 
@@ -50,6 +52,49 @@ func TestTornSnapshot(t *testing.T) {
 	tear()
 	must(t, w.StoreLayer(t.Context(), built.Ref))
 	t.Attr("F103", "containerd killed between the making of a snapshot's directory and its record: the next snapshot of that number is made, in a check, an import, a build and its storing")
+}
+
+// TestLostDirectory: F121. containerd knows a snapshot whose directory a power cut has
+// taken: the build's workspace can be opened all the same, and closed, and its rootfs
+// made anew.
+func TestLostDirectory(t *testing.T) {
+	d := containertest.Start(t)
+	e := engineOn(t, d)
+	ref := imported(t, e, containertest.Image{Shell: true})
+	first, _ := workspace(t, e, ref) // unpacks the image
+	must(t, first.Close(t.Context()))
+	all := filepath.Join(d.Dir, "root/io.containerd.snapshotter.v1.overlayfs/snapshots", "*")
+	lose := func() *container.Workspace {
+		t.Helper()
+		before, err := filepath.Glob(all)
+		must(t, err)
+		workspace(t, e, ref)
+		id := daeploy.BuildID{App: "blog", Number: builds.Load()}
+		after, err := filepath.Glob(all)
+		must(t, err)
+		lost := slices.DeleteFunc(after, func(dir string) bool { return slices.Contains(before, dir) })
+		if len(lost) != 1 {
+			t.Fatalf("a rootfs has the directories %q", lost)
+		}
+		must(t, os.RemoveAll(filepath.Join(lost[0], "fs")))
+		again, err := engineOn(t, d).Open(t.Context(), id)
+		must(t, err)
+		return again
+	}
+	must(t, lose().Close(t.Context()))
+
+	w := lose()
+	p, err := w.Image(t.Context(), ref, daeploy.PullNever, nil)
+	must(t, err)
+	must(t, w.Prepare(t.Context(), p))
+	if out, _ := run(t, w, script("echo it runs")); out != "it runs\n" {
+		t.Errorf("on the rootfs that was made anew: %q", out)
+	}
+	must(t, w.Close(t.Context()))
+	if left, err := e.Leftovers(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	t.Attr("F121", "a snapshot that containerd knows, and whose directory is gone: the build's workspace is closed, or gets a new rootfs and runs; nothing is left")
 }
 
 // TestStuckBundle: F101. containerd 1.6 sometimes keeps the bundle of a start whose daemon

@@ -297,8 +297,8 @@ func (b *box) awaitOnce(ctx context.Context) (daeploy.Exit, error) {
 	if errdefs.IsNotFound(err) && c != nil {
 		// An earlier daemon, or an earlier Wait, has seen the end.
 		exit, known, lerr := b.ending(ctx, c)
-		if known && exit.Code == 0 {
-			lerr = b.sameBoot(ctx) // else what it wrote is not to be used
+		if known {
+			lerr = b.sameBoot(ctx) // else neither its files nor its output are whole
 		}
 		if known || lerr != nil {
 			return exit, lerr

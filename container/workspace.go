@@ -54,7 +54,15 @@ func (e *Engine) workspace(ctx context.Context, id daeploy.BuildID, name string)
 	if err != nil {
 		return nil, err
 	}
-	return w, w.use(l)
+	// After a power cut containerd may know a snapshot whose directory is not there: a
+	// rootfs is then made anew, and what the build had in it is lost (F121).
+	if err := w.use(l); errors.Is(err, fs.ErrNotExist) {
+		e.cfg.Log.Warn("snapshot without a directory", "build", id, "err", err)
+		return w, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *Workspace) use(l layers) error {

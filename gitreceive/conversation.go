@@ -158,6 +158,10 @@ func (c *conversation) decide(ctx context.Context, updates []daeploy.RefUpdate, 
 	if len(accepted) == 0 {
 		return errs
 	}
+	// Before anybody writes down that they are here.
+	if err := syncObjects(c.t.server.config.Repositories.path(c.t.app)); err != nil {
+		return c.refuseAll(errs, fmt.Errorf("put the push on disk: %w", err))
+	}
 	if err := c.claim(); err != nil {
 		return c.refuseAll(errs, err)
 	}

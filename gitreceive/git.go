@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -166,23 +167,41 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// syncRef puts a ref's file and its directory on disk for a git that does not
-// do it itself (below 2.36). Refs that git has packed are on disk already.
-func (g program) syncRef(dir, ref string) error {
-	if g.atLeast(2, 36) {
+// syncRefs puts refs on disk, made, moved or deleted. git syncs their files, below 2.36
+// not even those, and no directory: without that a name which it has given or taken is
+// the old one again after a power cut (F121).
+func (g program) syncRefs(dir string, refs ...string) error {
+	dirs := map[string]bool{}
+	for _, ref := range refs {
+		path := filepath.Join(dir, ref)
+		if !g.atLeast(2, 36) {
+			if err := syncPath(path); err != nil {
+				return err
+			}
+		}
+		for path != dir { // the last one has packed-refs
+			path = filepath.Dir(path)
+			dirs[path] = true
+		}
+	}
+	for path := range dirs {
+		if err := syncPath(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncObjects puts the packs on disk that git has brought in: it has synced them under
+// other names, which they have again after a power cut.
+func syncObjects(dir string) error { return syncPath(filepath.Join(dir, "objects", "pack")) }
+
+// syncPath puts a file or directory on disk. What is not there, git has packed or
+// removed.
+func syncPath(path string) error {
+	err := syncDir(path)
+	if os.IsNotExist(err) {
 		return nil
 	}
-	path := dir + "/" + ref
-	f, err := os.Open(path)
-	switch {
-	case os.IsNotExist(err):
-		return nil
-	case err != nil:
-		return err
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return syncDir(path[:strings.LastIndexByte(path, '/')])
+	return err
 }

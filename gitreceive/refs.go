@@ -98,10 +98,12 @@ func (r *Repositories) MoveRefs(ctx context.Context, app daeploy.AppName, moves 
 	if err := r.updateRefs(ctx, dir, in.String()); err != nil {
 		return r.explainMove(ctx, app, dir, moves, err)
 	}
-	for _, m := range moves {
-		if err := r.git.syncRef(dir, m.Ref); err != nil {
-			return fmt.Errorf("put %s on disk: %w", m.Ref, err)
-		}
+	refs := make([]string, len(moves))
+	for i, m := range moves {
+		refs[i] = m.Ref
+	}
+	if err := r.git.syncRefs(dir, refs...); err != nil {
+		return fmt.Errorf("put refs on disk: %w", err)
 	}
 	return nil
 }

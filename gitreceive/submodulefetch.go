@@ -51,11 +51,14 @@ func (g *gathering) fetch(ctx context.Context, e daeploy.TreeEntry, from remote,
 		}
 		return absent(e, from, err)
 	}
+	if err := syncObjects(g.dir); err != nil {
+		return fmt.Errorf("put a submodule of %s on disk: %w", g.app, err)
+	}
 	_, err = g.repos.git.run(context.WithoutCancel(ctx), nil, "--git-dir="+g.dir, "update-ref", pin, string(e.ID))
 	if err != nil {
 		return fmt.Errorf("pin a submodule of %s: %w", g.app, err)
 	}
-	return g.repos.git.syncRef(g.dir, pin)
+	return g.repos.git.syncRefs(g.dir, pin)
 }
 
 // wholeHistory is git's number for a depth without end. With any depth git

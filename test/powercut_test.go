@@ -217,6 +217,35 @@ func TestPowerCut(t *testing.T) {
 	t.Attr("F106", "the processes gone with the power: builds are interrupted or begin again")
 }
 
+// TestCutAfterOK: F121, P2. The power goes right after a pusher has read that
+// his build waits, and the branch has moved: both outlive it, with all objects.
+func TestCutAfterOK(t *testing.T) {
+	h, hand := newHost(t)
+	hand.prints = 8
+	h.gate.open(h.port)
+	hand.write(0)
+	hand.send(history.Push)
+	unix.Sync() // containerd's first start, and the builder
+	for range *cutsFlag {
+		h.gate.open(h.port)
+		hand.write(0)
+		hand.send(history.Detach, "-o", "detach")
+		h.cut()
+		h.settled()
+		builds, err := h.builds()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range builds {
+			if b.Status == "interrupted" { // it was in its script
+				h.record.Add(history.Entry{Verb: history.Harm, Build: b.ID})
+			}
+		}
+	}
+	h.judge()
+	t.Attr("F121", fmt.Sprintf("%d power cuts right after the answer to a push with -o detach: the branch is where it was said, and each build has its source", *cutsFlag))
+}
+
 // TestPowerCutFirstStart: F121. The power goes while the daemon starts for the first
 // time: the next one starts on what is there.
 func TestPowerCutFirstStart(t *testing.T) {
