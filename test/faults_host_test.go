@@ -16,7 +16,6 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 
-	"github.com/daeploy/daeploy/container/containertest"
 	"github.com/daeploy/daeploy/test/history"
 )
 
@@ -255,14 +254,7 @@ func TestContainerdAway(t *testing.T) {
 	if os.Getenv("DAEPLOY_TEST_LONG") != "" {
 		away = 9*time.Minute + 30*time.Second // a build is given up after ten
 	}
-	k := newOrdeal(t, func(s *story) {
-		var err error
-		if s.containerd, err = containertest.Launch(); err != nil {
-			t.Fatal(err)
-		}
-		s.private = true
-	})
-	k.gate.open(k.port)
+	k := apart(t)
 	h, other := k.newHand("blog", 1, k.seed, (*hand).push), k.newHand("shop", 2, k.seed, (*hand).push)
 	for _, h := range []*hand{h, other} {
 		h.prints = 3

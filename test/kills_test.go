@@ -60,7 +60,9 @@ func TestKills(t *testing.T) {
 	t.Attr("F102", "daemon killed at random moments, also before it is ready, while six people push, cancel, rebuild and delete: no promise is broken")
 }
 
-func newKillLoop(t *testing.T) *ordeal {
+// apart is an ordeal with a containerd of its own, whose gate is open.
+func apart(t *testing.T) *ordeal {
+	t.Helper()
 	k := newOrdeal(t, func(s *story) {
 		var err error
 		if s.containerd, err = containertest.Launch(); err != nil {
@@ -68,12 +70,17 @@ func newKillLoop(t *testing.T) *ordeal {
 		}
 		s.private = true
 	})
+	k.gate.open(k.port)
+	return k
+}
+
+func newKillLoop(t *testing.T) *ordeal {
+	k := apart(t)
 	for i, app := range []string{"blog", "shop", "wiki"} {
 		for j, does := range []func(*hand){(*hand).push, (*hand).meddle} {
 			k.hands = append(k.hands, k.newHand(app, uint64(10*(i+1)+j), k.seed, does))
 		}
 	}
-	k.gate.open(k.port)
 	return k
 }
 
