@@ -240,7 +240,7 @@ func checkVersion(version string) error {
 		return &daeploy.Error{
 			Kind: daeploy.Config, Code: "containerd_version",
 			Message: fmt.Sprintf("containerd %s cannot be used", version),
-			Hint:    "install 1.6.20 or newer, but not 2.1.0 (CVE-2025-47290)",
+			Hint:    "apt-get install --only-upgrade containerd, to 1.6.20 or newer, but not 2.1.0 (CVE-2025-47290)",
 		}
 	}
 	return nil

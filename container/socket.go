@@ -80,7 +80,7 @@ func unimplemented(err error) bool {
 func strange(message string) error {
 	return &daeploy.Error{
 		Kind: daeploy.Config, Code: "containerd_socket", Message: message,
-		Hint: "name containerd's own socket as containerd in the configuration, as in /run/containerd/containerd.sock",
+		Hint: "name containerd's own socket as containerd in the configuration, as in /run/containerd/containerd.sock; then:  systemctl restart daeploy",
 	}
 }
 

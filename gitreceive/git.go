@@ -47,7 +47,7 @@ func findGit(ctx context.Context, path string) (program, error) {
 	g.major, _ = strconv.Atoi(m[1]) // digits, by the expression
 	g.minor, _ = strconv.Atoi(m[2])
 	if !g.atLeast(2, 34) {
-		return program{}, gitError(nil, "git "+m[1]+"."+m[2]+" is too old", "install git 2.34 or newer")
+		return program{}, gitError(nil, "git "+m[1]+"."+m[2]+" is too old", "apt-get install --only-upgrade git, to 2.34 or newer")
 	}
 	return g, nil
 }

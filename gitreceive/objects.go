@@ -199,7 +199,10 @@ func (o *objects) find(typ plumbing.ObjectType, id daeploy.Revision) (obj plumbi
 	case w.heavy():
 		return nil, tooHeavy("object "+id.Short(), w)
 	}
-	obj, err = o.store.EncodedObject(typ, plumbing.NewHash(string(id)))
+	obj, err = o.scale.whole(id)
+	if obj == nil && err == nil {
+		obj, err = o.store.EncodedObject(typ, plumbing.NewHash(string(id)))
+	}
 	switch {
 	case err == nil && (typ == plumbing.AnyObject || obj.Type() == typ):
 		return obj, nil

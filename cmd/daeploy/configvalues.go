@@ -39,7 +39,7 @@ func (f *keyFault) Error() string { return f.key }
 
 func badValue(key, problem string) *daeploy.Error {
 	return &daeploy.Error{
-		Kind: daeploy.Config, Code: "config_invalid", Message: key + " " + problem, Hint: "correct it in the configuration",
+		Kind: daeploy.Config, Code: "config_invalid", Message: key + " " + problem, Hint: "correct it in the configuration; it is right when this says so:  daeploy config check",
 		Err: &keyFault{key: strings.TrimSuffix(key, ":")},
 	}
 }
