@@ -6,7 +6,7 @@
 // Data goes to standard output, all else to standard error. An error is one
 // line "error: what happened", then at most one line "hint: the next action".
 // The exit code says what kind it was (daeploy.ExitCode); nothing else ends
-// the process.
+// the process, but for a daemon whose stop hangs.
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/control"
@@ -53,6 +54,7 @@ func run(ctx context.Context, words []string, std streams) int {
 	var err error
 	switch first {
 	case "serve":
+		defer lastCall(ctx, std.err)()
 		return fail(systemd.Complaints(std.err), toOperator(serve(ctx, words[1:], std)))
 	case "network-hook":
 		err = networkHook(ctx, words[1:], std)
@@ -62,6 +64,29 @@ func run(ctx context.Context, words []string, std streams) int {
 		return client(ctx, words, std)
 	}
 	return fail(std.err, err)
+}
+
+// stopTime is how long a stop may take (F131): people wait at the socket meanwhile.
+const stopTime = 4500 * time.Millisecond
+
+// lastCall ends the process when it has been asked to stop and still has not after
+// stopTime, as with a containerd that hangs while it starts a container: a start is not
+// given up. What is open then is taken up by the next daemon, as after a crash. The
+// caller says when it has stopped by itself.
+func lastCall(ctx context.Context, log io.Writer) (stopped func()) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-ended:
+		case <-time.After(stopTime):
+			newLog(log).Warn("the stop took too long: what is open is left to the next daemon", "limit", stopTime)
+			os.Exit(0)
+		}
+	})
+	return func() {
+		stop()
+		close(ended)
+	}
 }
 
 // toOperator puts the cause into the message: who reads what the daemon ends with is
