@@ -50,6 +50,12 @@ func (e *Error) Error() string {
 	return e.Message + ": " + e.Err.Error()
 }
 
+// ForOperator tells of an error of which the operator's log is to have the cause: who
+// asked can do nothing about it.
+func (e *Error) ForOperator() bool {
+	return e.Kind == Internal || e.Kind == Unavailable || e.Kind == Config || e.Code == CodeDiskFull
+}
+
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -100,7 +106,7 @@ func Public(err error, what string) *Error {
 		return e
 	case KindOf(err) == Canceled:
 		return &Error{Kind: Canceled, Code: "canceled", Message: "canceled", Err: err}
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case NoRoom(err):
 		return DiskFull(err)
 	}
 	return &Error{
@@ -109,7 +115,10 @@ func Public(err error, what string) *Error {
 	}
 }
 
-// CodeDiskFull is the code of DiskFull.
+// NoRoom tells whether an error is that of a disk, or of a quota, without room.
+func NoRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// CodeDiskFull is the code of whatever found no room, in whichever words.
 const CodeDiskFull = "disk_full"
 
 // DiskFull is for what found no room on a disk of the daemon's or containerd's (F107).

@@ -45,6 +45,10 @@ func TestCommitFailed(t *testing.T) {
 	if !ok || fault.Code != "commit_failed" || fault.Kind != daeploy.BuildFailed || !errors.Is(fault, cause) || fault.Hint == "" {
 		t.Errorf("%v becomes %+v", cause, fault)
 	}
+	full, ok := errors.AsType[*daeploy.Error](buildpipeline.CommitFailed(daeploy.DiskFull(cause)))
+	if !ok || full.Code != "commit_failed" || full.Kind != daeploy.BuildFailed || full.Message != "the image could not be stored: a disk of this server is full" || !errors.Is(full, cause) {
+		t.Errorf("a full disk becomes %+v", full)
+	}
 	own := daeploy.Errorf(daeploy.BuildFailed, "labels_too_large", "too large")
 	for _, err := range []error{own, context.Canceled} {
 		if got := buildpipeline.CommitFailed(err); !errors.Is(got, err) || daeploy.KindOf(got) != daeploy.KindOf(err) {

@@ -2,9 +2,7 @@ package buildpipeline
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -112,7 +110,7 @@ func (p *Pipeline) collectApp(ctx context.Context, app daeploy.AppName, how coll
 		return f, err
 	}
 	f.Left = "the repository, which is in use"
-	if errors.Is(err, syscall.ENOSPC) {
+	if daeploy.NoRoom(err) {
 		f.Left = "the repository, since the disk has no room to pack it anew"
 	}
 	return f, nil

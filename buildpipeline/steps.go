@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"syscall"
 	"time"
 
 	"github.com/daeploy/daeploy"
@@ -184,11 +183,11 @@ func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error 
 
 // full has words for a disk on which the source had room, until others took it.
 func full(err error, src *source) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	if !daeploy.NoRoom(err) {
 		return err
 	}
 	return &daeploy.Error{
-		Kind: daeploy.TryAgain, Code: "disk_full", Err: err,
+		Kind: daeploy.TryAgain, Code: daeploy.CodeDiskFull, Err: err,
 		Message: fmt.Sprintf("the disk of this server became full while the source was written: %s, %s", src.files(), size(src.bytes())),
 		Hint:    "push again later; the operator sees what could go with:  gc --dry-run",
 	}
@@ -365,13 +364,19 @@ func lost(err error) error {
 	return &gone
 }
 
+// commitFailed has words for a fault that has none (S141). What containerd says of it has
+// paths of this host: that is for the operator.
 func commitFailed(err error) error {
-	var e *daeploy.Error
-	if errors.As(err, &e) || errors.Is(err, context.Canceled) {
+	why := ""
+	e, known := errors.AsType[*daeploy.Error](err)
+	switch {
+	case known && e.Code == daeploy.CodeDiskFull:
+		why = ": " + e.Message
+	case known, errors.Is(err, context.Canceled):
 		return err
 	}
 	return &daeploy.Error{
-		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored",
+		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored" + why,
 		Hint: "the former image is untouched; the operator should look at the disk", Err: err,
 	}
 }

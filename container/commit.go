@@ -41,30 +41,6 @@ const (
 // another Commit does not take up: content is named by its digest, the snapshot
 // keeps what it holds, and the name comes last.
 func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
-	image, layer, err := w.commit(ctx, out)
-	if err == nil || ctx.Err() != nil {
-		return image, layer, err
-	}
-	e, known := errors.AsType[*daeploy.Error](err)
-	switch {
-	case known && e.Code == daeploy.CodeDiskFull:
-		err = notStored(": "+e.Message, err)
-	case !known:
-		err = notStored("", err)
-	}
-	return image, layer, err
-}
-
-// notStored is S141's commit_failed. What containerd says of why has paths of this
-// host: that is for the operator.
-func notStored(why string, err error) error {
-	return &daeploy.Error{
-		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored" + why, Err: err,
-		Hint: "the former image is untouched; the operator should look at the disk",
-	}
-}
-
-func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Image, daeploy.Layer, error) {
 	ctx = w.held(ctx)
 	if err := w.removeTask(ctx); err != nil {
 		return daeploy.Image{}, daeploy.Layer{}, err
@@ -76,10 +52,10 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
 	if err := w.tree.CheckShape(); err != nil {
-		return daeploy.Image{}, daeploy.Layer{}, err
+		return daeploy.Image{}, daeploy.Layer{}, unfit(err)
 	}
 	if err := w.tree.DropEmpty(append(upTo(out.Cache), mountPoints...)...); err != nil {
-		return daeploy.Image{}, daeploy.Layer{}, err
+		return daeploy.Image{}, daeploy.Layer{}, unfit(err)
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- syncDisk(w.disk) }()
@@ -103,6 +79,15 @@ func (w *Workspace) commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	}
 	image, err := w.publish(ctx, out, manifest)
 	return image, layer, err
+}
+
+// unfit is S141's commit_failed for a rootfs that no image can be made of. The words are
+// for the pusher: the paths in them are those in the rootfs.
+func unfit(err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored: " + err.Error(),
+		Hint: "the former image is untouched; the operator should look at the disk", Err: err,
+	}
 }
 
 // sameBoot makes sure that the host has not gone down since the process was
@@ -144,7 +129,7 @@ func (w *Workspace) hashLayer(ctx context.Context, latest time.Time) (ocispec.De
 		err = fmt.Errorf("its files need more than the %s that are free", size(free))
 	}
 	if err != nil && ctx.Err() == nil {
-		return ocispec.Descriptor{}, layer, notStored(": "+err.Error(), err) // paths in the rootfs
+		return ocispec.Descriptor{}, layer, unfit(err)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, layer, err

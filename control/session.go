@@ -106,13 +106,10 @@ func (s *session) finish(ctx context.Context, err error) int {
 		return s.exit
 	}
 	e := s.explain(ctx, err)
-	switch e.Kind {
-	case daeploy.Denied:
+	switch {
+	case e.Kind == daeploy.Denied:
 		s.tell(daeploy.Event{Kind: daeploy.EventCommandRefused, App: s.app, Name: s.path, Reason: e.Code, Message: e.Message})
-	case daeploy.Internal, daeploy.Unavailable, daeploy.Config, daeploy.TryAgain:
-		if e.Logged || e.Kind == daeploy.TryAgain && e.Code != daeploy.CodeDiskFull {
-			break
-		}
+	case e.ForOperator() && !e.Logged:
 		s.Log.Error("command failed", "user", s.actor.Name, "remote", s.actor.Remote, "err", e)
 	}
 	if s.json {

@@ -117,8 +117,7 @@ type Server struct {
 	admission *admission
 	penalized atomic.Uint64 // connections that were refused for what came before them
 
-	ready  chan struct{} // closed once every door accepts
-	opened func()        // closes it; may be repeated
+	ready chan struct{} // closed once every door accepts
 
 	mu       sync.Mutex
 	open     map[*door]time.Time // those that accept, and since when they look at one connection; zero while they wait
@@ -139,10 +138,8 @@ func New(c Config) (*Server, error) {
 	limits := c.Limits.orDefaults()
 	c.Repositories.most.Store(limits.RepositoryBytes)
 	c.Repositories.reading.Store(&limits)
-	ready := make(chan struct{})
 	return &Server{
-		ready:     ready,
-		opened:    sync.OnceFunc(func() { close(ready) }),
+		ready:     make(chan struct{}),
 		config:    c,
 		limits:    limits,
 		hooks:     filepath.Join(c.StateDir, "hooks"),

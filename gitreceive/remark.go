@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strings"
-
-	"github.com/daeploy/daeploy"
 )
 
 // remark is a hint for the pusher, if git says certain words. Its methods belong
@@ -42,7 +39,7 @@ func (l Limits) remarks() []*remark {
 			hint: "this clone is shallow: git fetch --unshallow, then push again",
 		},
 		{
-			words: []byte("deny updating a hidden ref"), error: "the refs below " + strings.TrimSuffix(daeploy.PinPrefix, "builds/") + " are the daemon's own",
+			words: []byte("deny updating a hidden ref"), error: "the refs below refs/daeploy/ are the daemon's own",
 			hint: "push a branch or a tag: git push daeploy HEAD:main",
 		},
 		say("attempting to allocate", "an object of this push has more than %d MiB; keep it out of the history%s", l.ObjectBytes>>20, raise("receive.object")),

@@ -90,8 +90,13 @@ func (d *door) accepts(is bool) {
 		return
 	}
 	s.open[d] = time.Time{}
-	if s.allOpen() {
-		s.opened()
+	if !s.allOpen() {
+		return
+	}
+	select {
+	case <-s.ready:
+	default:
+		close(s.ready)
 	}
 }
 

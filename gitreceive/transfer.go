@@ -131,8 +131,7 @@ func (t *transfer) tell(kind daeploy.EventKind, took time.Duration, refs string,
 	default:
 		public := daeploy.Public(err, string(t.app))
 		e.Message = plain(public.Message, 500)
-		kind, full := public.Kind, public.Code == daeploy.CodeDiskFull
-		if kind == daeploy.Internal || kind == daeploy.Unavailable || kind == daeploy.Config || full {
+		if public.ForOperator() {
 			// The operator reads more than the app's people may.
 			t.server.config.Log.Error("transfer failed", "app", t.app, "user", t.actor.Name, "err", plain(err.Error(), 500))
 		}

@@ -33,8 +33,9 @@ const (
 // It needs the repository for itself: while a push, fetch or reader is there, and
 // as soon as one comes, it ends with an error of kind TryAgain with code "app_busy",
 // and nobody waits for it. It needs room for the new pack beside the old ones: without,
-// the code is "disk_full", and syscall.ENOSPC is in it. Cut off at any point it leaves a sound repository; its own temporary
-// files it removes, or after a crash Sweep does (F41, F42).
+// the code is "disk_full", and the cause daeploy.NoRoom. Cut off at any point it leaves
+// a sound repository; its own temporary files it removes, or after a crash Sweep does
+// (F41, F42).
 func (r *Repositories) Maintain(ctx context.Context, app daeploy.AppName, always bool) (freed int64, err error) {
 	dir, err := r.existing(app)
 	if err != nil {
@@ -63,9 +64,9 @@ func (r *Repositories) Maintain(ctx context.Context, app daeploy.AppName, always
 	switch {
 	case errors.Is(err, errWanted):
 		return 0, inUse(app)
-	case errors.Is(err, syscall.ENOSPC):
+	case daeploy.NoRoom(err):
 		return 0, &daeploy.Error{
-			Kind: daeploy.TryAgain, Code: "disk_full", Err: err,
+			Kind: daeploy.TryAgain, Code: daeploy.CodeDiskFull, Err: err,
 			Message: fmt.Sprintf("the disk has no room to pack the repository of %s anew, which has %d MiB", app, before>>20),
 			Hint:    "make room on it, and try again",
 		}

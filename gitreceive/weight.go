@@ -65,6 +65,37 @@ var errChain = errors.New("the chain of deltas is too long")
 // whole reads a commit, tree or tag that a pack holds whole, as most are; nil for all
 // others. For go-git it would read the index of each pack once more, in as much memory.
 func (s *scale) whole(id daeploy.Revision) (plumbing.EncodedObject, error) {
+	spots, err := s.spots(id)
+	if err != nil || len(spots) == 0 {
+		return nil, err
+	}
+	typ, size, err := s.inflater.entry(spots[0].pack, spots[0].offset)
+	if err != nil {
+		return nil, err
+	}
+	if typ != plumbing.CommitObject && typ != plumbing.TreeObject && typ != plumbing.TagObject || size > maxTreeObject {
+		return nil, nil
+	}
+	if err := s.inflater.inflate(); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(s.inflater.zlib, size+1))
+	if err != nil {
+		return nil, err
+	}
+	obj := new(plumbing.MemoryObject)
+	obj.SetType(typ)
+	if _, err := obj.Write(text); err != nil {
+		return nil, err
+	}
+	if obj.Hash().String() != string(id) {
+		return nil, errors.New("the pack holds something else in its place")
+	}
+	return obj, nil
+}
+
+// spots are where the packs have an object.
+func (s *scale) spots(id daeploy.Revision) (all []spot, err error) {
 	hash := plumbing.NewHash(string(id))
 	for _, p := range s.packs {
 		offset, err := p.index.FindOffset(hash)
@@ -74,46 +105,20 @@ func (s *scale) whole(id daeploy.Revision) (plumbing.EncodedObject, error) {
 		if err != nil {
 			return nil, err
 		}
-		typ, size, err := s.inflater.entry(p, offset)
-		if err != nil {
-			return nil, err
-		}
-		if typ != plumbing.CommitObject && typ != plumbing.TreeObject && typ != plumbing.TagObject || size > maxTreeObject {
-			return nil, nil
-		}
-		if err := s.inflater.inflate(); err != nil {
-			return nil, err
-		}
-		text, err := io.ReadAll(io.LimitReader(s.inflater.zlib, size+1))
-		if err != nil {
-			return nil, err
-		}
-		obj := new(plumbing.MemoryObject)
-		obj.SetType(typ)
-		if _, err := obj.Write(text); err != nil {
-			return nil, err
-		}
-		if obj.Hash() != hash {
-			return nil, errors.New("the pack holds something else in its place")
-		}
-		return obj, nil
+		all = append(all, spot{p, offset})
 	}
-	return nil, nil
+	return all, nil
 }
 
 // weigh is false for an object that no pack has. One that several packs have
 // weighs what it does where it is heaviest: readers take it from any of them.
 func (s *scale) weigh(id daeploy.Revision) (w weight, packed bool, err error) {
-	hash := plumbing.NewHash(string(id))
-	for _, p := range s.packs {
-		offset, err := p.index.FindOffset(hash)
-		if errors.Is(err, plumbing.ErrObjectNotFound) {
-			continue
-		}
-		if err != nil {
-			return w, false, err
-		}
-		here, err := s.at(spot{p, offset})
+	spots, err := s.spots(id)
+	if err != nil {
+		return w, false, err
+	}
+	for _, from := range spots {
+		here, err := s.at(from)
 		if err != nil {
 			return w, false, err
 		}

@@ -129,7 +129,7 @@ func openVerified(c Config, path string, mark *sentinel) (db *bolt.DB, now senti
 			Kind: daeploy.TryAgain, Code: "state_locked", Message: path + " is in use by another process",
 			Hint: "end the program that has the database open", Err: err,
 		}
-	case !full(err): // else Open has words for it, and the database is as it was
+	case !daeploy.NoRoom(err): // else Open has words for it, and the database is as it was
 		err = refuse(path, err)
 	}
 	if db != nil {

@@ -67,7 +67,7 @@ func makeDir(dir string) error {
 	if err := checkDir(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil && !full(err) {
+	if err := os.MkdirAll(dir, 0o700); err != nil && !daeploy.NoRoom(err) {
 		return dirError("mkdir -p "+dir, err, "the state directory cannot be made")
 	} else if err != nil {
 		return fullError(dir)
@@ -75,13 +75,10 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// full tells whether an error is that of a disk without room.
-func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
 // fullError leaves the cause out: which file did not fit any more tells nothing.
 func fullError(dir string) error {
 	return &daeploy.Error{
-		Kind: daeploy.TryAgain, Code: "disk_full", Message: "the disk of the state directory " + dir + " is full",
+		Kind: daeploy.TryAgain, Code: daeploy.CodeDiskFull, Message: "the disk of the state directory " + dir + " is full",
 		Hint: "make room on it; what takes it:  du -xad3 " + filepath.Dir(dir) + " | sort -n | tail",
 	}
 }

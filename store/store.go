@@ -152,7 +152,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	if err := s.open(ctx, c); err != nil {
 		_ = s.Close() // the first error is the one that tells
-		if full(err) {
+		if daeploy.NoRoom(err) {
 			err = fullError(c.Dir)
 		}
 		return nil, err
@@ -230,9 +230,9 @@ func edge(err error) error {
 			Kind: daeploy.TryAgain, Code: "database_full", Message: "the database of this server has reached its size limit",
 			Hint: "tell the operator of this host", Err: err,
 		}
-	case full(err):
+	case daeploy.NoRoom(err):
 		return &daeploy.Error{
-			Kind: daeploy.TryAgain, Code: "disk_full", Message: "the disk of this server is full",
+			Kind: daeploy.TryAgain, Code: daeploy.CodeDiskFull, Message: "the disk of this server is full",
 			Hint: "tell the operator of this host", Err: err,
 		}
 	}

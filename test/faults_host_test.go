@@ -147,14 +147,7 @@ func (k *ordeal) during(h *hand, id string, do func()) {
 		defer close(answered)
 		h.send(history.Push)
 	}()
-	err := within(30*time.Second, func() error {
-		log, err := k.log(id)
-		if err == nil && len(log.Ticks) == 0 {
-			err = fmt.Errorf("%s prints nothing", id)
-		}
-		return err
-	})
-	if err != nil {
+	if err := k.ticking(id); err != nil {
 		k.Error(err)
 	}
 	do()
@@ -163,6 +156,28 @@ func (k *ordeal) during(h *hand, id string, do func()) {
 	case <-time.After(time.Minute):
 		k.Fatalf("%s has no end", id)
 	}
+}
+
+// ticking waits until a build's script prints its numbered lines.
+func (k *ordeal) ticking(id string) error {
+	return within(30*time.Second, func() error {
+		log, err := k.log(id)
+		if err == nil && len(log.Ticks) == 0 {
+			err = fmt.Errorf("%s prints nothing", id)
+		}
+		return err
+	})
+}
+
+// saying waits until a build's log has certain words.
+func (s *story) saying(id, words string) error {
+	return within(30*time.Second, func() error {
+		said, err := s.ask("logs", id)
+		if err == nil && !strings.Contains(said, words) {
+			err = fmt.Errorf("%s does not say %q", id, words)
+		}
+		return err
+	})
 }
 
 // TestCollectedMeanwhile: F109. The images and contents that a build stands on are
@@ -274,13 +289,7 @@ func TestContainerdAway(t *testing.T) {
 	var refused time.Duration
 	pause := 30 * time.Second              // the longest time without a try
 	h.send(history.Detach, "-o", "detach") // for nobody waits so long
-	if err := within(30*time.Second, func() error {
-		log, err := k.log("blog/2")
-		if err == nil && len(log.Ticks) == 0 {
-			err = errors.New("blog/2 prints nothing")
-		}
-		return err
-	}); err != nil {
+	if err := k.ticking("blog/2"); err != nil {
 		t.Fatal(err)
 	}
 	k.record.Add(history.Entry{Verb: history.Kill, What: "containerd"})

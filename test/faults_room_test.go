@@ -56,13 +56,7 @@ func TestContainerdDiskFull(t *testing.T) {
 		}()
 		letGo := func(fill bool) {
 			t.Helper()
-			err := within(30*time.Second, func() error {
-				said, err := s.ask("logs", id)
-				if err == nil && !strings.Contains(said, "waiting") {
-					err = errors.New(id + " does not wait")
-				}
-				return err
-			})
+			err := s.saying(id, "waiting")
 			_, pid, cerr := s.containerOf(id)
 			if err := errors.Join(err, cerr); err != nil {
 				t.Fatal(err)
@@ -132,9 +126,13 @@ func TestMaintainDiskFull(t *testing.T) {
 	before := packs()
 	empty := d.fill()
 	said, gcErr := k.ask("gc")
-	if out, err := exec.Command("git", "-C", repository, "fsck", "--strict", "--no-dangling").CombinedOutput(); err != nil {
-		t.Errorf("on a full disk: %v\n%s", err, out)
+	sound := func(when string) {
+		t.Helper()
+		if out, err := exec.Command("git", "-C", repository, "fsck", "--strict", "--no-dangling").CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", when, err, out)
+		}
 	}
+	sound("on a full disk")
 	if now := packs(); now != before {
 		t.Errorf("%d files of packs, and %d after gc on a full disk", before, now)
 	}
@@ -145,9 +143,7 @@ func TestMaintainDiskFull(t *testing.T) {
 	if said, err := k.ask("gc"); err != nil {
 		t.Errorf("gc when there is room: %v\n%s", err, said)
 	}
-	if out, err := exec.Command("git", "-C", repository, "fsck", "--strict", "--no-dangling").CombinedOutput(); err != nil {
-		t.Errorf("when there is room: %v\n%s", err, out)
-	}
+	sound("when there is room")
 	h.write(0)
 	h.send(history.Push)
 	k.judge()

@@ -23,18 +23,6 @@ func TestStopInTime(t *testing.T) {
 	h.prints, other.prints = 300, 3
 	h.write(0)
 	other.write(0)
-	prints := func(id, words string) {
-		t.Helper()
-		if err := within(30*time.Second, func() error {
-			said, err := k.ask("logs", id)
-			if err == nil && !strings.Contains(said, words) {
-				err = fmt.Errorf("%s does not print %q", id, words)
-			}
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	push := h.commit
 	push.Verb, push.Asked, push.Build, push.Outcome = history.Push, time.Now(), "blog/1", history.Unknown
 	pushed := make(chan string, 1)
@@ -45,7 +33,9 @@ func TestStopInTime(t *testing.T) {
 		}
 		pushed <- said
 	}()
-	prints("blog/1", "tick 1\n")
+	if err := k.saying("blog/1", "tick 1\n"); err != nil {
+		t.Fatal(err)
+	}
 	followers, told := make([]*exec.Cmd, 4), make([]bytes.Buffer, 4)
 	for i := range followers {
 		followers[i] = exec.Command("ssh", append(k.sshArgs("anna"), "daeploy@127.0.0.1", "logs", "-f", "blog/1")...)
@@ -55,8 +45,7 @@ func TestStopInTime(t *testing.T) {
 		}
 	}
 	other.send(history.Detach, "-o", "detach")
-	prints("shop/1", "> assemble ")
-	if err := k.containerd.Pause(); err != nil {
+	if err := errors.Join(k.saying("shop/1", "> assemble "), k.containerd.Pause()); err != nil {
 		t.Fatal(err)
 	}
 	k.gate.shut()

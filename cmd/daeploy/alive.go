@@ -23,8 +23,8 @@ type board struct {
 	fault bool // the configuration was read again, and refused
 }
 
-// announce says that pushes are taken, once the doors are open, then how many builds there are, and at the
-// end of ctx that pushes are taken no more.
+// announce says that pushes are taken, once the doors are open, then how many builds
+// there are, and at the end of ctx that pushes are taken no more.
 func (b *board) announce(ctx context.Context, open <-chan struct{}, pipeline *buildpipeline.Pipeline, records *store.Store, doors []any) error {
 	select {
 	case <-open:
