@@ -46,6 +46,8 @@ import (
 //	quick SECONDS WORD...   the same, within that time
 //	waitlog BUILD PATTERN   until the build's log has it
 //	status BUILD STATUS, reason BUILD CODE [EXIT], latest APP N
+//	failed BUILD CODE [EXIT]  the last push built and failed: one error and one hint, in record and log too; nothing moved
+//	refused CODE            it was refused before a build: one error, one hint, an event with the code; nothing moved
 //	remoteref APP BRANCH N|HEAD|none     where the branch is: at build N's commit, at the app's HEAD
 //	ticks N                 stdout has the lines tick 1 to tick N, each once, in order
 //	builderof IMAGE DIR     bring in a builder whose S2I scripts are the files of DIR
@@ -88,6 +90,7 @@ func TestScript(t *testing.T) {
 			"git": told((*teller).doGit), "push": told((*teller).doPush), "await": told((*teller).doAwait),
 			"interrupt": told((*teller).doInterrupt), "clone": told((*teller).doClone), "lsremote": told((*teller).doLsremote),
 			"ssh": told((*teller).doSSH), "code": told((*teller).doCode), "quick": told((*teller).doQuick), "waitlog": told((*teller).doWaitlog), "waitout": told((*teller).doWaitout),
+			"failed": told((*teller).doFailed), "refused": told((*teller).doRefused),
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
 			"residue": told((*teller).doResidue), "shows": told((*teller).doShows), "imageconfig": told((*teller).doImageconfig),
@@ -110,6 +113,8 @@ type teller struct {
 	who  string
 	code int
 	held *atomic.Bool // set when the registry that holds has something to hold
+	last pushed       // the last push that was begun, and has ended
+	away bool         // containerd is
 }
 
 // told makes a testscript command of a method. A command that can be expected
@@ -201,8 +206,10 @@ func (t *teller) doContainerd(args []string) (err error) {
 		t.private = err == nil
 		return err
 	case "stop":
+		t.away = true
 		return t.containerd.Kill()
 	case "start":
+		t.away = false
 		return t.containerd.Revive()
 	}
 	return fmt.Errorf("containerd %s?", args[0])
@@ -289,8 +296,12 @@ func (t *teller) doPush(args []string) error {
 	}
 	t.useKey()
 	words := slices.Concat([]string{"-C", t.path(dir), "push"}, args[:at], []string{t.url(app)}, args[at+1:])
+	t.last = pushed{app: app}
+	t.last.before, t.last.err = t.standing(app)
 	if name == "" {
-		return t.exec("git", words...)
+		err := t.exec("git", words...)
+		t.last.said = t.ts.ReadFile("stderr")
+		return err
 	}
 	return t.start(name, exec.Command("git", words...))
 }
@@ -327,6 +338,7 @@ func (t *teller) doAwait(args []string) error {
 	if err := errors.Join(os.WriteFile(t.path("await.out"), []byte(f.out.String()), 0o600), os.WriteFile(t.path("await.err"), []byte(f.err.String()), 0o600)); err != nil {
 		return err
 	}
+	t.last.said = f.err.String()
 	return t.exec("sh", "-c", fmt.Sprintf("cat %s; cat %s >&2; exit %d", t.path("await.out"), t.path("await.err"), f.cmd.ProcessState.ExitCode()))
 }
 
