@@ -85,6 +85,7 @@ type attempt struct {
 
 	runtime  Workspace // of the runtime image; nil without one
 	settings settings
+	spare    *spareOrder // what is to be laid out for the next build; nil for nothing
 }
 
 // run waits for the build's turn and takes its steps. A nil error is success.

@@ -40,6 +40,9 @@ func (a *attempt) cleanUp(ctx context.Context) {
 	}
 	a.untend(a.Build.ID)
 	a.tidyApp(ctx, a.Build.ID.App)
+	if a.spare != nil {
+		a.spares.add(a.spare)
+	}
 }
 
 // unnameAtLast makes sure that a build that has not succeeded has no image

@@ -10,13 +10,22 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// deliver writes every file of the source (S4, S6, S34, S35) and the hooks.
-func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
-	var lfs pointers
+// deliver writes every file of the source (S4, S6, S34, S35) and the hooks. kept is how
+// many of the files were there already, in the app's spare source.
+func (a *attempt) deliver(ctx context.Context, src *source, c *contract) (kept int, err error) {
+	lfs := &pointers{}
 	at := daeploy.File{Mode: 0o644, Owner: c.owner, Time: src.Commit.Committed}
-	own, err := a.plan(src.Files, c, at, &lfs)
+	missing, err := a.takeSpare(ctx, src, c, lfs)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	if err := a.roomy(ctx, func() error { return a.Engine.RoomFor(sum(missing) + sum(src.Modules)) }); err != nil {
+		return 0, err
+	}
+	w := writing{at: at, lfs: lfs, linkLen: a.Limits.Tree.LinkLen}
+	own, err := w.plan(a.ws, c.path("src"), missing)
+	if err != nil {
+		return 0, err
 	}
 	for _, name := range c.delivered() {
 		f := at
@@ -28,23 +37,23 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) error {
 		f := at
 		f.Mode = 0o755
 		if err := a.ws.Put(s.Path, f, bytes.NewReader(s.Fetched)); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := a.Source.Blobs(ctx, src.App, own.ids, own.put); err != nil {
-		return err
+		return 0, err
 	}
 	if len(src.Modules) > 0 {
-		modules, err := a.plan(src.Modules, c, at, &lfs)
+		modules, err := w.plan(a.ws, c.path("src"), src.Modules)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := a.Submodules.Blobs(ctx, src.App, modules.ids, modules.put); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	src.Notices = append(src.Notices, lfs.notices()...)
-	return errors.Join(
+	return len(src.Files) - len(missing), errors.Join(
 		a.ws.SetTimes(c.path("src"), src.Commit.Committed), a.ws.SetTimes(c.path("scripts"), src.Commit.Committed),
 	)
 }
@@ -61,33 +70,40 @@ func (d *delivery) add(id daeploy.Revision, put func(io.Reader) error) {
 
 func (d *delivery) put(i int, r io.Reader) error { return d.puts[i](r) }
 
-// plan makes the directories among entries, and says how the rest is written.
-func (a *attempt) plan(entries []daeploy.TreeEntry, c *contract, at daeploy.File, lfs *pointers) (d delivery, err error) {
+// writing is how files are written.
+type writing struct {
+	at      daeploy.File // what all have, but for the mode
+	lfs     *pointers
+	linkLen int // bytes of a link's target, at most
+}
+
+// plan makes the directories among entries below root, and says how the rest is written.
+func (w writing) plan(to placer, root string, entries []daeploy.TreeEntry) (d delivery, err error) {
 	for _, e := range entries {
-		target := path.Join(c.path("src"), e.Path)
-		f := at
+		target := path.Join(root, e.Path)
+		f := w.at
 		switch e.Mode {
 		case daeploy.ModeSubmodule, daeploy.ModeDir:
 			f.Mode = 0o755
-			if err := a.ws.Mkdir(target, f); err != nil {
+			if err := to.Mkdir(target, f); err != nil {
 				return d, err
 			}
 		case daeploy.ModeLink:
-			d.add(e.ID, func(r io.Reader) error { return a.link(target, f, r) })
+			d.add(e.ID, func(r io.Reader) error { return w.link(to, target, f, r) })
 		default:
 			if e.Mode&0o111 != 0 {
 				f.Mode = 0o755
 			}
-			d.add(e.ID, func(r io.Reader) error { return a.ws.Put(target, f, lfs.watch(e, r)) })
+			d.add(e.ID, func(r io.Reader) error { return to.Put(target, f, w.lfs.watch(e, r)) })
 		}
 	}
 	return d, nil
 }
 
-func (a *attempt) link(target string, f daeploy.File, r io.Reader) error {
-	text, err := io.ReadAll(io.LimitReader(r, int64(a.Limits.Tree.LinkLen)+1))
+func (w writing) link(to placer, target string, f daeploy.File, r io.Reader) error {
+	text, err := io.ReadAll(io.LimitReader(r, int64(w.linkLen)+1))
 	if err != nil {
 		return err
 	}
-	return a.ws.Symlink(target, string(text), f)
+	return to.Symlink(target, string(text), f)
 }

@@ -32,11 +32,15 @@ func (p *pointers) watch(e daeploy.TreeEntry, r io.Reader) io.Reader {
 	buffered := bufio.NewReaderSize(r, pointerBytes)
 	// An error of the source comes again when the bytes are read.
 	if head, _ := buffered.Peek(len(pointerHead)); bytes.Equal(head, []byte(pointerHead)) {
-		p.mu.Lock()
-		p.paths = append(p.paths, e.Path)
-		p.mu.Unlock()
+		p.add(e.Path)
 	}
 	return buffered
+}
+
+func (p *pointers) add(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paths = append(p.paths, path)
 }
 
 // notices are lines about the pointers, in order of their paths.

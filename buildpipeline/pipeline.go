@@ -42,6 +42,7 @@ type Pipeline struct {
 	doors    sync.Map      // app → chan struct{} of one: a push finding its place
 	draining sync.Mutex    // held over a transaction: Drain and Undrain are one after the other
 	crowded  sync.Map      // apps that Crowded has a look at coming
+	spares   *spares       // to be laid out when nothing is built
 	tended   sync.Map      // builds of which a worker of this daemon removes what is left
 }
 
@@ -54,7 +55,7 @@ func New(c Config) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{
-		Config: c, queue: newQueue(c.Rules.MaxBuilds),
+		Config: c, queue: newQueue(c.Rules.MaxBuilds), spares: newSpares(),
 		work: make(chan func()), ready: make(chan struct{}), stopped: make(chan struct{}), collects: make(chan struct{}, 1),
 	}
 	p.rules.Store(&c.Rules)
@@ -100,6 +101,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	workers.Go(func() { p.sweep(ctx) })
 	workers.Go(func() { p.watchRights(ctx) })
 	workers.Go(func() { p.tidy(ctx) })
+	workers.Go(func() { p.laySpares(ctx) })
 	close(p.ready)
 	for {
 		select {
@@ -241,7 +243,7 @@ func (p *Pipeline) Ready(ctx context.Context) error {
 	if err := p.Engine.Check(ctx); err != nil {
 		return unfit(err)
 	}
-	return p.Engine.Room()
+	return p.roomy(ctx, p.Engine.Room)
 }
 
 // unfit keeps what is wrong with the host, its paths among it, for the operator's log.

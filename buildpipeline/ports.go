@@ -221,6 +221,13 @@ type Engine interface {
 	// DropUnusedCache drops an app's package cache that no build has had since a
 	// time, and tells how many bytes that gives back; with look it only tells.
 	DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error)
+	// Spare begins the app's spare source, in place of any other: files that the
+	// checkout of the app's next build takes instead of writing them. Until it is kept
+	// or left nobody takes or removes it.
+	Spare(ctx context.Context, app daeploy.AppName) (Spare, error)
+	// SweepSpares removes the spare sources of all apps that keep denies, and those
+	// that no build can take.
+	SweepSpares(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
 	// InUse lists the images that run in the foreground.
 	InUse() []daeploy.ImageRef
 	// Built lists the names of all images that builds of this server have made.
@@ -228,6 +235,31 @@ type Engine interface {
 	// Images lists the images whose names begin with prefix, by name. One that
 	// cannot be read is left out.
 	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
+}
+
+// placer is where files are put: a workspace, or a spare source.
+type placer interface {
+	// Mkdir makes a directory and its missing parents (0755, same owner). One
+	// that exists keeps its owner and mode.
+	Mkdir(path string, f daeploy.File) error
+	// Put writes a file whose parents are made as needed (0755, same owner). A
+	// link of that name is replaced, not followed. Safe for several goroutines
+	// with different paths.
+	Put(path string, f daeploy.File, content io.Reader) error
+	// Symlink writes a link whose target is stored as it is.
+	Symlink(path, target string, f daeploy.File) error
+}
+
+// Spare is a source that is being laid out. Paths are relative to its root. It is used by
+// one goroutine, but for Put.
+type Spare interface {
+	placer
+	// Keep says that it is complete, and what the build that takes it is to know. A
+	// crash of the host takes a spare away, one of the daemon does not.
+	Keep(note []byte) error
+	// Leave gives it up: no build takes it, and the next spare of the app, or
+	// SweepSpares, removes it.
+	Leave() error
 }
 
 // Workspace is what one build has in containerd. It is used by one goroutine,
@@ -253,9 +285,7 @@ type Workspace interface {
 	ReadFile(path string, most int64) ([]byte, error)
 	// ReadHead reads the first n bytes of a regular file, or all if it is shorter.
 	ReadHead(path string, n int) ([]byte, error)
-	// Mkdir makes a directory and its missing parents (0755, same owner). One
-	// that exists keeps its owner and mode.
-	Mkdir(path string, f daeploy.File) error
+	placer
 	// Chmod sets the permission bits of an existing directory, 1777 included.
 	Chmod(path string, mode fs.FileMode) error
 	// Replace makes path an empty directory, whatever was there (S38). A link of
@@ -264,15 +294,18 @@ type Workspace interface {
 	// Remove removes path and all below; nothing there is fine. If ctx ends, the
 	// error is its cause, and some of it is left.
 	Remove(ctx context.Context, path string) error
-	// Put writes a file whose parents are made as needed (0755, same owner). A
-	// link of that name is replaced, not followed. Safe for several goroutines
-	// with different paths.
-	Put(path string, f daeploy.File, content io.Reader) error
-	// Symlink writes a link whose target is stored as it is.
-	Symlink(path, target string, f daeploy.File) error
 	// SetTimes sets the times of directories made by Mkdir, Replace or as
 	// parents below path to t, deepest first: the last act of a checkout (S6).
 	SetTimes(path string, t time.Time) error
+
+	// TakeSpare puts the app's spare source in place of path, as Replace puts an empty
+	// directory there, if there is one and what it was kept with fits: its files are as
+	// they were laid out. There is no spare then. After an error there may be one or
+	// none, and path is to be replaced.
+	TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note []byte) bool) (taken bool, err error)
+	// Touch sets the times of files and links that TakeSpare has put below path, whose
+	// directories SetTimes comes to from then on. names are relative to path.
+	Touch(path string, names []string, t time.Time) error
 
 	// Restore writes a tar stream of saved artifacts below path, and reads it to
 	// its end (S94 to S97). All belongs to owner. The first entry replaces path;

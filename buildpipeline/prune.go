@@ -32,6 +32,7 @@ func (p *Pipeline) tidy(ctx context.Context) {
 			}
 			p.tidyApp(ctx, app.Name)
 		}
+		p.sweepSpares(ctx)
 		select {
 		case <-ticks.C:
 		case <-ctx.Done():

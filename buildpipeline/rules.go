@@ -58,6 +58,10 @@ type Limits struct {
 	// entries. With 0 bytes nothing is kept.
 	Cache, CacheInodes int64
 
+	// How many files a source must have for the next build's to be laid out ahead; 0 =
+	// that is never done.
+	SpareFiles int64
+
 	SaveTimeout time.Duration          // of save-artifacts, inside the build's own
 	Artifacts   daeploy.ArtifactLimits // what it may hand on (S97)
 }
@@ -70,7 +74,7 @@ func DefaultLimits(cpus int) Limits {
 		},
 		MaxMemory: 2 << 30, MaxCPUs: float64(cpus), Timeout: 15 * time.Minute, MaxTimeout: 15 * time.Minute,
 		Silence: 10 * time.Minute, LogBytes: 64 << 20, Tree: daeploy.DefaultTreeLimits,
-		Cache: 2 << 30, CacheInodes: 500_000,
+		Cache: 2 << 30, CacheInodes: 500_000, SpareFiles: 200,
 		SaveTimeout: 5 * time.Minute, Artifacts: daeploy.ArtifactLimits{Bytes: 2 << 30, Entries: 500_000},
 	}
 }

@@ -232,9 +232,11 @@ func readBlob(ctx context.Context, git Source, app daeploy.AppName, id daeploy.R
 func (s *source) files() string { return count(len(s.Files)+len(s.Modules), "file") }
 
 // bytes is the sum of the sizes of all files.
-func (s *source) bytes() (sum int64) {
-	for _, e := range slices.Concat(s.Files, s.Modules) {
-		sum += e.Size
+func (s *source) bytes() int64 { return sum(s.Files) + sum(s.Modules) }
+
+func sum(files []daeploy.TreeEntry) (bytes int64) {
+	for _, e := range files {
+		bytes += e.Size
 	}
-	return sum
+	return bytes
 }

@@ -167,17 +167,20 @@ func (a *attempt) checkout(ctx context.Context, src *source, c *contract) error 
 		if err := a.submodules(ctx, src); err != nil {
 			return "", err
 		}
-		if err := a.Engine.RoomFor(src.bytes()); err != nil {
-			return "", err
-		}
-		if err := a.deliver(ctx, src, c); err != nil {
+		kept, err := a.deliver(ctx, src, c)
+		if err != nil {
 			return "", full(err, src)
 		}
-		return fmt.Sprintf("%s, %s", src.files(), size(src.bytes())), nil
+		detail := fmt.Sprintf("%s, %s", src.files(), size(src.bytes()))
+		if kept > 0 {
+			detail += fmt.Sprintf(", %d written", len(src.Files)+len(src.Modules)-kept)
+		}
+		return detail, nil
 	})
 	if err != nil {
 		return err
 	}
+	a.orderSpare(src, c)
 	return a.log.Say(append([]string{a.lastLine()}, src.Notices...)...)
 }
 

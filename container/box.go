@@ -33,6 +33,7 @@ const (
 	labelOwner = "daeploy.io/owner"
 	labelBuild = "daeploy.io/build" // "blog/17"
 	labelRun   = "daeploy.io/run"   // app; of a foreground run
+	labelSpare = "daeploy.io/spare" // app
 	labelExit  = "daeploy.io/exit"  // exit status, once the task is gone
 	labelOOM   = "daeploy.io/oom"   // "1" if the memory limit was hit
 	labelBoot  = "daeploy.io/boot"  // boot of the host in which the process was started

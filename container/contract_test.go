@@ -31,6 +31,10 @@ func (a actual) OpenRuntime(ctx context.Context, id daeploy.BuildID) (containert
 	return a.Engine.OpenRuntime(ctx, id)
 }
 
+func (a actual) Spare(ctx context.Context, app daeploy.AppName) (containertest.Spare, error) {
+	return a.Engine.Spare(ctx, app)
+}
+
 func TestContract(t *testing.T) {
 	testContract(t, func(t *testing.T, change ...func(*container.Config)) *container.Engine {
 		return newEngine(t, append(change, offline)...)

@@ -79,6 +79,10 @@ type Engine struct {
 	// cache, so that none is dropped under a build that opens it.
 	caching sync.Mutex
 
+	// sparing has a door per app, a chan struct{} of one: behind it its spare source is
+	// laid out, taken or removed.
+	sparing sync.Map
+
 	mu     sync.Mutex
 	client *containerd.Client
 	usable bool                     // the slow part of Check has passed since containerd last was away

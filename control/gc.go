@@ -15,7 +15,8 @@ func (s *session) gc() *cobra.Command {
 		Long: "Removes builds, images and package caches that are beyond the limits of [keep],\n" +
 			"repacks repositories, and removes what no build claims. Builds go on meanwhile:\n" +
 			"what they use stays, and so do builder images, the newest build of each app, and\n" +
-			"its latest image. The daemon does the same by itself after builds, and hourly.",
+			"its latest image. The daemon does the same by itself after builds, and hourly.\n" +
+			"Sources laid out for next builds go too, and come again with the builds.",
 		Example: "daeploy gc --dry-run\ndaeploy gc --json",
 	}
 	dry := cmd.Flags().Bool("dry-run", false, "only say what would be removed")

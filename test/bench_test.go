@@ -205,12 +205,20 @@ func (r *gauge) say(name string, v float64, unit string) {
 	}
 }
 
-// settle waits until the daemon has stored the layer of the last build and removed
-// what is left of it, and the disk has all that was written.
+// settle waits until the daemon has stored the layer of the last build, removed
+// what is left of it and laid out the next source, and the disk has all that was written.
 func (r *gauge) settle() {
 	r.Helper()
 	if r.daemon != nil {
 		r.must(within(2*time.Minute, r.residueInContainerd))
+		leases, err := r.ctr("leases", "list", "-q")
+		r.must(err)
+		for name := range strings.FieldsSeq(leases) {
+			if app, ok := strings.CutSuffix(strings.TrimPrefix(name, "daeploy-"), ".spare"); ok {
+				_, err := r.laid(app)
+				r.must(err)
+			}
+		}
 	}
 	unix.Sync()
 }

@@ -39,6 +39,10 @@ func (e *tidyEngine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipe
 	return e.Fake.Scratch(ctx, id)
 }
 
+func (e *tidyEngine) Spare(ctx context.Context, app daeploy.AppName) (buildpipeline.Spare, error) {
+	return e.Fake.Spare(ctx, app)
+}
+
 func (e *tidyEngine) Untag(ctx context.Context, name daeploy.ImageRef) error {
 	if e.untag != nil {
 		if err := e.untag(); err != nil {

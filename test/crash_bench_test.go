@@ -33,6 +33,7 @@ type bench struct {
 	engine func(buildpipeline.Engine) buildpipeline.Engine // what the next daemon sees, if not nil
 	source func(buildpipeline.Source) buildpipeline.Source // as well
 	limits func(*buildpipeline.Limits)                     // as well
+	ahead  func(t *testing.T)                              // comes between two builds, and once more after the second
 	lost   func() bool                                     // whether nobody has any right any more; nil = never
 }
 

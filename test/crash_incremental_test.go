@@ -115,6 +115,9 @@ func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testi
 	if err := b.swept(t.Context(), 5*time.Second); err != nil { // what it removes at last are steps too
 		t.Fatal(err)
 	}
+	if b.ahead != nil {
+		b.ahead(t)
+	}
 	push = b.secondPush(t)
 	c.mu.Lock()
 	c.at = n
@@ -125,6 +128,9 @@ func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testi
 	select {
 	case answer = <-answered:
 		quiet(t, first, c)
+		if b.ahead != nil && !c.isDead() {
+			b.ahead(t)
+		}
 	case <-c.dead:
 	case <-time.After(20 * time.Second):
 		t.Fatal("the first daemon neither answered nor died")

@@ -21,8 +21,11 @@ var crashPoints = map[string]string{
 	"Settings.LendSecrets": "lend secrets",
 	"Engine.Open":          "open workspace", "Engine.Scratch": "open scratch", "Engine.OpenRuntime": "open runtime workspace",
 	"Engine.Tag": "tag", "Engine.Untag": "untag", "Engine.SweepCaches": "sweep caches",
+	"Engine.Spare": "begin spare", "Engine.SweepSpares": "sweep spares",
+	"Spare.Put": "spare put", "Spare.Symlink": "spare symlink", "Spare.Keep": "keep spare",
 	"Workspace.Image": "image", "Workspace.Prepare": "prepare", "Workspace.Mkdir": "mkdir", "Workspace.Chmod": "chmod", "Workspace.Replace": "replace",
 	"Workspace.Remove": "remove", "Workspace.Put": "put", "Workspace.Symlink": "symlink", "Workspace.SetTimes": "set times",
+	"Workspace.TakeSpare": "take spare", "Workspace.Touch": "touch",
 	"Workspace.Restore": "begin restore", "Workspace.Run": "begin run", "Workspace.Carry": "carry", "Workspace.Start": "start",
 	"Workspace.TrimCache": "trim cache", "Workspace.Commit": "commit", "Workspace.StoreLayer": "store layer", "Workspace.Close": "close workspace",
 }
@@ -36,7 +39,8 @@ var noCrashPoints = map[string]string{
 		Engine.Check Engine.Room Engine.RoomFor Engine.Leftovers Engine.Find Engine.Caches Engine.InUse Engine.Built Engine.Images
 		Workspace.Stat Workspace.Lstat Workspace.ReadFile Workspace.ReadHead Workspace.Started`,
 	"what it hands over is a step":             "Workspace.Wait",
-	"death does it too":                        "Log.Close",
+	"as Spare.Put":                             "Spare.Mkdir",
+	"death does it too":                        "Log.Close Spare.Leave",
 	"one transaction, of no build":             "Journal.SetDraining",
 	"gitreceive's TestMaintainCutOff":          "Source.Maintain",
 	"a rename; SweepCaches takes what is left": "Engine.DropUnusedCache",
@@ -56,11 +60,11 @@ func engineSteps() (steps []string) {
 // step of the crash tests, and one that these come to. Who adds a method says here
 // what it is.
 func TestCrashPoints(t *testing.T) {
-	steps := slices.Concat(crashSteps(t, ""), crashSteps(t, runtimeFile), retentionSteps(t), incrementalSteps(t))
+	steps := slices.Concat(crashSteps(t, ""), crashSteps(t, runtimeFile), retentionSteps(t), incrementalSteps(t), spareSteps(t))
 	missed := map[string]bool{}
 	for _, port := range []any{
 		(*buildpipeline.Source)(nil), (*buildpipeline.Journal)(nil), (*buildpipeline.Log)(nil), (*buildpipeline.Settings)(nil),
-		(*buildpipeline.Engine)(nil), (*buildpipeline.Workspace)(nil),
+		(*buildpipeline.Engine)(nil), (*buildpipeline.Workspace)(nil), (*buildpipeline.Spare)(nil),
 	} {
 		for method := range reflect.TypeOf(port).Elem().Methods() {
 			missed[reflect.TypeOf(port).Elem().Name()+"."+method.Name] = true

@@ -131,6 +131,43 @@ func (e crashEngine) SweepCaches(ctx context.Context, keep func(daeploy.AppName)
 	return e.c.do("sweep caches", func() error { return e.Fake.SweepCaches(ctx, keep) })
 }
 
+func (e crashEngine) SweepSpares(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error {
+	return e.c.do("sweep spares", func() error { return e.Fake.SweepSpares(ctx, keep) })
+}
+
+func (e crashEngine) Spare(ctx context.Context, app daeploy.AppName) (buildpipeline.Spare, error) {
+	var s containertest.Spare
+	err := e.c.do("begin spare", func() (err error) {
+		s, err = e.Fake.Spare(ctx, app)
+		return err
+	})
+	if err != nil && s != nil {
+		err = errors.Join(err, s.Leave())
+	}
+	return crashSpare{s, e.c}, err
+}
+
+type crashSpare struct {
+	containertest.Spare
+	c *crash
+}
+
+func (s crashSpare) Mkdir(path string, f daeploy.File) error {
+	return s.c.do("spare mkdir", func() error { return s.Spare.Mkdir(path, f) })
+}
+
+func (s crashSpare) Put(path string, f daeploy.File, content io.Reader) error {
+	return s.c.do("spare put", func() error { return s.Spare.Put(path, f, content) })
+}
+
+func (s crashSpare) Symlink(path, target string, f daeploy.File) error {
+	return s.c.do("spare symlink", func() error { return s.Spare.Symlink(path, target, f) })
+}
+
+func (s crashSpare) Keep(note []byte) error {
+	return s.c.do("keep spare", func() error { return s.Spare.Keep(note) })
+}
+
 func (e crashEngine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
 	var w containertest.Workspace
 	err := e.c.do("open scratch", func() (err error) {
@@ -201,6 +238,18 @@ func (w crashWorkspace) Remove(ctx context.Context, path string) error {
 
 func (w crashWorkspace) SetTimes(path string, t time.Time) error {
 	return w.c.do("set times", func() error { return w.Workspace.SetTimes(path, t) })
+}
+
+func (w crashWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func([]byte) bool) (taken bool, err error) {
+	err = w.c.do("take spare", func() error {
+		taken, err = w.Workspace.TakeSpare(ctx, path, f, fits)
+		return err
+	})
+	return taken && err == nil, err
+}
+
+func (w crashWorkspace) Touch(path string, names []string, t time.Time) error {
+	return w.c.do("touch", func() error { return w.Workspace.Touch(path, names, t) })
 }
 
 // Run and Restore go on at the same time, and Run writes to the log: they are

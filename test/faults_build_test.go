@@ -89,7 +89,7 @@ func TestMuchLog(t *testing.T) {
 	if os.Getenv("DAEPLOY_TEST_LONG") != "" {
 		most = 1 << 30
 	}
-	k := newOrdealWith(t, killConfig+"[build]\nlog = \"2GiB\"\n", func(*story) {})
+	k := newOrdealWith(t, strings.Replace(killConfig, "[build]", "[build]\nlog = \"2GiB\"", 1), func(*story) {})
 	h := k.newHand("blog", 1, k.seed, (*hand).push)
 	h.prints = 3
 	talk := fmt.Sprintf(`yes "$(printf '%%0127d' 0)" | head -c %d`, most)

@@ -30,12 +30,15 @@ type ordeal struct {
 	took   []time.Duration // from a start to the last build in somebody's hands
 	lives  int
 	oks    atomic.Int64 // pushes that were told of success
+	tries  atomic.Int64 // that were begun
 }
 
 // killConfig lets nothing go by retention: all builds and images are to be there at
-// the end.
+// the end. All sources are laid out ahead.
 const killConfig = `
 max_builds = 3
+[build]
+spare_files = 1
 [keep]
 builds = 0
 images = 0

@@ -64,6 +64,7 @@ import (
 //	received PATTERN        wait until it was sent that
 //	githost start|stop      git repositories elsewhere: see doGithost
 //	residue                 nothing is left of any build but images, records, logs and pins (P4)
+//	laid APP                wait until the app's source is laid out for its next build; laid-now does not wait
 //	shows ROW 'DONE: HAPPENED'   what docs/faults-report.md says of a row of the fault matrix
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -93,7 +94,7 @@ func TestScript(t *testing.T) {
 			"failed": told((*teller).doFailed), "refused": told((*teller).doRefused),
 			"status": told((*teller).doStatus), "reason": told((*teller).doReason), "latest": told((*teller).doLatest),
 			"remoteref": told((*teller).doRemoteref), "ticks": told((*teller).doTicks), "killtask": told((*teller).doKilltask),
-			"residue": told((*teller).doResidue), "shows": told((*teller).doShows), "imageconfig": told((*teller).doImageconfig),
+			"residue": told((*teller).doResidue), "laid": told((*teller).doLaid), "laid-now": told((*teller).doLaidNow), "shows": told((*teller).doShows), "imageconfig": told((*teller).doImageconfig),
 			"registry": told((*teller).doRegistry), "published": told((*teller).doPublished),
 			"githost":   told((*teller).doGithost),
 			"builderof": told((*teller).doBuilderof), "dropimage": told((*teller).doDropimage), "runtimes": told((*teller).doRuntimes),

@@ -32,6 +32,10 @@ func (e startEngine) Open(ctx context.Context, id daeploy.BuildID) (buildpipelin
 	return e.hold(e.Fake.Open(ctx, id))
 }
 
+func (e startEngine) Spare(ctx context.Context, app daeploy.AppName) (buildpipeline.Spare, error) {
+	return e.Fake.Spare(ctx, app)
+}
+
 func (e startEngine) OpenRuntime(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {
 	return e.hold(e.Fake.OpenRuntime(ctx, id))
 }

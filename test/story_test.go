@@ -46,6 +46,8 @@ type story struct {
 	receiver       *atomic.Int64 // the status it answers, 0 for none
 	secrets        string        // directory on a tmpfs
 	env            []string      // what the daemon's environment has besides
+	mayStray       bool          // containerd is killed so often that it may forget a shim
+	strays         int           // how many it has forgotten
 }
 
 // followed is a command in the background.

@@ -99,6 +99,7 @@ type buildConfig struct {
 	// What an app's package cache may keep from one build to the next.
 	Cache       bytes `toml:"cache"`
 	CacheInodes int64 `toml:"cache_inodes"`
+	SpareFiles  int64 `toml:"spare_files"`
 
 	SaveArtifactsTimeout duration `toml:"save_artifacts_timeout"`
 	Artifacts            bytes    `toml:"artifacts"`
@@ -175,7 +176,7 @@ func defaultConfigOn(cpus int) config {
 			Timeout: duration(limits.Timeout), MaxTimeout: duration(limits.MaxTimeout), Silence: duration(limits.Silence),
 			Grace: duration(limits.Build.Grace), PIDs: limits.Build.PIDs, Disk: bytes(limits.Build.Disk),
 			Inodes: limits.Build.Inodes, Log: bytes(limits.LogBytes),
-			Cache: bytes(limits.Cache), CacheInodes: limits.CacheInodes,
+			Cache: bytes(limits.Cache), CacheInodes: limits.CacheInodes, SpareFiles: limits.SpareFiles,
 			SaveArtifactsTimeout: duration(limits.SaveTimeout),
 			Artifacts:            bytes(limits.Artifacts.Bytes), ArtifactEntries: limits.Artifacts.Entries,
 		},
@@ -232,7 +233,7 @@ func (c *config) limits() buildpipeline.Limits {
 		},
 		MaxMemory: int64(b.MaxMemory), MaxCPUs: b.MaxCPUs, Timeout: time.Duration(b.Timeout), MaxTimeout: time.Duration(b.MaxTimeout),
 		Silence: time.Duration(b.Silence), LogBytes: int64(b.Log), Tree: daeploy.DefaultTreeLimits,
-		Cache: int64(b.Cache), CacheInodes: b.CacheInodes,
+		Cache: int64(b.Cache), CacheInodes: b.CacheInodes, SpareFiles: b.SpareFiles,
 		SaveTimeout: time.Duration(b.SaveArtifactsTimeout),
 		Artifacts:   daeploy.ArtifactLimits{Bytes: int64(b.Artifacts), Entries: b.ArtifactEntries},
 	}

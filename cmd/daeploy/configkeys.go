@@ -91,6 +91,7 @@ var configKeys = []configKey{
 	{name: "build.log", meaning: "what it may print"},
 	{name: "build.cache", meaning: "what an app's [package cache](builders.md#the-package-cache) may hold after a build; `\"0\"` keeps nothing"},
 	{name: "build.cache_inodes", meaning: "number of files it may hold"},
+	{name: "build.spare_files", meaning: "number of files that an app's source must have for it to be laid out once more after a build, when nothing is built: the next build then writes only what has changed; `0` for never. It takes the room of one source per app, until a week after its last build, or `gc`"},
 	{name: "build.save_artifacts_timeout", meaning: "of `save-artifacts`, within `timeout`"},
 	{name: "build.artifacts", meaning: "sum of the files that it may hand on"},
 	{name: "build.artifact_entries", meaning: "number of files and directories that it may hand on"},

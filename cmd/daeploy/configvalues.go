@@ -121,6 +121,9 @@ func (c *config) checkValues() error {
 			return badValue(n.key, "must be above zero")
 		}
 	}
+	if c.Build.SpareFiles < 0 {
+		return badValue("build.spare_files", "must not be below zero")
+	}
 	if err := c.registries().Check(); err != nil {
 		return badValue("registry:", err.Error())
 	}

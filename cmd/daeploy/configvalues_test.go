@@ -33,6 +33,7 @@ func TestValuePlaces(t *testing.T) {
 		{"user_ids = 'on'\n", `:1:13: user_ids: "on" is not FIRST:COUNT`},
 		{"user_ids = '1000:65536'\n", ":1:13: user_ids: 1000:65536 begins below 65536"},
 		{"[build]\nlog = '0'\n", ":2:1: build.log must be above zero"},
+		{"[build]\nspare_files = -1\n", ":2:1: build.spare_files must not be below zero"},
 		{"build.cpus = 0\n", ":1:7: build.cpus must be above zero"},
 		{"[network]\nbridge = 'X'\n", `:1:2: network: network bridge "X"`},
 		{"[registry.push]\nrepository = 'r.example.org/x'\n", ":1:11: registry.push repository "},

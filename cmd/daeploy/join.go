@@ -62,6 +62,15 @@ func (e engine) OpenRuntime(ctx context.Context, id daeploy.BuildID) (buildpipel
 	return ws, nil
 }
 
+// Spare gives an app's spare source as the pipeline's interface.
+func (e engine) Spare(ctx context.Context, app daeploy.AppName) (buildpipeline.Spare, error) {
+	s, err := e.Engine.Spare(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // rights are the keys and certificates of this moment, as the pipeline asks for
 // them.
 type rights struct {
@@ -103,7 +112,7 @@ func (a apps) CreateApp(ctx context.Context, name daeploy.AppName) (daeploy.App,
 }
 
 // DeleteApp ends the app's builds and fetches, then removes images, package
-// cache, repository and record: the record last, so that a deletion that was cut
+// cache, spare source, repository and record: the record last, so that a deletion that was cut
 // off can be repeated. While a push goes on it removes nothing.
 func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 	if _, err := a.App(name); err != nil {
@@ -120,6 +129,11 @@ func (a apps) DeleteApp(ctx context.Context, name daeploy.AppName) error {
 			return err
 		}
 	}
+	admit, err := a.pipeline.EndSpare(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer admit()
 	readmit, err := a.repositories.Vacate(ctx, name)
 	if err != nil {
 		return err

@@ -33,6 +33,8 @@ type Engine interface {
 	DropUnusedCache(ctx context.Context, app daeploy.AppName, since time.Time, look bool) (bytes int64, err error)
 	Caches() ([]daeploy.AppName, error)
 	SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
+	Spare(ctx context.Context, app daeploy.AppName) (Spare, error)
+	SweepSpares(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
 	Images(ctx context.Context, prefix string) ([]daeploy.Image, error)
 	InUse() []daeploy.ImageRef
 	Built(ctx context.Context) ([]daeploy.ImageRef, error)
@@ -53,6 +55,8 @@ type Workspace interface {
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
 	SetTimes(path string, t time.Time) error
+	TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note []byte) bool) (taken bool, err error)
+	Touch(path string, names []string, t time.Time) error
 	Restore(ctx context.Context, path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
 	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)
 	Carry(ctx context.Context, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (daeploy.Carried, error)
@@ -78,7 +82,7 @@ type Subject struct {
 func TestEngine(t *testing.T, open func(t *testing.T) Subject) {
 	for name, test := range map[string]func(*testing.T, *contract){
 		"images": testImages, "files": testFiles, "process": testProcess, "again": testAgain, "ends": testEnds, "commit": testCommit, "life": testLife,
-		"cache": testCache, "scratch": testScratch, "runtime": testRuntime, "carry": testCarry, "secrets": testSecrets,
+		"cache": testCache, "scratch": testScratch, "runtime": testRuntime, "carry": testCarry, "secrets": testSecrets, "spare": testSpare,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)

@@ -163,7 +163,22 @@ func (t *Tree) Put(name string, f daeploy.File, content io.Reader) error {
 	if f.Time.IsZero() {
 		return nil
 	}
-	return root.Chtimes(p, f.Time, f.Time)
+	return root.Chtimes(p, fileTime(f.Time), fileTime(f.Time))
+}
+
+// The years that every file system we know can keep, and os.Chtimes can count: git takes
+// commits of any.
+const firstYear, lastYear = 1902, 2261
+
+// fileTime is at, or the nearest time that files can have.
+func fileTime(at time.Time) time.Time {
+	switch year := at.UTC().Year(); {
+	case year < firstYear:
+		return time.Date(firstYear, 1, 1, 0, 0, 0, 0, time.UTC)
+	case year > lastYear:
+		return time.Date(lastYear, 12, 31, 0, 0, 0, 0, time.UTC)
+	}
+	return at
 }
 
 // Symlink writes a link whose target is stored as it is. What has that name is
@@ -195,7 +210,7 @@ func lchtimes(root *os.Root, p string, at time.Time) error {
 		return err
 	}
 	defer dir.Close()
-	ts, err := unix.TimeToTimespec(at)
+	ts, err := unix.TimeToTimespec(fileTime(at))
 	if err != nil {
 		return err
 	}
@@ -222,7 +237,7 @@ func (t *Tree) SetTimes(name string, at time.Time) error {
 	slices.Sort(dirs)
 	slices.Reverse(dirs)
 	for _, p := range dirs {
-		if err := t.upper().Chtimes(p, at, at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := t.upper().Chtimes(p, fileTime(at), fileTime(at)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
