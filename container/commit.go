@@ -257,9 +257,19 @@ func (w *Workspace) keepSnapshot(ctx context.Context, chain string) error {
 	return nil
 }
 
+// publish names the image, and sees to it that what it names outlives a power cut:
+// containerd syncs blobs and its databases, and not the names of blobs.
 func (w *Workspace) publish(ctx context.Context, out daeploy.Output, manifest ocispec.Descriptor) (daeploy.Image, error) {
 	record := images.Image{Name: string(out.Name), Target: manifest, Labels: maps.Clone(w.label), CreatedAt: time.Now()}
 	if err := setImage(ctx, w.client, record); err != nil {
+		return daeploy.Image{}, err
+	}
+	if w.engine.diskDir() == "" {
+		if err := w.engine.Check(ctx); err != nil {
+			return daeploy.Image{}, err
+		}
+	}
+	if err := syncDisk(w.engine.diskDir()); err != nil {
 		return daeploy.Image{}, err
 	}
 	p, err := readImage(ctx, w.client, record)
@@ -301,15 +311,15 @@ func (w *Workspace) resumeCommit(ctx context.Context, out daeploy.Output) (daepl
 	return image, daeploy.Layer{Bytes: content.Layers[len(content.Layers)-1].Size, Entries: entries}, nil
 }
 
-// checkSnapshot makes sure that the rootfs has become the image's snapshot: containerd
-// commits one in two databases, and when it is killed in between has neither the old
-// name nor the new one.
+// checkSnapshot makes sure that the image is whole but for its name. containerd commits
+// a snapshot in two databases, and when it is killed in between has neither the old
+// name nor the new one; and it does not sync the names of blobs, so that a power cut may
+// take one that its database has.
 func (w *Workspace) checkSnapshot(ctx context.Context, manifest ocispec.Descriptor) error {
 	p, err := readImage(ctx, w.client, images.Image{Target: manifest})
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = w.snapshots().Stat(ctx, p.config.chain())
 	}
-	_, err = w.snapshots().Stat(ctx, p.config.chain())
 	if errdefs.IsNotFound(err) {
 		return &daeploy.Error{
 			Kind: daeploy.NotFound, Code: "rootfs_lost", Message: "containerd has lost the files of the build", Err: err,

@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/container"
@@ -95,6 +98,39 @@ func TestLostDirectory(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	t.Attr("F121", "a snapshot that containerd knows, and whose directory is gone: the build's workspace is closed, or gets a new rootfs and runs; nothing is left")
+}
+
+// TestLostManifest: F121. A power cut takes the name of a blob that containerd's database
+// has: what was made of the build is lost, which is told as that, and no image is named.
+func TestLostManifest(t *testing.T) {
+	dir := t.TempDir()
+	same := func(c *container.Config) { c.StateDir = dir }
+	e, next := newEngine(t, same), newEngine(t, same)
+	for _, lost := range []string{"manifest", "config"} {
+		t.Run(lost, func(t *testing.T) {
+			w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+			id := daeploy.BuildID{App: "blog", Number: builds.Load()}
+			run(t, w, script("echo "+lost+" >/x"))
+			image, _ := commit(t, w, base, nil)
+			must(t, e.Untag(t.Context(), image.Ref)) // as if the name had not been reached
+			gone := image.Digest
+			if lost == "config" {
+				gone = digest.FromBytes(image.Config).String()
+			}
+			must(t, os.Remove(filepath.Join(shared.Dir, "root/io.containerd.content.v1.content/blobs/sha256", strings.TrimPrefix(gone, "sha256:"))))
+			again, err := next.Open(t.Context(), id)
+			must(t, err)
+			_, _, err = again.Commit(t.Context(), daeploy.Output{Name: image.Ref, Base: base, Config: base.Config})
+			if fault, ok := errors.AsType[*daeploy.Error](err); !ok || fault.Kind != daeploy.NotFound || fault.Code != "rootfs_lost" {
+				t.Errorf("Commit: %v, want rootfs_lost", err)
+			}
+			if _, err := e.Find(t.Context(), image.Ref); daeploy.KindOf(err) != daeploy.NotFound {
+				t.Errorf("Find: %v, want NotFound", err)
+			}
+			must(t, again.Close(t.Context()))
+		})
+	}
+	t.Attr("F121", "a manifest, or a config, whose file is gone from containerd's store before the image has its name: the build is interrupted, and there is no image")
 }
 
 // TestStuckBundle: F101. containerd 1.6 sometimes keeps the bundle of a start whose daemon

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -152,6 +153,119 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	h.send(history.Push)
 	k.judge()
 	t.Attr("F125", "three descriptors left, 15 connections and a push: less than half of the processor is used, pushes go on when there are some")
+}
+
+// TestMemoryUsedUp: F125. In the middle of a push the kernel has no more memory for the
+// daemon and its git, and kills what has most: nothing is half done, and what was cut off
+// or refused is taken when it is pushed again.
+func TestMemoryUsedUp(t *testing.T) {
+	k, h := alone(t)
+	h.write(0)
+	h.send(history.Push)
+	pid := k.daemon.Process.Pid
+	group := newMemoryGroup(t, 8<<20, pid) // besides what the daemon has so far
+	files := rand.New(rand.NewPCG(k.seed, 125))
+	for i := range 8 {
+		content := make([]byte, 4<<20)
+		for at := range content {
+			content[at] = byte(files.Uint32())
+		}
+		if err := os.WriteFile(k.path("work", h.app, fmt.Sprintf("large-%d", i)), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.write(0)
+	asked := time.Now()
+	k.record.Add(history.Entry{Asked: asked, Verb: history.Kill, What: "daemon"}) // it may be
+	h.send(history.Push)
+	killed := group.killed()
+	if killed == 0 {
+		t.Error("memory was not used up")
+	}
+	group.open()
+	victim := "git"
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
+		victim = "the daemon"
+		if err := errors.Join(k.buryDaemon(), k.startDaemon()); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		k.record.Add(history.Entry{Asked: asked, Verb: history.Start, What: "daemon", Decided: time.Now()})
+	}
+	h.send(history.Push)
+	k.judge()
+	t.Attr("F125", fmt.Sprintf("8 MiB more for the daemon and its git than they had, and a push of 32 MiB: the kernel kills %s (%d processes in all); the same push is taken when there is memory", victim, killed))
+}
+
+// memoryGroup is a cgroup with a limit of memory.
+type memoryGroup struct {
+	t                *testing.T
+	dir              string
+	limit, unlimited string // the file with the limit, and what takes it away
+	counts           string // the file that counts kills
+}
+
+// newMemoryGroup puts a process into one, where it may get so many bytes.
+func newMemoryGroup(t *testing.T, limit int64, pid int) *memoryGroup {
+	t.Helper()
+	g := &memoryGroup{t: t, limit: "memory.max", unlimited: "max", counts: "memory.events"}
+	root := "/sys/fs/cgroup"
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err != nil { // version 1
+		root = filepath.Join(root, "memory")
+		g.limit, g.unlimited, g.counts = "memory.limit_in_bytes", "-1", "memory.oom_control"
+	}
+	g.dir = filepath.Join(root, fmt.Sprintf("daeploy-test-%d", pid))
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := within(10*time.Second, func() error { return os.Remove(g.dir) }) // what was in it may be ending
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		text, err := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
+		if err != nil {
+			t.Error(err)
+		}
+		for pid := range strings.FieldsSeq(string(text)) {
+			_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte(pid), 0o600) // it may have ended
+		}
+	})
+	for file, text := range map[string]string{"memory.swappiness": "0", "memory.swap.max": "0"} { // of one version each
+		_ = os.WriteFile(filepath.Join(g.dir, file), []byte(text), 0o600)
+	}
+	g.write(g.limit, strconv.FormatInt(limit, 10))
+	g.write("cgroup.procs", strconv.Itoa(pid))
+	return g
+}
+
+func (g *memoryGroup) write(file, text string) {
+	g.t.Helper()
+	if err := os.WriteFile(filepath.Join(g.dir, file), []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *memoryGroup) open() { g.t.Helper(); g.write(g.limit, g.unlimited) }
+
+// killed is how many processes the kernel has killed for want of memory.
+func (g *memoryGroup) killed() (n int) {
+	g.t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, g.counts))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if word, count, _ := strings.Cut(strings.TrimSpace(line), " "); word == "oom_kill" {
+			n, err = strconv.Atoi(count)
+		}
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return n
 }
 
 // TestLocalDoorFlood: F134. Many who say nothing, or nonsense, at the local door keep

@@ -142,6 +142,9 @@ var (
 // send pushes the newest commit to the branch that builds.
 func (h *hand) send(verb history.Verb, flags ...string) {
 	e := h.commit
+	if verb == history.Push {
+		h.k.tries.Add(1)
+	}
 	e.Verb, e.Asked = verb, time.Now()
 	stderr, err := h.git(slices.Concat([]string{"push"}, flags, []string{"URL", "HEAD:" + history.Main})...)
 	if err == nil && strings.Contains(stderr, "Everything up-to-date") {

@@ -81,3 +81,34 @@ func TestLine(t *testing.T) {
 		}
 	}
 }
+
+// The long form of a test has a line of its own where it shows more, and the page says
+// so where it was not run.
+func TestLongForm(t *testing.T) {
+	s := showing{7, "test", "TestCablePulled"}
+	name := s.name() + inLong
+	r := report{lines: map[key]line{{s.row, s.name()}: {done: "1 s", happened: "noticed"}}}
+	if text := r.render([]showing{s}); !strings.Contains(text, "| not run yet: make faults LONG=1 ROWS=F7 |") {
+		t.Errorf("without its long form: %s", text)
+	}
+	r.lines[key{s.row, name}] = line{done: "60 s", happened: "noticed later"}
+	other := showing{7, "test", "TestOther"}
+	r.lines[key{other.row, other.name() + inLong}] = line{done: "the same", happened: "as in short"}
+	text := r.render([]showing{s, other})
+	if parse(text).lines[key{s.row, name}].done != "60 s" || strings.Contains(text, "as in short") {
+		t.Errorf("with it: %s", text)
+	}
+}
+
+// Each row that has a test with a long form names one of its tests.
+func TestLongRows(t *testing.T) {
+	shown, err := scan("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.long != "" && !slices.ContainsFunc(shown, func(s showing) bool { return s.row == r.number && s.name() == r.long }) {
+			t.Errorf("F%d has no test %s", r.number, r.long)
+		}
+	}
+}

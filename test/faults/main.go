@@ -56,14 +56,14 @@ func run(tidy bool, names []string) error {
 	if tidy {
 		return os.WriteFile(page, []byte(r.render(shown)), 0o644)
 	}
-	began := time.Now()
-	failed, err := r.run(slices.DeleteFunc(slices.Clone(shown), func(s showing) bool {
+	began, long := time.Now(), os.Getenv("DAEPLOY_TEST_LONG") != ""
+	failed, err := r.run(long, slices.DeleteFunc(slices.Clone(shown), func(s showing) bool {
 		return len(names) > 0 && !slices.Contains(names, fmt.Sprintf("F%d", s.row))
 	}))
 	if err != nil {
 		return err
 	}
-	if len(names) == 0 {
+	if len(names) == 0 && !long {
 		r.last = surroundings(time.Since(began))
 	}
 	if err := os.WriteFile(page, []byte(r.render(shown)), 0o644); err != nil {
@@ -76,8 +76,8 @@ func run(tidy bool, names []string) error {
 }
 
 // run runs one package after the other: figures are worth little on a machine
-// that does something else.
-func (r report) run(wanted []showing) (failed []string, err error) {
+// that does something else. Long forms have lines of their own.
+func (r report) run(long bool, wanted []showing) (failed []string, err error) {
 	byDir := map[string][]showing{}
 	var dirs []string
 	for _, s := range wanted {
@@ -92,7 +92,11 @@ func (r report) run(wanted []showing) (failed []string, err error) {
 			return nil, err
 		}
 		for _, s := range byDir[dir] {
-			r.lines[key{s.row, s.name()}] = lines[s]
+			k := key{s.row, s.name()}
+			if long {
+				k.test += inLong
+			}
+			r.lines[k] = lines[s]
 			if lines[s].failed {
 				failed = append(failed, fmt.Sprintf("F%d (%s)", s.row, s.name()))
 			}

@@ -15,7 +15,8 @@ does, and says so here.
 The numbers are those of daeploy's fault matrix; they have gaps. Each test says by itself what it did and
 what happened, in words and figures of its last run. "Afterwards" is what else it looked at when the fault was
 over; where nothing stands, the test has one room of the daemon and no push to make. Inputs that are made by
-chance are made from a seed: ` + "`make faults SEED=7`" + `. ` + "`LONG=1`" + ` makes the long form of tests that have one.
+chance are made from a seed: ` + "`make faults SEED=7`" + `. ` + "`LONG=1`" + ` makes the long form of tests that have one,
+and writes lines of its own where that shows what the short one does not.
 
 | row | fault | what was done | what happened | afterwards | test | s |
 |---|---|---|---|---|---|---|
@@ -35,6 +36,9 @@ type key struct {
 	row  int
 	test string
 }
+
+// inLong is how the page names the long form of a test.
+const inLong = ", long"
 
 // parse reads a page; what it does not know is dropped.
 func parse(text string) report {
@@ -85,6 +89,13 @@ func (r report) render(shown []showing) string {
 				l.happened = fmt.Sprintf("not run yet: make faults ROWS=F%d", s.row)
 			}
 			tell(l, s.name())
+			if s.name() == row.long {
+				l, ok := r.lines[key{s.row, s.name() + inLong}]
+				if !ok {
+					l.happened = fmt.Sprintf("not run yet: make faults LONG=1 ROWS=F%d", s.row)
+				}
+				tell(l, s.name()+inLong)
+			}
 		}
 		if !tested || row.lacks != "" {
 			tell(line{happened: "not yet: " + row.lacks}, "")
