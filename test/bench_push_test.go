@@ -51,6 +51,7 @@ func (r *gauge) large() {
 	r.Compare("push to exit, by OpenSSH + docker build", 0.10, names(pushToExit), names(docker.name))
 	r.Compare("push to exit, by OpenSSH + buildah", 0, names(pushToExit), names(buildah.name))
 	r.Compare("push to exit, by the floor", 1.3, names(pushToExit), names(theFloor))
+	r.Compare("the floor, by OpenSSH + docker build", 0, names(theFloor), names(docker.name))
 }
 
 const aboutWritten = `The first push of one file, whose script writes 20,000 files, 200 MB: what it costs to make a layer of them. One ` + "`tar`" + ` of
