@@ -116,6 +116,17 @@ func TestShape(t *testing.T) {
 	}
 }
 
+// One cost against files and against bytes is two curves.
+func TestCurve(t *testing.T) {
+	c := &benchmark.Case{}
+	c.Curve("push", "files", "s").Add(10, 1)
+	c.Curve("push", "MB", "s").Add(1, 2)
+	c.Curve("push", "files", "s").Add(100, 3)
+	if len(c.Curves) != 2 || len(c.Curves[0].Points) != 2 || len(c.Curves[1].Points) != 1 {
+		t.Errorf("curves of files and of bytes: %+v", c.Curves)
+	}
+}
+
 func curve(costs ...float64) *benchmark.Curve {
 	v := &benchmark.Curve{Name: "push", Size: "files", Unit: "s"}
 	size := 10.0

@@ -19,10 +19,10 @@ type Point struct {
 	Samples Samples `json:"samples"`
 }
 
-// Curve finds or begins a curve of the case.
+// Curve finds or begins a curve of the case: one cost may be drawn against several sizes.
 func (c *Case) Curve(name, size, unit string) *Curve {
 	for _, v := range c.Curves {
-		if v.Name == name {
+		if v.Name == name && v.Size == size {
 			return v
 		}
 	}
