@@ -41,15 +41,19 @@ type spares struct {
 	orders  []*spareOrder
 	barred  map[daeploy.AppName]int  // apps of which no order is taken
 	seen    map[daeploy.AppName]bool // apps that may have a spare
-	giveUp  func()                   // gives up what is being laid out; nil if nothing is
-	laying  daeploy.AppName          // whose that is
+	laying  daeploy.AppName          // of which a source is being laid out; "" for none
+	giveUp  func()                   // gives that up
 	dropped bool                     // it is not to be begun again
-	over    chan struct{}            // closed when it is over
+	over    chan struct{}            // closed while nothing is being laid out
 	woken   chan struct{}            // has a token when an order came
 }
 
 func newSpares() *spares {
-	return &spares{barred: map[daeploy.AppName]int{}, seen: map[daeploy.AppName]bool{}, woken: make(chan struct{}, 1)}
+	s := &spares{
+		barred: map[daeploy.AppName]int{}, seen: map[daeploy.AppName]bool{}, giveUp: func() {}, over: make(chan struct{}), woken: make(chan struct{}, 1),
+	}
+	close(s.over)
+	return s
 }
 
 // add takes an order, in place of an earlier one for the app.
@@ -90,11 +94,6 @@ func (s *spares) clear() (over <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.orders = nil
-	if s.giveUp == nil {
-		none := make(chan struct{})
-		close(none)
-		return none
-	}
 	s.dropped = true
 	s.giveUp()
 	return s.over
@@ -125,7 +124,7 @@ func (s *spares) end(o *spareOrder, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.over)
-	s.giveUp, s.laying = nil, ""
+	s.giveUp, s.laying = func() {}, ""
 	newer := slices.ContainsFunc(s.orders, func(n *spareOrder) bool { return n.app == o.app })
 	if again && !newer && !s.dropped && s.barred[o.app] == 0 {
 		s.orders = append(s.orders, o)
@@ -145,11 +144,9 @@ func (s *spares) bar(ctx context.Context, app daeploy.AppName) (admit func(), er
 	s.mu.Lock()
 	s.barred[app]++
 	s.forget(app)
-	over := s.over
-	if s.laying == app {
+	mine, over := s.laying == app, s.over
+	if mine {
 		s.giveUp()
-	} else {
-		over = nil
 	}
 	s.mu.Unlock()
 	admit = func() {
@@ -159,7 +156,7 @@ func (s *spares) bar(ctx context.Context, app daeploy.AppName) (admit func(), er
 			delete(s.barred, app)
 		}
 	}
-	if over == nil {
+	if !mine {
 		return admit, nil
 	}
 	select {
@@ -221,8 +218,8 @@ func (p *Pipeline) layWhileIdle(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// laySpare writes the source of an order, in the way of a checkout. What cannot be taken
-// is removed: by the error's own doing, the next spare of the app or a sweep.
+// laySpare writes the source of an order, in the way of a checkout. What it leaves half
+// done nobody takes; the app's next spare, or a sweep, removes it.
 func (p *Pipeline) laySpare(ctx context.Context, o *spareOrder) error {
 	limits := p.Rules().Limits
 	if o.rev == "" {

@@ -209,7 +209,7 @@ func (t *Tree) dress(root *os.Root, rel, p string, f daeploy.File) error {
 		return err
 	}
 	if !f.Time.IsZero() {
-		if err := root.Chtimes(rel, fileTime(f.Time), fileTime(f.Time)); err != nil {
+		if err := chtimes(root, rel, f.Time); err != nil {
 			return err
 		}
 	}

@@ -301,7 +301,7 @@ func (r *restorer) file(name string, h *tar.Header, data io.Reader) error {
 	}
 	r.done.Files++
 	r.done.Bytes += h.Size
-	return r.root.Chtimes(name, fileTime(h.ModTime), fileTime(h.ModTime))
+	return chtimes(r.root, name, h.ModTime)
 }
 
 func (r *restorer) symlink(name string, h *tar.Header) error {
@@ -351,7 +351,7 @@ func (r *restorer) stamp(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if at := r.dirs[name]; !at.IsZero() {
-			if err := r.root.Chtimes(name, fileTime(at), fileTime(at)); err != nil {
+			if err := chtimes(r.root, name, at); err != nil {
 				return err
 			}
 		}

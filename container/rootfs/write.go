@@ -163,7 +163,7 @@ func (t *Tree) Put(name string, f daeploy.File, content io.Reader) error {
 	if f.Time.IsZero() {
 		return nil
 	}
-	return root.Chtimes(p, fileTime(f.Time), fileTime(f.Time))
+	return chtimes(root, p, f.Time)
 }
 
 // The years that every file system we know can keep, and os.Chtimes can count: git takes
@@ -179,6 +179,12 @@ func fileTime(at time.Time) time.Time {
 		return time.Date(lastYear, 12, 31, 0, 0, 0, 0, time.UTC)
 	}
 	return at
+}
+
+// chtimes sets the times of p, following links.
+func chtimes(root *os.Root, p string, at time.Time) error {
+	at = fileTime(at)
+	return root.Chtimes(p, at, at)
 }
 
 // Symlink writes a link whose target is stored as it is. What has that name is
@@ -237,7 +243,7 @@ func (t *Tree) SetTimes(name string, at time.Time) error {
 	slices.Sort(dirs)
 	slices.Reverse(dirs)
 	for _, p := range dirs {
-		if err := t.upper().Chtimes(p, fileTime(at), fileTime(at)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := chtimes(t.upper(), p, at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
