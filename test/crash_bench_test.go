@@ -65,22 +65,31 @@ func newBench(t *testing.T, appFile string) *bench {
 	if err := os.Symlink("elsewhere", filepath.Join(work, "link")); err != nil {
 		t.Fatal(err)
 	}
-	for _, words := range [][]string{
-		{"init", "-q", "-b", "main", work}, {"-C", work, "add", "-A"}, {"-C", work, "commit", "-q", "--allow-empty", "-m", "first"},
-	} {
-		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %s: %v\n%s", words, err, out)
-		}
+	b.git(t, "init", "-q", "-b", "main", work)
+	b.git(t, "-C", work, "add", "-A")
+	b.git(t, "-C", work, "commit", "-q", "--allow-empty", "-m", "first")
+	b.commit = b.head(t)
+	return b
+}
+
+// git runs one, as somebody who may commit, and gives what it says.
+func (b *bench) git(t *testing.T, words ...string) string {
+	t.Helper()
+	out, err := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", words, err, out)
 	}
-	out, err := exec.Command("git", "-C", work, "rev-parse", "HEAD").Output()
+	return strings.TrimSpace(string(out))
+}
+
+// head is the newest commit of the app.
+func (b *bench) head(t *testing.T) daeploy.Revision {
+	t.Helper()
+	rev, err := daeploy.ParseRevision(b.git(t, "-C", filepath.Join(b.dir, "work"), "rev-parse", "HEAD"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.commit, err = daeploy.ParseRevision(strings.TrimSpace(string(out))); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return rev
 }
 
 // newHost gives the bench an engine that has the builders and nothing else.

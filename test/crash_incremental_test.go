@@ -2,12 +2,10 @@ package test_test
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -81,22 +79,10 @@ func savingBench(t *testing.T) *bench {
 func (b *bench) secondPush(t *testing.T) daeploy.Push {
 	t.Helper()
 	work, bare := filepath.Join(b.dir, "work"), filepath.Join(b.dir, "repositories", "blog.git")
-	for _, words := range [][]string{
-		{"-C", work, "commit", "-q", "--allow-empty", "-m", "second"}, {"--git-dir", bare, "fetch", "-q", work, "main"},
-	} {
-		cmd := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %s: %v\n%s", words, err, out)
-		}
-	}
-	out, err := exec.Command("git", "-C", work, "rev-parse", "HEAD").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	b.git(t, "-C", work, "commit", "-q", "--allow-empty", "-m", "second")
+	b.git(t, "--git-dir", bare, "fetch", "-q", work, "main")
 	first := b.commit
-	if b.commit, err = daeploy.ParseRevision(strings.TrimSpace(string(out))); err != nil {
-		t.Fatal(err)
-	}
+	b.commit = b.head(t)
 	return daeploy.Push{
 		App: "blog", By: daeploy.Actor{Name: "anna", Admin: true},
 		Commands: []daeploy.Command{{RefUpdate: daeploy.RefUpdate{Ref: "refs/heads/main", Old: first, New: b.commit}, Target: b.commit}},
@@ -148,29 +134,43 @@ func (b *bench) crashInSecond(t *testing.T, c *crash, n int, check func(t *testi
 	return !reached
 }
 
-// checkSecond holds what there is against what the second build must have come
-// to, if it was recorded at all.
-func (b *bench) checkSecond(t *testing.T, d *daemon, acknowledged bool) {
+// second gives the builds, newest first, and the log of the second one, which must have
+// succeeded; there is none if it was not recorded, and nobody was told that it was.
+func (b *bench) second(t *testing.T, d *daemon, acknowledged bool) (builds []daeploy.Build, log string, recorded bool) {
 	t.Helper()
 	builds, err := d.store.Builds(daeploy.BuildFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(builds) == 1 && !acknowledged {
-		return
+		return nil, "", false
 	}
-	if len(builds) != 2 || builds[0].Status != daeploy.StatusSucceeded || !builds[0].Incremental || builds[0].Clean != "" {
-		t.Fatalf("builds after the crash: %+v, want two, the later one incremental", builds)
+	if len(builds) != 2 || builds[0].Status != daeploy.StatusSucceeded {
+		t.Fatalf("builds after the crash: %+v, want two, the later one succeeded", builds)
 	}
-	var text bytes.Buffer
+	var text strings.Builder
 	if err := d.store.CopyLog(t.Context(), &text, builds[0].ID, daeploy.LogView{}); err != nil {
 		t.Errorf("read the log: %v", err)
 	}
-	if n := strings.Count(text.String(), "| artifacts: blog-1\n"); n != 1 {
-		t.Errorf("the log says %d times that there were artifacts of the first build:\n%s", n, &text)
+	return builds, text.String(), true
+}
+
+// checkSecond holds what there is against what the second build must have come
+// to, if it was recorded at all.
+func (b *bench) checkSecond(t *testing.T, d *daemon, acknowledged bool) {
+	t.Helper()
+	builds, text, recorded := b.second(t, d, acknowledged)
+	if !recorded {
+		return
 	}
-	if !strings.Contains(text.String(), "| saving\n") || strings.Contains(text.String(), "clean build") {
-		t.Errorf("the log of an incremental build:\n%s", &text)
+	if !builds[0].Incremental || builds[0].Clean != "" {
+		t.Fatalf("builds after the crash: %+v, want two, the later one incremental", builds)
+	}
+	if n := strings.Count(text, "| artifacts: blog-1\n"); n != 1 {
+		t.Errorf("the log says %d times that there were artifacts of the first build:\n%s", n, text)
+	}
+	if !strings.Contains(text, "| saving\n") || strings.Contains(text, "clean build") {
+		t.Errorf("the log of an incremental build:\n%s", text)
 	}
 	b.nothingLeft(t, 5*time.Second)
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -123,7 +122,7 @@ func spareBench(t *testing.T, c *crash) *bench {
 	b.write(t, map[string]string{"same/a": "same", "same/b": "same", "same/c": "same", "changed": "old", "gone/a/b": "old", "file": "old", "dir/file": "old", "x/y/same": "same"})
 	b.git(t, "-C", work, "add", "-A")
 	b.git(t, "-C", work, "commit", "-q", "--amend", "-m", "first")
-	b.commit = daeploy.Revision(b.git(t, "-C", work, "rev-parse", "HEAD"))
+	b.commit = b.head(t)
 	b.fake.Programs["/usr/libexec/s2i/assemble"] = func(_ context.Context, _ *containertest.Fake, r containertest.Run) int {
 		list, err := sourceOf(r)
 		fmt.Fprintf(r.Out, "source: %s\n", list)
@@ -168,15 +167,6 @@ func (b *bench) write(t *testing.T, files map[string]string) {
 	}
 }
 
-func (b *bench) git(t *testing.T, words ...string) string {
-	t.Helper()
-	out, err := exec.Command("git", append([]string{"-c", "user.name=Anna", "-c", "user.email=anna@example.org"}, words...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("git %s: %v\n%s", words, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // sourceOf lists what a process finds as its source.
 func sourceOf(r containertest.Run) (string, error) {
 	var list []string
@@ -205,25 +195,15 @@ func sourceOf(r containertest.Run) (string, error) {
 // was recorded at all.
 func (b *bench) checkSpared(t *testing.T, d *daemon, acknowledged bool) {
 	t.Helper()
-	builds, err := d.store.Builds(daeploy.BuildFilter{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(builds) == 1 && !acknowledged {
+	_, text, recorded := b.second(t, d, acknowledged)
+	if !recorded {
 		return
 	}
-	if len(builds) != 2 || builds[0].Status != daeploy.StatusSucceeded {
-		t.Fatalf("builds after the crash: %+v, want two that succeeded", builds)
-	}
-	var text strings.Builder
-	if err := d.store.CopyLog(t.Context(), &text, builds[0].ID, daeploy.LogView{}); err != nil {
-		t.Errorf("read the log: %v", err)
-	}
-	if n := strings.Count(text.String(), "| "+spared+"\n"); n != 1 {
-		t.Errorf("the log says %d times %q:\n%s", n, spared, &text)
+	if n := strings.Count(text, "| "+spared+"\n"); n != 1 {
+		t.Errorf("the log says %d times %q:\n%s", n, spared, text)
 	}
 	b.nothingLeft(t, 5*time.Second)
-	err = within(5*time.Second, func() error {
+	err := within(5*time.Second, func() error {
 		for _, app := range b.fake.Spares() {
 			if !b.fake.SpareKept(app) {
 				return fmt.Errorf("half a spare source of %s is left", app)

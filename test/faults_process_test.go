@@ -199,71 +199,37 @@ func TestMemoryUsedUp(t *testing.T) {
 
 // memoryGroup is a cgroup with a limit of memory.
 type memoryGroup struct {
-	t                *testing.T
-	dir              string
+	*cgroup
 	limit, unlimited string // the file with the limit, and what takes it away
 	counts           string // the file that counts kills
 }
 
-// newMemoryGroup puts a process into one, where it may get so many bytes.
-func newMemoryGroup(t *testing.T, limit int64, pid int) *memoryGroup {
+// newMemoryGroup puts a process into one, where it may get so many bytes, and swap none.
+func newMemoryGroup(t *testing.T, limit int64, pid int) memoryGroup {
 	t.Helper()
-	g := &memoryGroup{t: t, limit: "memory.max", unlimited: "max", counts: "memory.events"}
-	root := "/sys/fs/cgroup"
-	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err != nil { // version 1
-		root = filepath.Join(root, "memory")
-		g.limit, g.unlimited, g.counts = "memory.limit_in_bytes", "-1", "memory.oom_control"
+	g := memoryGroup{newCgroup(t, "memory"), "memory.max", "max", "memory.events"}
+	swap := "memory.swap.max"
+	if g.v1 {
+		g.limit, g.unlimited, g.counts, swap = "memory.limit_in_bytes", "-1", "memory.oom_control", "memory.swappiness"
 	}
-	g.dir = filepath.Join(root, fmt.Sprintf("daeploy-test-%d", pid))
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		err := within(10*time.Second, func() error { return os.Remove(g.dir) }) // what was in it may be ending
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		text, err := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
-		if err != nil {
-			t.Error(err)
-		}
-		for pid := range strings.FieldsSeq(string(text)) {
-			_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte(pid), 0o600) // it may have ended
-		}
-	})
-	for file, text := range map[string]string{"memory.swappiness": "0", "memory.swap.max": "0"} { // of one version each
-		_ = os.WriteFile(filepath.Join(g.dir, file), []byte(text), 0o600)
-	}
+	_ = os.WriteFile(filepath.Join(g.dir, swap), []byte("0"), 0o600) // a kernel without swap has no such file
 	g.write(g.limit, strconv.FormatInt(limit, 10))
-	g.write("cgroup.procs", strconv.Itoa(pid))
+	g.add(pid)
 	return g
 }
 
-func (g *memoryGroup) write(file, text string) {
-	g.t.Helper()
-	if err := os.WriteFile(filepath.Join(g.dir, file), []byte(text), 0o600); err != nil {
-		g.t.Fatal(err)
-	}
-}
-
-func (g *memoryGroup) open() { g.t.Helper(); g.write(g.limit, g.unlimited) }
+func (g memoryGroup) open() { g.Helper(); g.write(g.limit, g.unlimited) }
 
 // killed is how many processes the kernel has killed for want of memory.
-func (g *memoryGroup) killed() (n int) {
-	g.t.Helper()
-	text, err := os.ReadFile(filepath.Join(g.dir, g.counts))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
+func (g memoryGroup) killed() (n int) {
+	g.Helper()
+	for line := range strings.Lines(g.read(g.counts)) {
 		if word, count, _ := strings.Cut(strings.TrimSpace(line), " "); word == "oom_kill" {
-			n, err = strconv.Atoi(count)
+			var err error
+			if n, err = strconv.Atoi(count); err != nil {
+				g.Fatal(err)
+			}
 		}
-	}
-	if err != nil {
-		g.t.Fatal(err)
 	}
 	return n
 }

@@ -63,8 +63,8 @@ func (t *teller) doFailed(args []string) error {
 	if err != nil {
 		return err
 	}
-	var record struct{ Message, Hint string }
-	if err := t.askJSON(&record, "build", args[0]); err != nil {
+	record, err := t.build(args[0])
+	if err != nil {
 		return err
 	}
 	if record.Message == "" || !strings.Contains(problem, spaced(record.Message)) {

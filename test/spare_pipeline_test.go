@@ -169,7 +169,7 @@ func TestSpareAdmitted(t *testing.T) {
 		t.Errorf("a source is laid out for an app that is to go: %q", left)
 	}
 	admit()
-	b.commit = daeploy.Revision(b.git(t, "-C", b.dir+"/work", "rev-parse", "HEAD"))
+	b.commit = b.head(t)
 	if err := d.pipeline.Receive(d.ctx, b.secondPush(t), io.Discard)[0]; err != nil {
 		t.Fatal(err)
 	}
