@@ -11,7 +11,7 @@ TOOLS         := $(CACHE)/tools
 LDFLAGS       := -s -w -X main.version=$(VERSION)
 export DAEPLOY_TEST_CACHE ?= $(CACHE)/test
 .DEFAULT_GOAL := help
-.PHONY: help build deps demo test test-containerd test-systemd faults unit bench bench-peers fuzz kill storm lint vuln fmt dist clean
+.PHONY: help build deps demo test test-containerd test-systemd faults unit bench bench-peers fuzz kill soak storm lint vuln fmt dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ fuzz: ## run each fuzz target for FUZZTIME (60s)
 
 kill: deps ## kill daemon and containerd KILLS times (500) while people push; SEED=n, HISTORY=/DIR
 	test/isolate.sh $(GO) test -count=1 -v -timeout 4h -run TestKill ./test -kills $(or $(KILLS),500) -seed $(or $(SEED),0) -calls 0 -history "$(HISTORY)"
+
+soak: deps ## six people work and the daemon is killed for FOR (20m), or 24h; SEED=n, HISTORY=/DIR
+	test/isolate.sh $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./test -soak $(or $(FOR),20m) -seed $(or $(SEED),0) -history "$(HISTORY)"
 
 storm: deps ## STORM (200) pushes while the service is restarted every 5 s
 	DAEPLOY_STORM=$(or $(STORM),200) DAEPLOY_STORM_EVERY=5s test/isolate.sh $(GO) test -count=1 -v -timeout 30m ./test/service

@@ -175,6 +175,10 @@ type Build struct {
 	Ended   time.Time `json:"ended,omitzero"`
 	Steps   []Step    `json:"steps"`
 
+	// Ran is how long the build ran, whatever was done to the clock meanwhile; 0 as
+	// long as it is not over, and in records of daeploys that did not count it.
+	Ran time.Duration `json:"ran,omitzero"`
+
 	Options PushOptions `json:"options"`
 
 	// Moves are the refs to move on success, by one transaction; empty once they
@@ -206,10 +210,12 @@ func (b *Build) Duration(now time.Time) time.Duration {
 	switch {
 	case b.Started.IsZero():
 		return 0
+	case b.Ran > 0:
+		return b.Ran
 	case b.Ended.IsZero():
-		return now.Sub(b.Started)
+		return max(0, now.Sub(b.Started)) // the clock may have been set back (F118)
 	}
-	return b.Ended.Sub(b.Started)
+	return max(0, b.Ended.Sub(b.Started))
 }
 
 // Place is where a queued build stands.

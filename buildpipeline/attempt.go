@@ -31,8 +31,11 @@ const (
 type note struct {
 	Stage   stage          `json:"stage"`
 	Limits  daeploy.Limits `json:"limits"`
-	Until   time.Time      `json:"until"`   // end of the wall time
 	Timeout time.Duration  `json:"timeout"` // the wall time, in nanoseconds
+	Until   time.Time      `json:"until"`   // its end by the clock, for a journal of another boot
+	End     instant        `json:"end"`     // its end
+	Begun   instant        `json:"begun"`   // when the build began
+	Script  instant        `json:"script"`  // when the script began that was started last
 	Exit    daeploy.Exit   `json:"exit"`
 	Output  outputNote     `json:"output"`
 	Runtime *runtimeNote   `json:"runtime,omitempty"` // nil without a runtime image
@@ -195,9 +198,7 @@ func (a *attempt) resume(ctx context.Context) error {
 	// What has ended long ago ended in time: there must be time to hear of it, and
 	// to carry what it left.
 	const hearing = 5 * time.Second
-	if least := time.Now().Add(hearing); a.note.Until.Before(least) {
-		a.note.Until = least
-	}
+	a.setLimit(max(hearing, min(a.note.End.left(a.note.Until, a.now()), a.note.Timeout)))
 	if a.note.Stage == stageStored {
 		return a.recordAgain(ctx)
 	}
@@ -247,17 +248,19 @@ var errInterrupted = &daeploy.Error{
 
 // fromStart takes all steps.
 func (a *attempt) fromStart(ctx context.Context) error {
+	begun := a.note.Begun
 	a.note, a.Build.Steps, a.Build.Incremental, a.Build.Clean = note{}, nil, false, ""
 	a.Build.Inputs = ""
 	a.forgetImage()
 	if err := a.update(func(b *daeploy.Build) {
 		b.Status, b.Resume = daeploy.StatusRunning, nil
 		if b.Started.IsZero() {
-			b.Started = time.Now().UTC()
+			b.Started, begun = a.now(), in(0)
 		}
 	}); err != nil {
 		return err
 	}
+	a.note.Begun = begun
 	a.Log.Info("build started", "build", a.Build.ID, "rev", a.Build.Commit)
 	if err := a.permitted(a.Build.Asker(), a.Build.ID.App); err != nil {
 		return err
@@ -272,14 +275,22 @@ func (a *attempt) fromStart(ctx context.Context) error {
 	return a.prepare(ctx)
 }
 
+// setLimit lets the wall time end after d.
+func (a *attempt) setLimit(d time.Duration) { a.note.Until, a.note.End = a.now().Add(d), in(d) }
+
+// limited ends with the wall time.
+func (a *attempt) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, a.note.End.left(a.note.Until, a.now()), daeploy.ErrTimeout)
+}
+
 // step times one part of the build.
 func (a *attempt) step(name daeploy.StepName, do func() (detail string, err error)) error {
-	start := time.Now()
+	started, start := a.now(), time.Now()
 	detail, err := do()
 	if err != nil {
 		return err
 	}
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: start.UTC(), Duration: time.Since(start), Detail: plain(detail)})
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: started, Duration: time.Since(start), Detail: plain(detail)})
 	return nil
 }
 
@@ -329,12 +340,15 @@ func (a *attempt) end(err error) {
 	if v.status != daeploy.StatusCanceled && v.status != daeploy.StatusSuperseded {
 		a.trimCache()
 	}
-	now := time.Now().UTC()
+	ended, ran := a.now(), time.Duration(0)
+	if !a.Build.Started.IsZero() {
+		ran = a.note.Begun.since(a.Build.Started, ended)
+	}
 	// Nobody may read of an end that is not recorded.
 	if !a.insist("record the end", func() error {
 		return a.update(func(b *daeploy.Build) {
 			b.Status, b.Reason, b.Message, b.Hint = v.status, v.reason, v.message, v.hint
-			b.ExitCode, b.Ended, b.Resume, b.Stopping = a.note.Exit.Code, now, nil, ""
+			b.ExitCode, b.Ended, b.Ran, b.Resume, b.Stopping = a.note.Exit.Code, ended, ran, nil, ""
 			a.publish(b)
 		})
 	}) {
@@ -345,7 +359,7 @@ func (a *attempt) end(err error) {
 		a.job.over.Store(true)
 	}
 	a.Log.Info("build ended", "build", a.Build.ID, "rev", a.Build.Commit, "user", a.Build.By,
-		"dur", a.Build.Duration(now), "err", err)
+		"dur", ran, "err", err)
 	a.finish(v)
 }
 

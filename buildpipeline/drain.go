@@ -20,7 +20,7 @@ var errDraining = &daeploy.Error{
 // waits stays queued, over restarts too, until Undrain. It is false if that was
 // so already.
 func (p *Pipeline) Drain(ctx context.Context) (begun bool, err error) {
-	return p.setDraining(ctx, time.Now().UTC())
+	return p.setDraining(ctx, p.now())
 }
 
 // Undrain lets builds begin again, those that waited first. It is false if they

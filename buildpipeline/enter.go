@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -111,7 +110,7 @@ func (p *Pipeline) create(ctx context.Context, push daeploy.Push, c daeploy.Comm
 	}
 	b := daeploy.Build{
 		ID: daeploy.BuildID{App: push.App}, Status: daeploy.StatusQueued, Commit: c.Target, Subject: commit.Subject,
-		Ref: c.Ref, Forced: forced, Queued: time.Now().UTC(), Options: push.Options, Moves: moves,
+		Ref: c.Ref, Forced: forced, Queued: p.now(), Options: push.Options, Moves: moves,
 	}
 	return p.enqueue(ctx, b, push.By)
 }

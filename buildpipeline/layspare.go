@@ -343,5 +343,5 @@ func (p *Pipeline) spareWanted(app daeploy.AppName) (bool, error) {
 		return false, nil
 	}
 	p.spares.see(app, true)
-	return err == nil && (!b.Status.Final() || time.Since(b.Ended) < spareAge), err
+	return err == nil && (!b.Status.Final() || p.now().Sub(b.Ended) < spareAge), err
 }

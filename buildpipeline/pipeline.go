@@ -26,6 +26,10 @@ type Config struct {
 	Settings  Settings  // nil = nothing is set for any app
 	Publisher Publisher // nil = no image goes to a registry
 
+	// Now is the clock, for times in records; nil = time.Now. What is waited for or
+	// measured has nothing to do with it.
+	Now func() time.Time
+
 	Rules Rules // to begin with
 }
 
@@ -54,6 +58,9 @@ func New(c Config) (*Pipeline, error) {
 	if err := c.Rules.Check(); err != nil {
 		return nil, err
 	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	p := &Pipeline{
 		Config: c, queue: newQueue(c.Rules.MaxBuilds), spares: newSpares(),
 		work: make(chan func()), ready: make(chan struct{}), stopped: make(chan struct{}), collects: make(chan struct{}, 1),
@@ -61,6 +68,9 @@ func New(c Config) (*Pipeline, error) {
 	p.rules.Store(&c.Rules)
 	return p, nil
 }
+
+// now is the time for a record.
+func (p *Pipeline) now() time.Time { return p.Now().UTC() }
 
 // Run takes up the builds that the last daemon left, and works until ctx ends.
 // Then it lets go of running builds without ending them: their scripts run on,

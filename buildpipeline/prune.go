@@ -168,7 +168,7 @@ func (p *Pipeline) choose(ctx context.Context, f *daeploy.Freed, all []daeploy.B
 		unsettled[b.ID] = true
 	}
 	w := p.weights(ctx)
-	builds, images := p.Rules().keep(f.App).over(all, p.kept(all, unsettled), w, time.Now())
+	builds, images := p.Rules().keep(f.App).over(all, p.kept(all, unsettled), w, p.now())
 	for _, b := range builds {
 		f.Builds = append(f.Builds, b.ID)
 		f.LogBytes += w.log(&b)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -38,7 +37,7 @@ func (p *Pipeline) Rebuild(ctx context.Context, by daeploy.Actor, id daeploy.Bui
 	}
 	b, err := p.enqueue(ctx, daeploy.Build{
 		ID: daeploy.BuildID{App: id.App}, Status: daeploy.StatusQueued, Commit: old.Commit, Subject: old.Subject,
-		Ref: old.Ref, Forced: forced, RebuildOf: old.ID.Number, Queued: time.Now().UTC(), Moves: moves,
+		Ref: old.Ref, Forced: forced, RebuildOf: old.ID.Number, Queued: p.now(), Moves: moves,
 		Options: daeploy.PushOptions{Clean: clean, Builder: old.Options.Builder, Env: maps.Clone(old.Options.Env)},
 	}, by)
 	if err != nil {

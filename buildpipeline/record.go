@@ -111,7 +111,7 @@ func (a *attempt) recordAgain(ctx context.Context) error {
 // move does what record is about.
 func (a *attempt) move(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	start := time.Now()
+	started, start := a.now(), time.Now()
 	if err := a.moveRefs(ctx); err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *attempt) move(ctx context.Context) error {
 	}) {
 		return daeploy.ErrShutdown
 	}
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepRecord, Started: start.UTC(), Duration: time.Since(start)})
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepRecord, Started: started, Duration: time.Since(start)})
 	return nil
 }
 

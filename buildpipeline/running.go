@@ -34,7 +34,7 @@ func (a *attempt) fromStarted(ctx context.Context, r running) error {
 	}
 	a.note.Exit = exit
 	step := a.lastStep(r.step)
-	step.Duration = time.Since(step.Started)
+	step.Duration = a.note.Script.since(step.Started, a.now())
 	step.Detail = fmt.Sprintf("exit %d", exit.Code)
 	lines := []string{a.lastLine()}
 	if last := r.step == daeploy.StepFinish || a.note.Runtime == nil; last && exit.Code == 0 && exit.Limit == "" {
@@ -59,14 +59,20 @@ func (a *attempt) lastStep(name daeploy.StepName) *daeploy.Step {
 	if n := len(a.Build.Steps); n > 0 && a.Build.Steps[n-1].Name == name {
 		return &a.Build.Steps[n-1]
 	}
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: time.Now().UTC()})
+	a.beginScript(name)
 	return &a.Build.Steps[len(a.Build.Steps)-1]
+}
+
+// beginScript begins the step of a script.
+func (a *attempt) beginScript(name daeploy.StepName) {
+	a.note.Script = in(0)
+	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: name, Started: a.now()})
 }
 
 // follow copies the script's output into the log until it ends, within the
 // limits of time and log.
 func (a *attempt) follow(ctx context.Context, r running) (daeploy.Exit, error) {
-	ctx, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	ctx, cancel := a.limited(ctx)
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

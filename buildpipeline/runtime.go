@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/daeploy/daeploy"
 )
@@ -161,7 +160,7 @@ func (c *contract) runtimeNote() *runtimeNote {
 // carry makes the second rootfs complete, and goes on there. Until
 // assemble-runtime has started, or the image is stored, it can be done again.
 func (a *attempt) carry(ctx context.Context) error {
-	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	limited, cancel := a.limited(ctx)
 	defer cancel()
 	a.Build.Steps = slices.DeleteFunc(a.Build.Steps, func(s daeploy.Step) bool { return s.Name == daeploy.StepCarry })
 	err := a.step(daeploy.StepCarry, func() (string, error) { return a.fill(limited) })
@@ -276,7 +275,7 @@ func (a *attempt) assembleRuntime(ctx, limited context.Context) error {
 	if err := a.log.Say(begin(daeploy.StepFinish, n.From)); err != nil {
 		return err
 	}
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepFinish, Started: time.Now().UTC()})
+	a.beginScript(daeploy.StepFinish)
 	err := sturdy(limited, func(ctx context.Context) error { return a.runtime.Start(ctx, n.Script.process(a)) })
 	if err != nil {
 		return a.because(limited, asRuntime(err))

@@ -29,8 +29,8 @@ func (a *attempt) prepare(ctx context.Context) error {
 		return err
 	}
 	a.note.Limits, a.note.Timeout = a.limits(src.File)
-	a.note.Until = time.Now().Add(a.note.Timeout)
-	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	a.setLimit(a.note.Timeout)
+	limited, cancel := a.limited(ctx)
 	defer cancel()
 	c, err := a.contract(limited, src, image)
 	if err != nil {
@@ -63,8 +63,8 @@ func (a *attempt) prepare(ctx context.Context) error {
 // asks for is not known, and the operator's default counts.
 func (a *attempt) config(ctx context.Context) (src *source, err error) {
 	a.note.Timeout = a.Limits.Timeout
-	a.note.Until = time.Now().Add(a.note.Timeout)
-	limited, cancel := context.WithDeadlineCause(ctx, a.note.Until, daeploy.ErrTimeout)
+	a.setLimit(a.note.Timeout)
+	limited, cancel := a.limited(ctx)
 	defer cancel()
 	err = a.step(daeploy.StepConfig, func() (string, error) {
 		src, err = readSource(limited, a.Source, a.Build.ID.App, a.Build.Commit, a.Limits.Tree)
@@ -250,7 +250,7 @@ func (a *attempt) assemble(ctx context.Context, c *contract) error {
 	if err := a.reach(stageStarting); err != nil {
 		return err
 	}
-	a.Build.Steps = append(a.Build.Steps, daeploy.Step{Name: daeploy.StepAssemble, Started: time.Now().UTC()})
+	a.beginScript(daeploy.StepAssemble)
 	process := c.start().process(a)
 	process.Cache = c.packageCache(a)
 	if err := sturdy(ctx, func(ctx context.Context) error { return a.ws.Start(ctx, process) }); err != nil {

@@ -6,7 +6,7 @@
 set -eu
 
 packages=${*:-"containerd runc tini containernetworking-plugins iptables mmdebstrap slirp4netns
-	iproute2 procps openssh-client git ca-certificates curl shellcheck python3-venv python3-setuptools busybox-static docker-registry nodejs systemd-container"}
+	iproute2 procps e2fsprogs xfsprogs openssh-client git ca-certificates curl shellcheck python3-venv python3-setuptools busybox-static docker-registry nodejs systemd-container"}
 
 missing=
 for package in $packages; do

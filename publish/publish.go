@@ -158,7 +158,7 @@ func (p *Publisher) due(busy map[daeploy.AppName]bool) (ready []daeploy.Build, n
 	for _, b := range pending {
 		switch at := b.Publication.Next; {
 		case busy[b.ID.App] || taken[b.ID.App]:
-		case at.After(now):
+		case at.After(now) && at.Sub(now) <= longestPause: // beyond that the clock has been set back (F118)
 			if at.Before(next) {
 				next = at
 			}

@@ -286,6 +286,31 @@ func TestRegistryAway(t *testing.T) {
 	})
 }
 
+// F118: a clock that was set back while a registry is away makes no longer pause
+// of it.
+func TestClockSetBack(t *testing.T) {
+	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
+		d.say = func(_ context.Context, n int) error {
+			if n < 2 {
+				return fault(daeploy.Unavailable, "publish_unreachable")
+			}
+			return nil
+		}
+		id := j.add(p, "blog", 1)
+		synctest.Wait()
+		if _, err := j.UpdatePublication(id, func(pub *daeploy.Publication) error {
+			pub.Next = pub.Next.AddDate(1, 0, 0)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if got := status(t, j, id); got.Status != daeploy.PublicationPushed {
+			t.Errorf("a minute later: %+v", got)
+		}
+	})
+}
+
 // What a registry refuses is tried three times; an image that is gone, once.
 func TestRefused(t *testing.T) {
 	for _, test := range []struct {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -35,6 +36,7 @@ type bench struct {
 	limits func(*buildpipeline.Limits)                     // as well
 	ahead  func(t *testing.T)                              // comes between two builds, and once more after the second
 	lost   func() bool                                     // whether nobody has any right any more; nil = never
+	now    func() time.Time                                // the next daemon's clock; nil = the host's
 }
 
 // Current is of the interface Rights: everybody is an admin.
@@ -206,7 +208,7 @@ func (b *bench) startWith(t *testing.T, engine buildpipeline.Engine, c *crash) *
 	}
 	d.pipeline, err = buildpipeline.New(buildpipeline.Config{
 		Source: source, Journal: crashJournal{d.store, c}, Engine: engine, Rights: b, Log: log, Version: "test",
-		Settings: crashJournal{d.store, c},
+		Settings: crashJournal{d.store, c}, Now: b.now,
 		Rules: buildpipeline.Rules{
 			MaxBuilds: 2, Limits: limits, DefaultBuilder: "daeploy.local/builders/test:1", Keep: b.keep, ReuseImages: b.reuse,
 			Proxies: buildpipeline.Proxies{HTTP: "http://build:secret-word@proxy.example.org:3128"},

@@ -15,16 +15,22 @@ import (
 	"github.com/daeploy/daeploy/test/history"
 )
 
-// disk is an ext4 file system in a file.
+// disk is a file system in a file.
 type disk struct {
 	testing.TB
+	kind       string // ext4, or xfs, which wants 300 MiB
 	image, dir string
 }
 
-// newDisk makes and mounts one. It is away when the test is over.
+// newDisk makes an ext4 and mounts it. It is away when the test is over.
 func newDisk(t testing.TB, dir, size string) *disk {
 	t.Helper()
-	d := &disk{TB: t, image: filepath.Join(t.TempDir(), "disk"), dir: dir}
+	return newDiskOf(t, "ext4", dir, size)
+}
+
+func newDiskOf(t testing.TB, kind, dir, size string) *disk {
+	t.Helper()
+	d := &disk{TB: t, kind: kind, image: filepath.Join(t.TempDir(), "disk"), dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +43,12 @@ func newDisk(t testing.TB, dir, size string) *disk {
 // format mounts it empty.
 func (d *disk) format() {
 	d.Helper()
-	d.do("mkfs.ext4", "-q", "-F", "-m", "0", d.image)
+	switch d.kind {
+	case "ext4":
+		d.do("mkfs.ext4", "-q", "-F", "-m", "0", d.image)
+	case "xfs":
+		d.do("mkfs.xfs", "-q", "-f", d.image)
+	}
 	d.mount()
 }
 
@@ -105,7 +116,7 @@ func (d *disk) cut() {
 		d.Fatal(err)
 	}
 	defer f.Close()
-	const shutdown, noLogFlush = 0x8004587d, 2 // EXT4_IOC_SHUTDOWN
+	const shutdown, noLogFlush = 0x8004587d, 2 // EXT4_IOC_SHUTDOWN, which was XFS_IOC_GOINGDOWN before
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush); err != nil {
 		d.Fatalf("shut the file system down: %v", err)
 	}

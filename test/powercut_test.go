@@ -23,6 +23,14 @@ import (
 
 var cutsFlag = flag.Int("cuts", 5, "how often TestPowerCut cuts the power")
 
+// onEachDisk runs do on each kind of file system that a power cut can be made on.
+func onEachDisk(t *testing.T, do func(t *testing.T, kind string)) {
+	t.Helper()
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) { do(t, kind) })
+	}
+}
+
 // bootID is where the kernel tells its boots apart.
 const bootID = "/proc/sys/kernel/random/boot_id"
 
@@ -34,8 +42,9 @@ type host struct {
 	boot string // the file that stands in for bootID
 }
 
-// newHost puts the daemon's state and a containerd on a disk of their own.
-func newHost(t *testing.T) (*host, *hand) {
+// newHost puts the daemon's state and a containerd on a disk of their own, of that
+// kind.
+func newHost(t *testing.T, kind string) (*host, *hand) {
 	t.Helper()
 	h := &host{boot: filepath.Join(t.TempDir(), "boot_id")}
 	h.boots(t)
@@ -48,8 +57,8 @@ func newHost(t *testing.T) (*host, *hand) {
 		}
 	})
 	h.ordeal = newOrdealWith(t, "disk_reserve = \"16MiB\"\n"+killConfig, func(s *story) {
-		h.disk = newDisk(t, s.path("state"), "768M")
-		own := s.path("state", "containerd")
+		h.disk = newDiskOf(t, kind, s.path("state"), "768M")
+		own := s.path("state", "c") // short, for the sockets below it
 		if err := os.Mkdir(own, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +185,13 @@ func (s *story) unmountBelow(dir string) {
 // what was not synced is lost, and every process. Database and repositories are
 // sound then, nothing that was acknowledged is lost, and the newest image runs.
 func TestPowerCut(t *testing.T) {
-	h, hand := newHost(t)
+	onEachDisk(t, testPowerCut)
+	t.Attr("F121", fmt.Sprintf("%d power cuts (ext4 and XFS, each shut down without its journal) during pushes and builds: what was acknowledged is there, the newest image runs", 2**cutsFlag))
+	t.Attr("F106", "the processes gone with the power: builds are interrupted or begin again")
+}
+
+func testPowerCut(t *testing.T, kind string) {
+	h, hand := newHost(t, kind)
 	hand.prints = 8
 	h.gate.open(h.port)
 	hand.write(0)
@@ -213,14 +228,17 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	h.judge()
-	t.Attr("F121", fmt.Sprintf("%d power cuts (ext4 shut down without its journal) during pushes and builds: what was acknowledged is there, the newest image runs", *cutsFlag))
-	t.Attr("F106", "the processes gone with the power: builds are interrupted or begin again")
 }
 
 // TestCutAfterOK: F121, P2. The power goes right after a pusher has read that
 // his build waits, and the branch has moved: both outlive it, with all objects.
 func TestCutAfterOK(t *testing.T) {
-	h, hand := newHost(t)
+	onEachDisk(t, testCutAfterOK)
+	t.Attr("F121", fmt.Sprintf("%d power cuts (ext4 and XFS) right after the answer to a push with -o detach: the branch is where it was said, and each build has its source", 2**cutsFlag))
+}
+
+func testCutAfterOK(t *testing.T, kind string) {
+	h, hand := newHost(t, kind)
 	hand.prints = 8
 	h.gate.open(h.port)
 	hand.write(0)
@@ -243,15 +261,19 @@ func TestCutAfterOK(t *testing.T) {
 		}
 	}
 	h.judge()
-	t.Attr("F121", fmt.Sprintf("%d power cuts right after the answer to a push with -o detach: the branch is where it was said, and each build has its source", *cutsFlag))
 }
 
 // TestPowerCutFirstStart: F121. The power goes while the daemon starts for the first
 // time: the next one starts on what is there.
 func TestPowerCutFirstStart(t *testing.T) {
 	const cuts = 8
+	onEachDisk(t, func(t *testing.T, kind string) { testPowerCutFirstStart(t, kind, cuts) })
+	t.Attr("F121", fmt.Sprintf("%d power cuts (ext4 and XFS) within the first 250 ms of a first start: the next start makes what is missing, a push builds", 2*cuts))
+}
+
+func testPowerCutFirstStart(t *testing.T, kind string, cuts int) {
 	s := newStory(t, t.TempDir())
-	d := newDisk(t, s.path("state"), "96M")
+	d := newDiskOf(t, kind, s.path("state"), "320M")
 	t.Cleanup(s.close)
 	if err := s.makeKey("anna"); err != nil {
 		t.Fatal(err)
@@ -298,5 +320,4 @@ func TestPowerCutFirstStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.push(t, "blog")
-	t.Attr("F121", fmt.Sprintf("%d power cuts within the first 250 ms of a first start: the next start makes what is missing, a push builds", cuts))
 }

@@ -123,11 +123,11 @@ var rows = []row{
 	{114, "build tries to get out of its container", "", ""},
 	{115, "links, devices and whiteouts in the result", "", ""},
 	{117, "image run in the foreground", "", ""},
-	{118, "clock jumps", "a step of the clock, and suspension, during a build", ""},
+	{118, "clock jumps", "", ""},
 
 	// Daemon, data, host.
 	{119, "database damaged, foreign, newer, missing, locked", "", ""},
-	{121, "power cut", "XFS", ""},
+	{121, "power cut", "", ""},
 	{122, "state directory that cannot be written", "", ""},
 	{123, "log files and state directory tampered with", "", ""},
 	{125, "descriptors, memory, processes used up", "", ""},
@@ -142,5 +142,5 @@ var rows = []row{
 	{135, "hostile scrapes of the metrics", "", ""},
 	{136, "hostile webhook receivers", "", ""},
 	{137, "hostile environment of the service", "", ""},
-	{138, "a day of random operations and kills", "a whole day", ""},
+	{138, "a day of random operations and kills", "a whole day, which make soak FOR=24h takes", ""},
 }
