@@ -113,8 +113,12 @@ func TestDiskFullInCheckout(t *testing.T) {
 			if out, err := s.tryPush(t, "blog"); err != nil || !strings.Contains(out, "daeploy.local/blog:3 is ready") {
 				t.Errorf("the same push when there is space: %v\n%s", err, out)
 			}
+			if err := within(5*time.Second, s.residue); err != nil {
+				t.Error(err)
+			}
 		})
 	}
+	t.Attr("after", "nothing is left; the next push builds")
 	t.Attr("F78", "a source of 24 MiB where 20 are free, and one of 3,000 files where 1,500 fit: failed with the numbers, nothing left, the same push works when there is space")
 }
 
