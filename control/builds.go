@@ -115,13 +115,17 @@ func (s *session) showBuild(b *daeploy.Build, j *buildJSON) {
 	if b.ExitCode != 0 {
 		exit = fmt.Sprint(b.ExitCode)
 	}
+	branch := j.Branch
+	if j.Forced {
+		branch += " (forced)"
+	}
 	s.fields(
 		[2]string{"queue", s.place(b)},
 		[2]string{"reason", b.Reason},
 		[2]string{"exit code", exit},
 		[2]string{"commit", string(b.Commit)},
 		[2]string{"subject", clip(b.Subject, 72)},
-		[2]string{"branch", j.Branch},
+		[2]string{"branch", branch},
 		[2]string{"by", b.By},
 		[2]string{"rebuild of", j.RebuildOf},
 		[2]string{"builder", string(b.Builder)},

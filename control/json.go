@@ -34,6 +34,7 @@ type buildJSON struct {
 	Commit        daeploy.Revision `json:"commit" doc:"full id of the commit"`
 	Subject       string           `json:"subject" doc:"first line of the commit's message"`
 	Branch        string           `json:"branch" doc:"the branch or tag that was pushed"`
+	Forced        bool             `json:"forced" doc:"the commit does not descend from what the branch had: the push was forced"`
 	By            string           `json:"by" doc:"name of the key that pushed, or asked for the rebuild"`
 	RebuildOf     string           `json:"rebuild_of" doc:"APP/N of the build whose commit is built again, or \"\""`
 	Builder       daeploy.ImageRef `json:"builder" doc:"the builder image"`
@@ -48,7 +49,7 @@ type buildJSON struct {
 	Queued        *time.Time       `json:"queued" doc:"when the push was accepted"`
 	Started       *time.Time       `json:"started" doc:"when the build left the queue, or null"`
 	Ended         *time.Time       `json:"ended" doc:"when it was over, or null"`
-	Duration      float64          `json:"duration" doc:"seconds from started to ended, or until now; 0 before"`
+	Duration      float64          `json:"duration" doc:"seconds that it has run, whatever was done to the clock meanwhile; 0 before"`
 	Steps         []stepJSON       `json:"steps" doc:"array of steps, in order"`
 	Publication   *publicationJSON `json:"publication" doc:"the image's way to a registry, or null if it goes to none"`
 }
@@ -278,7 +279,7 @@ func newBuildJSON(b *daeploy.Build, now time.Time) buildJSON {
 	return buildJSON{
 		ID: b.ID, App: b.ID.App, Number: b.ID.Number,
 		Status: b.Status, Reason: b.Reason, Message: b.Message, Hint: b.Hint, ExitCode: b.ExitCode,
-		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), By: b.By, RebuildOf: other(b.RebuildOf),
+		Commit: b.Commit, Subject: b.Subject, Branch: daeploy.BranchName(b.Ref), Forced: b.Forced, By: b.By, RebuildOf: other(b.RebuildOf),
 		Builder: b.Builder, BuilderDigest: b.BuilderDigest, Image: b.Image, ImageDigest: b.ImageDigest,
 		Incremental: b.Incremental, Clean: b.Clean, Reused: other(b.Reused),
 		Queued: stamp(b.Queued), Started: stamp(b.Started), Ended: stamp(b.Ended),

@@ -15,7 +15,7 @@ import (
 )
 
 // buildFields are interface.md's, section 2, in its order.
-const buildFields = "id app number status reason message hint exit_code commit subject branch by rebuild_of builder builder_digest " +
+const buildFields = "id app number status reason message hint exit_code commit subject branch forced by rebuild_of builder builder_digest " +
 	"image image_digest incremental clean reused position waits_for queued started ended duration steps publication"
 
 // TestFields holds every object to its promised fields.
@@ -117,7 +117,7 @@ func TestBuildValues(t *testing.T) {
 	want := map[string]any{
 		"id": "blog/16", "app": "blog", "number": 16.0, "status": "failed", "reason": "assemble_failed",
 		"message": "assemble failed (exit 1)", "hint": "The lines above are its own output.", "exit_code": 1.0,
-		"commit": strings.Repeat("4f2c1ab9", 5), "subject": "Fix cart", "branch": "main", "by": "anna", "rebuild_of": "",
+		"commit": strings.Repeat("4f2c1ab9", 5), "subject": "Fix cart", "branch": "main", "forced": false, "by": "anna", "rebuild_of": "",
 		"builder": "daeploy.local/builders/python:3.11", "builder_digest": digest("b"), "image": "", "image_digest": "",
 		"incremental": false, "clean": "", "reused": "", "position": 0.0, "waits_for": "", "queued": "2026-03-01T10:00:00Z", "started": "2026-03-01T10:00:01Z", "ended": "2026-03-01T10:00:03.5Z",
 		"duration": 2.5, "publication": nil,
