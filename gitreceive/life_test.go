@@ -72,6 +72,7 @@ func TestConnectionLimits(t *testing.T) {
 		}
 		t.Error("1,000 refused requests and still connected")
 	})
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F51", "no banner, a login without session, a session that is over: each closed at its limit")
 	t.Attr("F53", "one session too many, 1,000 requests that are refused: refused, the connection closed")
 }

@@ -122,6 +122,7 @@ func TestPushAtomic(t *testing.T) {
 	}
 	wantCode(t, w.try("push", "--atomic", "daeploy", "main", "other"), 0)
 	h.wantRef("blog", "refs/heads/other", w.git("rev-parse", "other"))
+	h.wantQuiet(w)
 	t.Attr("F20", "atomic pushes of which git, and of which we refuse one ref: nothing moved, the pipeline was not asked")
 }
 

@@ -103,6 +103,7 @@ func TestLoginRefused(t *testing.T) {
 	h.eventually("an audit line for the failed login", func() bool {
 		return strings.Contains(h.audit.String(), `msg=login.refused user="" certificate="" remote=127.0.0.1:`)
 	})
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F47", "unknown key, password, keyboard-interactive, none, a certificate: nobody let in, one line in the audit trail")
 	t.Attr("F54", "an RSA key of 1024 bits that is on the list: not accepted")
 }
@@ -139,6 +140,7 @@ func TestLoginProvenKey(t *testing.T) {
 			}
 		})
 	}
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F48", "keys of others offered first, up to three in turn, and a user name that is a lie: the proven key counts")
 }
 
@@ -245,6 +247,7 @@ func TestSessionRequests(t *testing.T) {
 	if ok, _ := s.SendRequest("exec", true, gossh.Marshal(struct{ Line string }{"apps"})); ok {
 		t.Error("a second command in one session was started")
 	}
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F58", "shell, sftp, forwarding both ways, agent, X11, break, variables, a second command: help for the shell, all else refused")
 }
 
@@ -302,6 +305,7 @@ func TestTerminal(t *testing.T) {
 			}
 		})
 	}
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F58", "a terminal for run, for builds, for git: raw, by lines, refused")
 }
 

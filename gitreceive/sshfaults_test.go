@@ -100,6 +100,7 @@ func TestLoginStalls(t *testing.T) {
 	}
 	t.Attr("F51", fmt.Sprintf("one byte at a time, a banner without a key exchange (limit %s), a second key exchange that the client leaves: closed after %.1f, %.1f and %.1f s; another connection is served",
 		login, dripped.Seconds(), halted.Seconds(), rekeyed.Seconds()))
+	h.wantQuiet(h.admin().work("blog"))
 }
 
 // budget swallows what is written above it.
@@ -204,6 +205,7 @@ func TestConnectionFloods(t *testing.T) {
 		n := h.server.Stats()
 		return n.Proven+n.Unproven == 1
 	})
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F53", "floods inside one connection, which is closed after so many: "+strings.Join(sorted(told), ", ")+"; memory flat, others served")
 }
 
@@ -238,6 +240,7 @@ func TestChannels(t *testing.T) {
 	for _, s := range all {
 		must(t, s.Wait())
 	}
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F53", "an eleventh session on a connection, a second command in a session: refused, the ten go on")
 }
 
@@ -280,6 +283,7 @@ func TestBadKeys(t *testing.T) {
 	if _, code := output(t, h.admin().dial(), "builds"); code != 0 {
 		t.Errorf("a good key afterwards: exit %d", code)
 	}
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F54", fmt.Sprintf("RSA of 16,384 bits, DSA, a point off its curve, certificates of noise and cut off: refused, %d ms of CPU time for all, of client and server", took.Milliseconds()))
 }
 
@@ -354,6 +358,7 @@ func TestBadPackets(t *testing.T) {
 	if strings.Contains(h.audit.String(), "msg=panic") {
 		t.Errorf("there was a panic:\n%s", h.audit)
 	}
+	h.wantQuiet(h.admin().work("blog"))
 	t.Attr("F54", fmt.Sprintf("200 packets of noise before the login, short and long ones after it with each cipher: each connection closed, no panic, %.1f ms of CPU time for one, of client and server", took.Seconds()*1000/200))
 }
 
