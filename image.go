@@ -107,6 +107,7 @@ type Limits struct {
 type Exit struct {
 	Code   int    // 128 + n for signal n
 	OOM    bool   // the container's memory limit was hit; from the counters, never from Code
+	PIDs   bool   // it was refused a process, having as many as it may; from the counters as well
 	Limit  string // what ended the script: "disk" if the rootfs grew beyond its limit, "depth" if it is nested too deep
 	Detail string // numbers for the message, such as "10.2 GiB of 10 GiB"
 }

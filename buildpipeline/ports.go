@@ -345,7 +345,7 @@ type Workspace interface {
 	// returns when the process has ended and all its output was handed over. All
 	// else in the container is killed then (S51). If out fails, or ctx ends, the
 	// process gets SIGTERM, and after the grace the whole container is killed;
-	// the error is out's, or ctx's cause. With the cause daeploy.ErrShutdown the
+	// the error is out's, or ctx's cause, and Exit says no more than which limits it had met. With the cause daeploy.ErrShutdown the
 	// process is left alone. The last daeploy.OutputKept bytes handed over can be
 	// asked for again, by a later from. An error of kind Unavailable means containerd was
 	// away for too long, NotFound that the process vanished, or that the host went

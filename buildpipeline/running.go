@@ -30,6 +30,7 @@ var errSilence = errors.New("silent for too long")
 func (a *attempt) fromStarted(ctx context.Context, r running) error {
 	exit, err := a.follow(ctx, r)
 	if err != nil {
+		a.note.Exit.PIDs = exit.PIDs // it may be why nothing came any more
 		return vanished(err)
 	}
 	a.note.Exit = exit
@@ -119,6 +120,9 @@ func (a *attempt) judge(script daeploy.StepName, code string) error {
 	case exit.Limit != "":
 		return buildFailed("disk_limit", "clean caches in assemble, or ask the operator",
 			"stopped: the build wrote more than %s of files (%s)", size(a.note.Limits.Disk), exit.Detail)
+	case exit.Code != 0 && exit.PIDs:
+		return buildFailed(code, "start fewer at once, or ask the operator for more ([build] pids)",
+			"%s failed (exit %d)%s", script, exit.Code, a.crowded())
 	case exit.Code != 0:
 		return buildFailed(code, "the lines above are its own output", "%s failed (exit %d)", script, exit.Code)
 	}

@@ -301,12 +301,20 @@ func (a *attempt) because(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, daeploy.ErrTimeout):
 		return buildFailed("build_timeout", fmt.Sprintf("[build] timeout can go up to %s", a.Limits.MaxTimeout),
-			"stopped after %s, the time limit of this build", a.note.Timeout)
+			"stopped after %s, the time limit of this build%s", a.note.Timeout, a.crowded())
 	case errors.Is(err, errSilence):
 		return buildFailed("build_timeout", "print something now and then, or do less",
-			"stopped: the build printed nothing for %s", a.Limits.Silence)
+			"stopped: the build printed nothing for %s%s", a.Limits.Silence, a.crowded())
 	}
 	return err
+}
+
+// crowded are words for a script that was refused a process; "" for another.
+func (a *attempt) crowded() string {
+	if !a.note.Exit.PIDs {
+		return ""
+	}
+	return fmt.Sprintf(", at the limit of %d processes", a.note.Limits.PIDs)
 }
 
 // fromAssembled looks at how assemble ended, and goes on with what it left.

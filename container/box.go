@@ -36,6 +36,7 @@ const (
 	labelSpare = "daeploy.io/spare" // app
 	labelExit  = "daeploy.io/exit"  // exit status, once the task is gone
 	labelOOM   = "daeploy.io/oom"   // "1" if the memory limit was hit
+	labelPIDs  = "daeploy.io/pids"  // "1" if the limit of processes was
 	labelBoot  = "daeploy.io/boot"  // boot of the host in which the process was started
 	labelFiles = "daeploy.io/entries"
 )

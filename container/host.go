@@ -93,16 +93,30 @@ func (h host) runs(cgroup string) bool {
 // oomKills counts the processes that the kernel has killed for a container's
 // memory limit; 0 also if its cgroup has gone.
 func (h host) oomKills(cgroup string) int {
-	file := filepath.Join(cgroupRoot, "memory", cgroup, "memory.oom_control")
 	if h.unified {
-		file = filepath.Join(cgroupRoot, cgroup, "memory.events")
+		return h.counter("memory", cgroup, "memory.events", "oom_kill")
 	}
-	text, err := os.ReadFile(file)
+	return h.counter("memory", cgroup, "memory.oom_control", "oom_kill")
+}
+
+// refusedForks counts the processes and threads that the kernel has not made for a
+// container, because it had as many as it may; 0 also if its cgroup has gone.
+func (h host) refusedForks(cgroup string) int {
+	return h.counter("pids", cgroup, "pids.events", "max")
+}
+
+// counter reads one of a cgroup's, of a file that has several; 0 if there is none.
+func (h host) counter(controller, cgroup, file, name string) int {
+	dir := filepath.Join(cgroupRoot, controller, cgroup)
+	if h.unified {
+		dir = filepath.Join(cgroupRoot, cgroup)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			n, _ := strconv.Atoi(strings.TrimSpace(value))
 			return n
 		}

@@ -98,10 +98,15 @@ func TestDiskAndProcessLimits(t *testing.T) {
 	}
 	p := script(`i=0; while [ $i -lt 50 ]; do sleep 60 & i=$((i+1)); done 2>/dev/null; echo survived`)
 	p.Limits.PIDs = 10
-	if out, exit := run(t, w, p); exit.Code == 0 && strings.Contains(out, "survived") {
+	if out, exit := run(t, w, p); exit.Code == 0 && strings.Contains(out, "survived") || !exit.PIDs {
 		t.Errorf("50 processes under a limit of 10: %q, %+v", out, exit)
 	}
-	t.Attr("F90", "a script that starts 50 processes under a limit of 10: it does not get through")
+	p = script("echo few")
+	p.Limits.PIDs = 10
+	if out, exit := run(t, w, p); exit != (daeploy.Exit{}) {
+		t.Errorf("few processes under that limit: %q, %+v", out, exit)
+	}
+	t.Attr("F90", "a script that starts 50 processes under a limit of 10: it does not get through, and the kernel's counter tells")
 	t.Attr("F92", fmt.Sprintf("files, one file, a copy faster than the watch, sparse files, empty files without end: disk_limit with the numbers, %.1f s after the start at most", longest.Seconds()))
 }
 

@@ -163,7 +163,9 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 		return daeploy.Exit{}, cmp.Or(r.reason, end.err)
 	}
 	exit := end.exit
-	exit.OOM = exit.OOM || r.host.oomKills(cgroupPath(r.name, r.engine.cfg.Owner)) > 0
+	cgroup := cgroupPath(r.name, r.engine.cfg.Owner)
+	exit.OOM = exit.OOM || r.host.oomKills(cgroup) > 0
+	exit.PIDs = exit.PIDs || r.host.refusedForks(cgroup) > 0
 	// All that could write is dead: its files are counted while the task is removed.
 	counted := make(chan overrun, 1)
 	go func() { counted <- r.atEnd(ctx) }()
@@ -183,7 +185,7 @@ func (r *watchedRun) finish(ctx context.Context, end ended) (daeploy.Exit, error
 		}
 	}
 	if r.reason != nil {
-		return daeploy.Exit{}, r.reason
+		return daeploy.Exit{OOM: exit.OOM, PIDs: exit.PIDs}, r.reason
 	}
 	return exit, nil
 }
@@ -213,8 +215,10 @@ func (r *watchedRun) drain() error {
 // knows it too, is about to go.
 func (b *box) note(ctx context.Context, exit daeploy.Exit) error {
 	labels := map[string]string{labelExit: strconv.Itoa(exit.Code)}
-	if exit.OOM {
-		labels[labelOOM] = "1"
+	for label, is := range map[string]bool{labelOOM: exit.OOM, labelPIDs: exit.PIDs} {
+		if is {
+			labels[label] = "1"
+		}
 	}
 	c, err := b.client.LoadContainer(ctx, b.name)
 	if err == nil {
@@ -243,7 +247,7 @@ func (b *box) ending(ctx context.Context, c containerd.Container) (daeploy.Exit,
 	if err != nil {
 		return daeploy.Exit{}, false, fmt.Errorf("exit status of %s: %w", b.name, err)
 	}
-	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1"}, true, nil
+	return daeploy.Exit{Code: code, OOM: labels[labelOOM] == "1", PIDs: labels[labelPIDs] == "1"}, true, nil
 }
 
 // endure asks containerd for something, over any outage that is not too long (F103):
