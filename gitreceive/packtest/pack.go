@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"hash/adler32"
 	"io"
 )
 
@@ -195,3 +196,25 @@ func Copy(offset, size int) []byte {
 
 // Insert is the instruction to add up to 127 bytes.
 func Insert(text []byte) []byte { return append([]byte{byte(len(text))}, text...) }
+
+// Padded adds a whole object, whose deflate stream has so many MiB of blocks with
+// nothing in them before the text, and returns its id.
+func (p *Pack) Padded(kind int, text []byte, mib int) string {
+	p.head(kind, nil, len(text))
+	p.buf.Write([]byte{0x78, 0x01})
+	empty := bytes.Repeat([]byte{0, 0, 0, 0xff, 0xff}, 1<<20/5)
+	for range mib {
+		p.buf.Write(empty)
+		if p.out != nil {
+			p.flush()
+		}
+	}
+	z, err := flate.NewWriter(&p.buf, flate.BestSpeed)
+	if err != nil {
+		panic(err) // there is no such level
+	}
+	_, _ = z.Write(text) // to memory
+	_ = z.Close()
+	p.buf.Write(binary.BigEndian.AppendUint32(nil, adler32.Checksum(text)))
+	return ID(kind, text)
+}

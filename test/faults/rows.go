@@ -26,7 +26,7 @@ var rows = []row{
 	{9, "pack cut off, damaged, or with deltas that lead nowhere", "", ""},
 	{11, "pack header of another version, or with a huge count", "", ""},
 	{12, "delta bomb", "", ""},
-	{13, "long delta chain; object, count or pack above the limit", "", ""},
+	{13, "long delta chain; object, count or pack above the limit", "", "test.TestOddHistories"},
 	{15, "thin pack; new ref to a known commit", "", ""},
 	{17, "push that only deletes", "", ""},
 	{19, "push from a shallow clone", "", ""},
