@@ -38,7 +38,7 @@ func (p *Pipeline) Collect(ctx context.Context, look bool) (all daeploy.Collecte
 	}
 	left, err := p.leftovers(ctx)
 	if err == nil && !look {
-		err = errors.Join(p.closeLeftovers(ctx, left), p.sweepCaches(ctx), p.dropSpares(ctx))
+		err = errors.Join(p.closeLeftovers(ctx, left), p.sweepCaches(ctx), p.dropSpares(ctx), p.Engine.CollectGarbage(ctx))
 	}
 	all.Leftovers = left
 	return all, err

@@ -228,6 +228,9 @@ type Engine interface {
 	// SweepSpares removes the spare sources of all apps that keep denies, and those
 	// that no build can take.
 	SweepSpares(ctx context.Context, keep func(daeploy.AppName) (bool, error)) error
+	// CollectGarbage returns when what no name, build or image needs any more has left
+	// the disk, which is otherwise done some time later.
+	CollectGarbage(ctx context.Context) error
 	// InUse lists the images that run in the foreground.
 	InUse() []daeploy.ImageRef
 	// Built lists the names of all images that builds of this server have made.

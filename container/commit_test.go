@@ -226,3 +226,25 @@ func layerNames(t *testing.T, layer ocispec.Descriptor) []string {
 		names = append(names, h.Name)
 	}
 }
+
+// What no name holds any more has left the disk when CollectGarbage returns, and what
+// one holds has not.
+func TestCollectGarbage(t *testing.T) {
+	e := newEngine(t)
+	w, base := workspace(t, e, imported(t, e, containertest.Image{Shell: true}))
+	_, exit := run(t, w, script("head -c 100000 /dev/urandom >/noise"))
+	if exit.Code != 0 {
+		t.Fatalf("%+v", exit)
+	}
+	image, layer := commit(t, w, base, nil)
+	must(t, w.Close(t.Context()))
+	must(t, e.CollectGarbage(t.Context()))
+	if !stored(t, layer) {
+		t.Error("the layer of an image with a name is gone")
+	}
+	must(t, e.Untag(t.Context(), image.Ref))
+	must(t, e.CollectGarbage(t.Context()))
+	if stored(t, layer) {
+		t.Error("the layer of an image without a name is there")
+	}
+}

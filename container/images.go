@@ -11,6 +11,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -132,6 +133,26 @@ func (e *Engine) Untag(ctx context.Context, name daeploy.ImageRef) error {
 	}
 	if err := c.ImageService().Delete(ctx, string(name)); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove image name %s: %w", name, away(err))
+	}
+	return nil
+}
+
+// CollectGarbage returns when what no name, build or image needs any more has left
+// the disk. By itself containerd collects after a number of changes only, and not again
+// soon after it took long. Deleting a lease is what it can be made to wait with.
+func (e *Engine) CollectGarbage(ctx context.Context) error {
+	c, err := e.connect()
+	if err != nil {
+		return err
+	}
+	const expiry = time.Minute // for one that a crash leaves
+	service := c.LeasesService()
+	lease, err := service.Create(ctx, leases.WithRandomID(), leases.WithExpiration(expiry), leases.WithLabel(labelOwner, e.cfg.Owner))
+	if err == nil {
+		err = service.Delete(ctx, lease, leases.SynchronousDelete)
+	}
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", away(err))
 	}
 	return nil
 }

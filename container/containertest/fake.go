@@ -442,6 +442,9 @@ func (w *fakeWorkspace) Commit(_ context.Context, out daeploy.Output) (daeploy.I
 // StoreLayer has nothing to do: the fake has no content store.
 func (w *fakeWorkspace) StoreLayer(context.Context, daeploy.ImageRef) error { return w.fake.Down }
 
+// CollectGarbage has nothing to do: the fake removes at once.
+func (f *Fake) CollectGarbage(context.Context) error { return nil }
+
 // InUse lists no image: the fake runs none in the foreground.
 func (f *Fake) InUse() []daeploy.ImageRef { return nil }
 
