@@ -60,7 +60,7 @@ func startChild(g program, limits Limits, env []string, extra []*os.File, args .
 	}
 	c := &child{cmd: cmd, in: ours[0], out: ours[1], err: ours[2]}
 	// Nothing has been sent to it yet, and what it starts inherits the limits.
-	if err := c.limit(limits); err != nil {
+	if err := limitProcess(c.cmd.Process.Pid, limits); err != nil {
 		c.kill()
 		return nil, errors.Join(fmt.Errorf("limit git: %w", err), c.wait())
 	}
@@ -76,7 +76,8 @@ func cannotStart(err error) error {
 	}
 }
 
-func (c *child) limit(l Limits) error {
+// limitProcess gives a git the limits of one that works for a stranger.
+func limitProcess(pid int, l Limits) error {
 	cpu := uint64(l.CPU / time.Second)
 	for resource, value := range map[int]uint64{
 		unix.RLIMIT_DATA:  uint64(l.Memory),
@@ -84,7 +85,7 @@ func (c *child) limit(l Limits) error {
 		unix.RLIMIT_FSIZE: uint64(2 * l.PackBytes),
 		unix.RLIMIT_CORE:  0,
 	} {
-		if err := unix.Prlimit(c.cmd.Process.Pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil); err != nil {
+		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,26 @@ type conversation struct {
 	log     io.Writer // lines for the pusher
 
 	outcome error // the first refusal, or what broke the conversation
+
+	peeled map[daeploy.Revision]peeled // what the commands have named so far
+}
+
+// peeled is what peel has said of an object. Many refs may name one.
+type peeled struct {
+	target daeploy.Revision
+	err    error
+}
+
+func (c *conversation) peel(ctx context.Context, rev daeploy.Revision) (daeploy.Revision, error) {
+	if p, known := c.peeled[rev]; known {
+		return p.target, p.err
+	}
+	target, err := c.t.server.config.Repositories.peel(ctx, c.t.app, rev)
+	if c.peeled == nil {
+		c.peeled = map[daeploy.Revision]peeled{}
+	}
+	c.peeled[rev] = peeled{target, err}
+	return target, err
 }
 
 // run talks until the answers are given. hello is called when the hook is
@@ -242,7 +262,7 @@ func (c *conversation) command(ctx context.Context, u daeploy.RefUpdate) (daeplo
 	if u.New == "" {
 		return daeploy.Command{RefUpdate: u}, nil
 	}
-	target, err := c.t.server.config.Repositories.peel(ctx, c.t.app, u.New)
+	target, err := c.peel(ctx, u.New)
 	if err != nil {
 		return daeploy.Command{}, err
 	}

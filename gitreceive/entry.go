@@ -21,7 +21,7 @@ func (r *Repositories) Entry(ctx context.Context, app daeploy.AppName, rev daepl
 	if err != nil {
 		return daeploy.TreeEntry{}, err
 	}
-	line := treeLine{mode: daeploy.ModeDir, id: daeploy.Revision(c.TreeHash.String())}
+	line := treeLine{mode: daeploy.ModeDir, id: c.tree}
 	for name := range strings.SplitSeq(path, "/") {
 		if ctx.Err() != nil {
 			return daeploy.TreeEntry{}, context.Cause(ctx)

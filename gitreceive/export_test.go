@@ -65,6 +65,13 @@ func Listed(raw string, hosts ...string) bool {
 	return why == "" && r.listed(hosts)
 }
 
+// Stopping tells whether those who are here have been told to leave.
+func (s *Server) Stopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
+}
+
 // SetMost sets the cap of one repository, as a Server does.
 func (r *Repositories) SetMost(bytes int64) { r.most.Store(bytes) }
 

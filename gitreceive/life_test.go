@@ -244,7 +244,8 @@ func TestShutdownServes(t *testing.T) {
 	}
 }
 
-// closing lets the server end, and returns when it accepts nobody any more.
+// closing lets the server end, and returns when it accepts nobody any more and has
+// told all to leave.
 func (h *host) closing() {
 	h.t.Helper()
 	go h.stop() //nolint:errcheck // the end of the test looks at it
@@ -253,7 +254,7 @@ func (h *host) closing() {
 		if err == nil {
 			c.Close()
 		}
-		return err != nil
+		return err != nil && h.server.Stopping()
 	})
 }
 

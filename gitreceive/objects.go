@@ -15,7 +15,6 @@ import (
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 	"golang.org/x/sys/unix"
@@ -232,6 +231,12 @@ func (o *objects) missing(id daeploy.Revision) error {
 
 // damage is for an object that must be there, and whole.
 func (o *objects) damage(id daeploy.Revision, err error) error {
+	if errors.Is(err, errPadded) {
+		return &daeploy.Error{
+			Kind: daeploy.BuildFailed, Code: "source_unsafe", Message: fmt.Sprintf("object %s is %v", id.Short(), errPadded),
+			Hint: "let git write it anew: git repack -a -d -F, then push again", Err: err,
+		}
+	}
 	if o.copy {
 		return damagedCopy(fmt.Errorf("object %s: %w", id, err))
 	}
@@ -302,25 +307,26 @@ func (r *Repositories) Commit(ctx context.Context, app daeploy.AppName, rev daep
 	if err != nil {
 		return daeploy.Commit{}, err
 	}
-	subject, _, _ := strings.Cut(strings.TrimLeft(c.Message, "\n"), "\n")
 	return daeploy.Commit{
-		ID: rev, Subject: subject, Author: fmt.Sprintf("%s <%s>", c.Author.Name, c.Author.Email),
-		Authored: c.Author.When, Committed: c.Committer.When,
+		ID: rev, Subject: c.subject, Author: fmt.Sprintf("%s <%s>", c.author.Name, c.author.Email),
+		Authored: written(c.author.When), Committed: written(c.committer.When),
 	}, nil
 }
 
-func (o *objects) commit(rev daeploy.Revision) (c *object.Commit, err error) {
-	defer o.damaged(rev, &err)
+func (o *objects) commit(rev daeploy.Revision) (c commitText, err error) {
 	obj, err := o.get(plumbing.CommitObject, rev)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	if obj.Size() > maxHeaderObject {
-		return nil, daeploy.Errorf(daeploy.Failure, "commit_too_large", "commit %s has more than 1 MiB", rev.Short())
+		return c, daeploy.Errorf(daeploy.Failure, "commit_too_large", "commit %s has more than 1 MiB", rev.Short())
 	}
-	c = new(object.Commit)
-	if err := c.Decode(obj); err != nil {
-		return nil, o.damage(rev, err)
+	text, err := o.content(obj, maxHeaderObject)
+	if err != nil {
+		return c, err
+	}
+	if c, err = parseCommit(text); err != nil {
+		return c, o.damage(rev, err)
 	}
 	return c, nil
 }
@@ -332,6 +338,10 @@ func (r *Repositories) peel(ctx context.Context, app daeploy.AppName, rev daeplo
 		return "", err
 	}
 	defer o.close()
+	return o.peel(ctx, rev)
+}
+
+func (o *objects) peel(ctx context.Context, rev daeploy.Revision) (daeploy.Revision, error) {
 	for id, n := rev, 0; n < maxTagChain; n++ {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,20 +116,51 @@ var errNotWhole = errors.New("the pack holds a delta")
 // the inflate of Go's own library (docs/decisions/0036). It belongs to one
 // goroutine.
 type inflater struct {
-	raw  *bufio.Reader
-	zlib io.ReadCloser // also a zlib.Resetter; nil before the first blob
+	stored storedReader
+	raw    *bufio.Reader // of stored
+	zlib   io.ReadCloser // also a zlib.Resetter; nil before the first blob
 }
 
 // newInflater makes one that reads a pack in steps of so many bytes.
 func newInflater(step int) *inflater { return &inflater{raw: bufio.NewReaderSize(nil, step)} }
 
-// entry reads the head of the entry at offset; raw stands behind it then.
+// errPadded is for an entry whose data has blocks without content: to read it takes
+// as long as they are many, which the size of the object says nothing of.
+var errPadded = errors.New("stored in more bytes than git takes for its content")
+
+// storedReader reads an entry of a pack, and no more than left bytes.
+type storedReader struct {
+	io.Reader
+	left int64
+}
+
+func (r *storedReader) Read(p []byte) (int, error) {
+	if r.left < 0 {
+		return 0, errPadded
+	}
+	n, err := r.Reader.Read(p)
+	r.left -= int64(n)
+	return n, err
+}
+
+// entry reads the head of the entry at offset; raw stands behind it then, and ends
+// with errPadded.
 func (f *inflater) entry(p *pack, offset int64) (plumbing.ObjectType, int64, error) {
 	if offset < 0 || offset >= p.size {
 		return 0, 0, fmt.Errorf("the pack ends before offset %d", offset)
 	}
-	f.raw.Reset(io.NewSectionReader(p.file, offset, p.size-offset))
-	return readEntryHeader(f.raw)
+	const slack = 64 << 10 // what does not compress is a little longer than it is
+	f.stored = storedReader{Reader: io.NewSectionReader(p.file, offset, p.size-offset), left: slack}
+	f.raw.Reset(&f.stored)
+	typ, size, err := readEntryHeader(f.raw)
+	f.stored.left += 2 * min(size, math.MaxInt64/4)
+	return typ, size, err
+}
+
+// skip reads the content that is left, for go-git, which has no limit, to read it then.
+func (f *inflater) skip() error {
+	_, err := io.Copy(io.Discard, f.zlib)
+	return err
 }
 
 // inflate makes f.zlib what raw holds from here on.

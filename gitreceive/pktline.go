@@ -35,7 +35,7 @@ func readPkt(r io.Reader, most int) (line []byte, flush bool, err error) {
 	case n-4 > most:
 		return nil, false, &daeploy.Error{
 			Kind: daeploy.Invalid, Code: "line_too_long",
-			Message: fmt.Sprintf("a line of the push has %d bytes; the limit is %d", n-4, most), Err: errPkt,
+			Message: fmt.Sprintf("a line of the push has %d bytes; the limit is %d", n-4, most), Hint: "push with git, and refs with shorter names", Err: errPkt,
 		}
 	}
 	line = make([]byte, n-4)

@@ -139,6 +139,7 @@ func TestPushRefused(t *testing.T) {
 		"F32 tree":              {"main^{tree}:refs/tags/tree", "is not a commit, nor a tag of one"},
 		"F34 hidden":            {"main:refs/daeploy/builds/1", "deny updating a hidden ref"},
 		"F31 outside":           {"main:refs/notes/x", "is not below refs/heads/ or refs/tags/"},
+		"F31 not UTF-8":         {"main:refs/heads/caf\xe9", "is not in UTF-8"},
 		"F31 long":              {"main:refs/heads/" + strings.Repeat("x", 250), "the limit is 255"},
 		"branch on a tag":       {"refs/tags/heavy:refs/heads/heavy", "a branch cannot point to a tag"},
 		"F33 beside":            {"main:refs/heads/main/sub", "main/sub and main cannot both exist"},
@@ -164,7 +165,7 @@ func TestPushRefused(t *testing.T) {
 	}
 	h.wantNoResidue()
 	t.Attr("F26", "a push whose branch somebody deleted meanwhile: refused with the word to fetch first")
-	t.Attr("F31", "refs outside of heads and tags, and too long: refused with the reason")
+	t.Attr("F31", "refs outside of heads and tags, too long, and not in UTF-8: refused with the reason")
 	t.Attr("F32", "tags of a blob and of a tree: refused, they are no commits")
 	t.Attr("F33", "a ref below another one: refused with both names")
 	t.Attr("F34", "a push to a hidden ref: refused by git")

@@ -3,6 +3,8 @@ package gitreceive
 import (
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/daeploy/daeploy"
 )
@@ -17,6 +19,8 @@ func checkRef(ref string, most int) error {
 		why = fmt.Sprintf("has %d bytes; the limit is %d", len(ref), most)
 	case !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/"):
 		why = "is not below refs/heads/ or refs/tags/"
+	case !utf8.ValidString(ref):
+		why = "is not in UTF-8" // records, which are JSON, would name another one
 	default:
 		why = unsound(ref)
 	}
@@ -46,9 +50,10 @@ func ParseBranch(text string) (string, error) {
 
 // unsound says what is wrong with a name, or "".
 func unsound(ref string) string {
-	for i := range len(ref) {
-		if c := ref[i]; c <= ' ' || c == 0x7f || strings.IndexByte(`~^:?*[\`, c) >= 0 {
-			return fmt.Sprintf("holds the character %+q", rune(c))
+	for _, c := range ref {
+		// git takes what turns a line round or is a control character in one byte more.
+		if c == ' ' || !unicode.IsPrint(c) || strings.ContainsRune(`~^:?*[\`, c) {
+			return fmt.Sprintf("holds the character %+q", c)
 		}
 	}
 	switch {

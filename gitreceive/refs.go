@@ -58,7 +58,9 @@ func (r *Repositories) Descends(ctx context.Context, app daeploy.AppName, old, r
 			return false, err
 		}
 	}
-	_, err = r.git.run(ctx, nil, "--git-dir="+dir, "merge-base", "--is-ancestor", string(old), string(rev))
+	// It reads what strangers have written, as far back as that goes.
+	limited := command{started: func(pid int) error { return limitProcess(pid, r.limits()) }}
+	err = r.git.start(ctx, limited, "--git-dir="+dir, "merge-base", "--is-ancestor", string(old), string(rev))
 	var exit *exec.ExitError
 	switch {
 	case err == nil:

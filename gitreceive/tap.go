@@ -96,7 +96,7 @@ func (t *tap) command(text string, names map[string]bool) error {
 	c, err := parseCommand(text)
 	switch {
 	case err != nil:
-		return &daeploy.Error{Kind: daeploy.Invalid, Code: "push_invalid", Message: "the push is malformed", Err: err}
+		return &daeploy.Error{Kind: daeploy.Invalid, Code: "push_invalid", Message: "the push is malformed", Hint: "push with git", Err: err}
 	case strings.ContainsAny(c.Ref, " \n"):
 		// git's answers end a name at a blank, and its lines at a line feed: the hook
 		// would be asked about one ref, and the client be told of another.

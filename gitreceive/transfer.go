@@ -316,7 +316,7 @@ func (f *flow) gitFailed(err error) error {
 	if said == "" {
 		said = "it ended with " + err.Error()
 	}
-	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks).hint, "try again"), Err: err}
+	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks).hint, "see what git says; if it may pass, try again"), Err: err}
 }
 
 // movedReader tells of every byte that passes.

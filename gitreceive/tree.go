@@ -49,7 +49,7 @@ func (w *treeWalk) commit(ctx context.Context, o *objects, prefix string, rev da
 		return "", err
 	}
 	w.objects, w.above = o, strings.Count(prefix, "/")
-	root := daeploy.Revision(c.TreeHash.String())
+	root := c.tree
 	if err := w.enter(prefix, root); err != nil {
 		return "", err
 	}

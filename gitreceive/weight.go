@@ -153,6 +153,9 @@ func (s *scale) at(from spot) (w weight, err error) {
 	for _, l := range slices.Backward(way) {
 		if !l.delta {
 			w = weight{typ: l.typ, size: l.size, most: l.size, sum: l.size}
+			if err := s.base(l, w, len(way) > 1); err != nil {
+				return w, err
+			}
 			continue
 		}
 		w.size, w.most = l.size, max(w.most, l.size, l.stored)
@@ -166,6 +169,24 @@ func (s *scale) at(from spot) (w weight, err error) {
 		s.known[l.spot] = w
 	}
 	return w, nil
+}
+
+// base reads what a delta rests on, once. What is too heavy is not read at all.
+func (s *scale) base(l link, w weight, rests bool) error {
+	if !rests || w.most > mostDelta {
+		return nil
+	}
+	if _, _, err := s.inflater.entry(l.pack, l.offset); err != nil {
+		return err
+	}
+	if err := s.inflater.inflate(); err != nil {
+		return err
+	}
+	if err := s.inflater.skip(); err != nil {
+		return err
+	}
+	s.known[l.spot] = w
+	return nil
 }
 
 // link is one entry of a pack.
@@ -203,7 +224,9 @@ func (s *scale) link(at spot) (l link, err error) {
 		return l, err
 	}
 	l.delta, l.stored = true, l.size
-	l.size, err = s.result()
+	if l.size, err = s.result(); err == nil && l.stored <= mostDelta {
+		err = s.inflater.skip()
+	}
 	return l, err
 }
 

@@ -46,18 +46,37 @@ func oddHistories(commits, filler int) []oddHistory {
 			}
 			return head
 		}},
-		{fmt.Sprintf("a file of two bytes behind %d MiB of empty blocks", filler), 3, "", func(p *packtest.Pack) string {
+		{fmt.Sprintf("a file of two bytes behind %d MiB of empty blocks", filler), 3, "stored in more bytes than git takes", func(p *packtest.Pack) string {
 			tree := plainTree(p, p.Padded(packtest.Blob, []byte("a\n"), filler))
 			return p.Object(packtest.Commit, []byte("tree "+tree+"\n"+person("padded")))
 		}},
-		{fmt.Sprintf("a tree behind %d MiB of empty blocks", filler), 3, "", func(p *packtest.Pack) string {
+		{fmt.Sprintf("a tree behind %d MiB of empty blocks", filler), 3, "stored in more bytes than git takes", func(p *packtest.Pack) string {
 			blob := p.Object(packtest.Blob, []byte("a\n"))
 			tree := p.Padded(packtest.Tree, append([]byte("100644 a.txt\x00"), packtest.Raw(blob)...), filler)
 			return p.Object(packtest.Commit, []byte("tree "+tree+"\n"+person("padded")))
 		}},
-		{fmt.Sprintf("a commit behind %d MiB of empty blocks", filler), 3, "", func(p *packtest.Pack) string {
+		{fmt.Sprintf("a commit behind %d MiB of empty blocks", filler), 3, "stored in more bytes than git takes", func(p *packtest.Pack) string {
 			tree := plainTree(p, p.Object(packtest.Blob, []byte("a\n")))
 			return p.Padded(packtest.Commit, []byte("tree "+tree+"\n"+person("padded")), filler)
+		}},
+		{fmt.Sprintf("a tag behind %d MiB of empty blocks", filler), 4, "stored in more bytes than git takes", func(p *packtest.Pack) string {
+			tree := plainTree(p, p.Object(packtest.Blob, []byte("a\n")))
+			commit := p.Object(packtest.Commit, []byte("tree "+tree+"\n"+person("tagged")))
+			tag := fmt.Sprintf("object %s\ntype commit\ntag one\ntagger Bea <bea@example.org> 1700000000 +0000\n\none\n", commit)
+			return p.Padded(packtest.Tag, []byte(tag), filler)
+		}},
+		{"a commit whose signature has 500,000 lines", 3, "", func(p *packtest.Pack) string {
+			tree := plainTree(p, p.Object(packtest.Blob, []byte("a\n")))
+			signed := strings.Replace(person("signed"), "\n\n", "\ngpgsig x\n"+strings.Repeat(" \n", 500_000)+"\n", 1)
+			return p.Object(packtest.Commit, []byte("tree "+tree+"\n"+signed))
+		}},
+		{"a subject of 1 MB", 3, "", func(p *packtest.Pack) string {
+			tree := plainTree(p, p.Object(packtest.Blob, []byte("a\n")))
+			return p.Object(packtest.Commit, []byte("tree "+tree+"\n"+person(strings.Repeat("s", 1_000_000))))
+		}},
+		{"a commit of the year 12000", 3, "", func(p *packtest.Pack) string {
+			tree := plainTree(p, p.Object(packtest.Blob, []byte("a\n")))
+			return p.Object(packtest.Commit, []byte("tree "+tree+"\n"+strings.ReplaceAll(person("later"), "1700000000", "316516204800")))
 		}},
 		{"a commit message of 90 MB", 3, "has more than 1 MiB", func(p *packtest.Pack) string {
 			tree := plainTree(p, p.Object(packtest.Blob, []byte("a\n")))
@@ -111,6 +130,9 @@ func TestOddHistories(t *testing.T) {
 		}
 		if !strings.Contains(answer, wanted) || strings.Contains(answer, "\x1b") {
 			t.Errorf("%s: %.2000q; want %q", push.name, answer, wanted)
+		}
+		if took > 45*time.Second {
+			t.Errorf("%s took %s", push.name, took)
 		}
 		if peak > before+32 || git.Load() > 512<<10 {
 			t.Errorf("%s: the daemon had %.0f MiB before, and %.0f at most; git had %d", push.name, before, peak, git.Load()>>10)

@@ -20,6 +20,7 @@ const (
 	Commit      = 1
 	Tree        = 2
 	Blob        = 3
+	Tag         = 4
 	OffsetDelta = 6
 	RefDelta    = 7
 )
@@ -128,7 +129,7 @@ func (p *Pack) Object(kind int, text []byte) string {
 // ID is the id of an object.
 func ID(kind int, text []byte) string {
 	sum := sha1.New()
-	fmt.Fprintf(sum, "%s %d\x00", map[int]string{Commit: "commit", Tree: "tree", Blob: "blob"}[kind], len(text))
+	fmt.Fprintf(sum, "%s %d\x00", map[int]string{Commit: "commit", Tree: "tree", Blob: "blob", Tag: "tag"}[kind], len(text))
 	sum.Write(text)
 	return hex.EncodeToString(sum.Sum(nil))
 }
