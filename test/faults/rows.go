@@ -142,5 +142,5 @@ var rows = []row{
 	{135, "hostile scrapes of the metrics", "", ""},
 	{136, "hostile webhook receivers", "", ""},
 	{137, "hostile environment of the service", "", ""},
-	{138, "a day of random operations and kills", "a whole day, which make soak FOR=24h takes", ""},
+	{138, "a day of random operations and kills", "a whole day, which make soak FOR=24h takes", "test.TestSoak"},
 }
