@@ -103,6 +103,9 @@ type Limits struct {
 	Grace  time.Duration // between SIGTERM and the end of the whole container
 }
 
+// MaxImageEnv is how many variables an image may set.
+const MaxImageEnv = 1000
+
 // Exit tells how a script ended.
 type Exit struct {
 	Code   int    // 128 + n for signal n

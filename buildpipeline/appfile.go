@@ -77,14 +77,21 @@ func ParseAppFile(data []byte) (AppFile, error) {
 // appFileReader holds what was decoded against the table of keys. Of several
 // faults it keeps the one that stands first in the file.
 type appFileReader struct {
-	data  []byte
-	file  AppFile
-	fault *FileError
+	data   []byte
+	file   AppFile
+	fault  *FileError
+	places map[string]keyPlace // where each key is first named; nil before the first fault
 }
 
 func (r *appFileReader) complain(key toml.Key, fault *FileError) {
 	fault.File = appFileName
-	fault.Line, fault.Column = place(r.data, key)
+	if r.places == nil { // a file can be all faults
+		r.places = firstPlaces(r.data)
+	}
+	fault.Line, fault.Column = 1, 1
+	if at, ok := r.places[key.String()]; ok {
+		fault.Line, fault.Column = at.line, at.column
+	}
 	if f := r.fault; f == nil || fault.Line < f.Line || fault.Line == f.Line && fault.Column < f.Column {
 		r.fault = fault
 	}

@@ -177,3 +177,21 @@ func FuzzParseAppFile(f *testing.F) {
 		}
 	})
 }
+
+// F73: a file that is all faults costs its length, not the square of it.
+func TestParseAppFileAllFaults(t *testing.T) {
+	for name, line := range map[string]string{"keys": "a%d = 1\n", "tables": "[a%d.a]\n", "arrays": "[[a%d]]\n", "variables": "[env.a%d]\n"} {
+		t.Run(name, func(t *testing.T) {
+			var text strings.Builder
+			for i := 0; text.Len() < 64<<10-30; i++ {
+				fmt.Fprintf(&text, line, i)
+			}
+			began := time.Now()
+			_, err := buildpipeline.ParseAppFile([]byte(text.String()))
+			if took := time.Since(began); err == nil || took > 5*time.Second {
+				t.Errorf("after %s: %v", took, err)
+			}
+			t.Log(time.Since(began), err)
+		})
+	}
+}

@@ -199,6 +199,9 @@ func (c *contract) environment(a *attempt, root Workspace) error {
 	maps.Copy(set, c.src.File.Env)
 	maps.Copy(set, a.settings.kept)
 	c.kept = c.facts.Env.with(set)
+	if n := len(c.kept); n > daeploy.MaxImageEnv {
+		return buildFailed("env_invalid", "set fewer in .daeploy, in .s2i/environment and by env set --persist", "the image would have %d variables; at most %d are allowed", n, daeploy.MaxImageEnv)
+	}
 	c.base = base.missing(baseVariables(c.user))
 	c.set = map[string]string{}
 	for _, layer := range []map[string]string{a.facts(c.src.Commit), c.src.Env, c.src.File.Env, a.settings.variables, a.Build.Options.Env} {

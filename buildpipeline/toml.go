@@ -49,7 +49,7 @@ func DecodeTOML(file string, data []byte, into any) error {
 	}
 	fault := unknownKey(what, key[len(key)-1], known)
 	fault.File = file
-	fault.Line, fault.Column = place(data, key)
+	fault.Line, fault.Column = placeOf(data, key.String())
 	return fault
 }
 

@@ -15,11 +15,19 @@ type keyPlace struct {
 	line, column int
 }
 
-// place finds where a key is first named, or gives 1:1. The parser keeps no
-// places of keys, only of some values.
-func place(data []byte, key toml.Key) (line, column int) { return placeOf(data, key.String()) }
+// firstPlaces tells where each key is first named, by the key as toml.Key.String
+// writes it. The parser keeps no places of keys, only of some values.
+func firstPlaces(data []byte) map[string]keyPlace {
+	first := map[string]keyPlace{}
+	for _, p := range keyPlaces(data) {
+		if name := p.key.String(); first[name].line == 0 {
+			first[name] = p
+		}
+	}
+	return first
+}
 
-// placeOf is place for a key as toml.Key.String writes it.
+// placeOf finds where a key is first named, as toml.Key.String writes it, or gives 1:1.
 func placeOf(data []byte, key string) (line, column int) {
 	for _, p := range keyPlaces(data) {
 		if p.key.String() == key {

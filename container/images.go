@@ -25,7 +25,6 @@ import (
 const (
 	maxConfig   = 1 << 20
 	maxManifest = 4 << 20
-	maxEnv      = 1000
 )
 
 // Find looks an image up by name, without a registry; NotFound.
@@ -208,8 +207,8 @@ func readImage(ctx context.Context, c *containerd.Client, record images.Image) (
 	if len(p.config.RootFS.DiffIDs) != len(p.content.Layers) {
 		return p, invalid("its manifest has %d layers, its config %d", len(p.content.Layers), len(p.config.RootFS.DiffIDs))
 	}
-	if n := len(p.config.Config.Env); n > maxEnv {
-		return p, invalid("it sets %d variables; at most %d are allowed", n, maxEnv)
+	if n := len(p.config.Config.Env); n > daeploy.MaxImageEnv {
+		return p, invalid("it sets %d variables; at most %d are allowed", n, daeploy.MaxImageEnv)
 	}
 	p.Image = daeploy.Image{
 		Ref: daeploy.ImageRef(record.Name), Digest: p.manifest.Digest.String(), Config: text, Created: record.CreatedAt.UTC(),

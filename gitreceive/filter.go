@@ -69,7 +69,8 @@ func (s *session) request(req *gossh.Request) (pass, ok bool) {
 			}
 		}
 	case "window-change":
-		if s.terminal != nil && len(req.Payload) >= 8 {
+		const words = 4 // RFC 4254, section 6.7
+		if s.terminal != nil && len(req.Payload) == 4*words {
 			s.terminal.resize(parseSize(req.Payload))
 			return false, true
 		}
