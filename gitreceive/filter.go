@@ -27,6 +27,11 @@ func (f *filteredChannel) Accept() (gossh.Channel, <-chan *gossh.Request, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	early := newEarlyChannel(ch, f.session.tooEarly)
+	go func() {
+		defer f.session.conn.recovered("stdin")
+		early.pump()
+	}()
 	out := make(chan *gossh.Request)
 	go func() {
 		defer close(out)
@@ -41,7 +46,27 @@ func (f *filteredChannel) Accept() (gossh.Channel, <-chan *gossh.Request, error)
 			_ = req.Reply(ok, nil) // fails only if the client is gone
 		}
 	}()
-	return ch, out, nil
+	return early, out, nil
+}
+
+// tooEarly is asked when a client has sent much, and nobody reads. A command that reads
+// nothing leaves it where it is, and each key has few of them; who has asked for
+// nothing, or for a push or a fetch that waits, is no git and no ssh.
+func (s *session) tooEarly() (more bool) {
+	s.mu.Lock()
+	asked := s.asked
+	s.mu.Unlock()
+	if asked {
+		select {
+		case <-s.parsed:
+		case <-s.ended:
+		}
+		if !s.git.Load() {
+			return false
+		}
+	}
+	s.conn.close()
+	return true
 }
 
 // request decides about one request: pass it on, or answer it with ok.

@@ -23,6 +23,10 @@ type session struct {
 	arrival sync.Once
 	here    atomic.Bool // it has arrived
 
+	parsed chan struct{} // closed when it is known what is asked
+	git    atomic.Bool   // a git talks, once parsed is closed
+	ended  <-chan struct{}
+
 	mu       sync.Mutex
 	asked    bool // exec or shell was seen
 	tooLong  bool
@@ -42,7 +46,7 @@ func (c *connection) handleSession(_ *ssh.Server, conn *gossh.ServerConn, ch gos
 	}
 	defer c.server.sessions.Done()
 	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &session{conn: c, cancel: cancel}
+	s := &session{conn: c, cancel: cancel, parsed: make(chan struct{}), ended: ctx.Done()}
 	defer s.arrived()
 	if !c.enter(conn) {
 		c.excess()
@@ -101,6 +105,8 @@ func (s *session) run(ctx context.Context, client ssh.Session) int {
 		return sayError(stderr, errKeyGone, "this session")
 	}
 	line, err := parseExec(client.RawCommand())
+	s.git.Store(line.git != "")
+	close(s.parsed)
 	if line.git == "" {
 		defer time.AfterFunc(commandTime, s.arrived).Stop()
 	}
