@@ -2,19 +2,26 @@ package gitreceive
 
 import (
 	"sync"
+	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 )
 
-// maxEarly is what a client may send to a session before somebody reads, in bytes.
-// git and OpenSSH send nothing to a push or a fetch that waits for its turn.
-const maxEarly = 64 << 10
+const (
+	// maxEarly is what a client may send to a session before somebody reads, in bytes.
+	// git and OpenSSH send nothing to a push or a fetch that waits for its turn.
+	maxEarly = 64 << 10
+	// earlyTime is for another client, which sends a push at once, and begins to be read
+	// when its repository is made.
+	earlyTime = 5 * time.Second
+)
 
 // earlyChannel reads what comes before its first Read, as far as maxEarly. The library
 // would keep up to 2 MiB of it, of each session, for as long as nobody reads (F53).
 type earlyChannel struct {
 	gossh.Channel
-	tooMuch func() bool // called at maxEarly; false lets the library keep the rest
+	tooMuch func(read <-chan struct{}) bool // called at maxEarly; false lets the library keep the rest
+	read    chan struct{}                   // closed when somebody reads
 	pumped  chan struct{}
 
 	mu    sync.Mutex
@@ -23,8 +30,8 @@ type earlyChannel struct {
 	err   error // of the channel, behind early
 }
 
-func newEarlyChannel(ch gossh.Channel, tooMuch func() bool) *earlyChannel {
-	return &earlyChannel{Channel: ch, tooMuch: tooMuch, pumped: make(chan struct{})}
+func newEarlyChannel(ch gossh.Channel, tooMuch func(read <-chan struct{}) bool) *earlyChannel {
+	return &earlyChannel{Channel: ch, tooMuch: tooMuch, read: make(chan struct{}), pumped: make(chan struct{})}
 }
 
 // pump returns when somebody reads, or nothing more is to be kept.
@@ -37,7 +44,7 @@ func (e *earlyChannel) pump() {
 		e.early, e.err = append(e.early, part[:n]...), err
 		done, full := e.taken || err != nil, len(e.early) > maxEarly
 		e.mu.Unlock()
-		if done || full && !e.tooMuch() {
+		if done || full && !e.tooMuch(e.read) {
 			return
 		}
 	}
@@ -45,7 +52,10 @@ func (e *earlyChannel) pump() {
 
 func (e *earlyChannel) Read(p []byte) (int, error) {
 	e.mu.Lock()
-	e.taken = true
+	if !e.taken {
+		e.taken = true
+		close(e.read)
+	}
 	if len(e.early) > 0 {
 		n := copy(p, e.early)
 		e.early = e.early[n:]

@@ -3,6 +3,7 @@ package gitreceive
 import (
 	"encoding/binary"
 	"regexp"
+	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 )
@@ -51,8 +52,8 @@ func (f *filteredChannel) Accept() (gossh.Channel, <-chan *gossh.Request, error)
 
 // tooEarly is asked when a client has sent much, and nobody reads. A command that reads
 // nothing leaves it where it is, and each key has few of them; who has asked for
-// nothing, or for a push or a fetch that waits, is no git and no ssh.
-func (s *session) tooEarly() (more bool) {
+// nothing, or for a push or a fetch that waits for long, is no git and no ssh.
+func (s *session) tooEarly(read <-chan struct{}) (more bool) {
 	s.mu.Lock()
 	asked := s.asked
 	s.mu.Unlock()
@@ -63,6 +64,12 @@ func (s *session) tooEarly() (more bool) {
 		}
 		if !s.git.Load() {
 			return false
+		}
+		select {
+		case <-read:
+			return false
+		case <-s.ended:
+		case <-time.After(earlyTime):
 		}
 	}
 	s.conn.close()
