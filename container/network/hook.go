@@ -21,7 +21,7 @@ import (
 // Verbs of the hook.
 const (
 	Add    = "add"    // createRuntime
-	Delete = "delete" // poststop, which containers of older daeploys have
+	Delete = "delete" // poststop
 )
 
 // state is what an OCI runtime writes on a hook's standard input.
@@ -37,8 +37,9 @@ const maxState = 1 << 20
 var containerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // Hook is the OCI hook: args are those of Config.Args, stdin is the container's
-// state. "add" connects the container and makes sure that the walls stand;
-// if it fails, the runtime does not start the container. "delete" is Free.
+// state. "add" makes sure that the walls stand and then connects the container;
+// if it fails, the runtime does not start the container. "delete" can be
+// repeated.
 func Hook(ctx context.Context, stdin io.Reader, args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("network hook: %d arguments, want a verb and a configuration", len(args))
@@ -66,19 +67,9 @@ func Hook(ctx context.Context, stdin io.Reader, args []string) error {
 	case Add:
 		return c.add(ctx, s)
 	case Delete:
-		return c.remove(s.ID)
+		return c.remove(ctx, s.ID)
 	}
 	return fmt.Errorf("network hook: unknown verb %q", args[0])
-}
-
-// Free gives back the address of a container that is dead. It can be repeated.
-func (c Config) Free(container string) error {
-	unlock, err := c.lock()
-	if err != nil {
-		return fmt.Errorf("lock the network's addresses: %w", err)
-	}
-	defer unlock()
-	return c.remove(container)
 }
 
 // lock lets one hook work at a time: rules are written as a whole.
@@ -101,10 +92,13 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 	if s.Pid <= 0 {
 		return fmt.Errorf("container %s has no process", s.ID)
 	}
+	if err := c.install(ctx); err != nil {
+		return fmt.Errorf("set firewall rules: %w", err)
+	}
 	if err := forward(); err != nil {
 		return err
 	}
-	if err := c.sweep(); err != nil {
+	if err := c.sweep(ctx); err != nil {
 		return err
 	}
 	if err := c.note(s); err != nil {
@@ -112,16 +106,10 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.remove(s.ID))
+			err = errors.Join(err, c.remove(context.WithoutCancel(ctx), s.ID))
 		}
 	}()
-	// The process does not run before both are done.
-	walls := make(chan error, 1)
-	go func() { walls <- c.install(ctx) }()
 	port, err := c.connect(ctx, s)
-	if err := <-walls; err != nil {
-		return fmt.Errorf("set firewall rules: %w", err)
-	}
 	if err != nil {
 		return fmt.Errorf("connect to bridge %s: %w", c.Bridge, err)
 	}
@@ -131,9 +119,9 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 	return nil
 }
 
-func (c Config) remove(id string) error {
-	if err := c.disconnect(id); err != nil {
-		return fmt.Errorf("free the address of %s on bridge %s: %w", id, c.Bridge, err)
+func (c Config) remove(ctx context.Context, id string) error {
+	if err := c.disconnect(ctx, id); err != nil {
+		return fmt.Errorf("disconnect %s from bridge %s: %w", id, c.Bridge, err)
 	}
 	err := os.Remove(filepath.Join(c.tasksDir(), id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +141,8 @@ func forward() error {
 }
 
 // tasksDir holds a file per connected container that says which process it is,
-// so that an address that nobody has freed is by the next container (F113).
+// so that an address whose shim was killed, and whose poststop hook therefore
+// never ran, is freed by the next container (F113).
 func (c Config) tasksDir() string { return filepath.Join(c.DataDir, "tasks") }
 
 func (c Config) note(s state) error {
@@ -164,7 +153,7 @@ func (c Config) note(s state) error {
 	return os.WriteFile(filepath.Join(c.tasksDir(), s.ID), fmt.Appendf(nil, "%d %s\n", s.Pid, started), 0o600)
 }
 
-func (c Config) sweep() error {
+func (c Config) sweep(ctx context.Context) error {
 	entries, err := os.ReadDir(c.tasksDir())
 	if err != nil {
 		return err
@@ -181,7 +170,7 @@ func (c Config) sweep() error {
 				continue
 			}
 		}
-		if err := c.remove(entry.Name()); err != nil {
+		if err := c.remove(ctx, entry.Name()); err != nil {
 			return err
 		}
 	}
