@@ -226,6 +226,16 @@ func status(t *testing.T, j *journal, id daeploy.BuildID) daeploy.Publication {
 	return b.Publication
 }
 
+// awayUntil is a registry that comes back for attempt n.
+func awayUntil(n int) func(context.Context, int) error {
+	return func(_ context.Context, attempt int) error {
+		if attempt < n {
+			return fault(daeploy.Unavailable, "publish_unreachable")
+		}
+		return nil
+	}
+}
+
 // pass lets time pass, and all that happens in it.
 func pass(d time.Duration) {
 	time.Sleep(d)
@@ -251,12 +261,7 @@ func TestPublish(t *testing.T) {
 // A registry that is away is asked again, less and less often, for a day.
 func TestRegistryAway(t *testing.T) {
 	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
-		d.say = func(_ context.Context, n int) error {
-			if n < 4 {
-				return fault(daeploy.Unavailable, "publish_unreachable")
-			}
-			return nil
-		}
+		d.say = awayUntil(4)
 		id := j.add(p, "blog", 1)
 		synctest.Wait()
 		got := status(t, j, id)
@@ -282,31 +287,6 @@ func TestRegistryAway(t *testing.T) {
 		got = status(t, j, id)
 		if got.Status != daeploy.PublicationFailed || got.Attempts < 100 || got.Attempts > 200 || got.Message == "" {
 			t.Errorf("after 25 hours: %+v", got)
-		}
-	})
-}
-
-// F118: a clock that was set back while a registry is away makes no longer pause
-// of it.
-func TestClockSetBack(t *testing.T) {
-	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
-		d.say = func(_ context.Context, n int) error {
-			if n < 2 {
-				return fault(daeploy.Unavailable, "publish_unreachable")
-			}
-			return nil
-		}
-		id := j.add(p, "blog", 1)
-		synctest.Wait()
-		if _, err := j.UpdatePublication(id, func(pub *daeploy.Publication) error {
-			pub.Next = pub.Next.AddDate(1, 0, 0)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		pass(time.Minute)
-		if got := status(t, j, id); got.Status != daeploy.PublicationPushed {
-			t.Errorf("a minute later: %+v", got)
 		}
 	})
 }

@@ -60,6 +60,26 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// F118: a clock that was set back while a registry is away makes no longer pause
+// of it.
+func TestClockSetBack(t *testing.T) {
+	scene(t, func(t *testing.T, p *publish.Publisher, j *journal, d *depot) {
+		d.say = awayUntil(2)
+		id := j.add(p, "blog", 1)
+		synctest.Wait()
+		if _, err := j.UpdatePublication(id, func(pub *daeploy.Publication) error {
+			pub.Next = pub.Next.AddDate(1, 0, 0)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if got := status(t, j, id); got.Status != daeploy.PublicationPushed {
+			t.Errorf("a minute later: %+v", got)
+		}
+	})
+}
+
 // A daemon that stops in the middle is no refusal; one that dies each time ends
 // the attempts after a day.
 func TestRestarts(t *testing.T) {
