@@ -80,18 +80,15 @@ type appFileReader struct {
 	data   []byte
 	file   AppFile
 	fault  *FileError
-	places map[string]keyPlace // where each key is first named; nil before the first fault
+	places namings // nil before the first fault
 }
 
 func (r *appFileReader) complain(key toml.Key, fault *FileError) {
 	fault.File = appFileName
 	if r.places == nil { // a file can be all faults
-		r.places = firstPlaces(r.data)
+		r.places = readNamings(r.data)
 	}
-	fault.Line, fault.Column = 1, 1
-	if at, ok := r.places[key.String()]; ok {
-		fault.Line, fault.Column = at.line, at.column
-	}
+	fault.Line, fault.Column = r.places.place(key.String())
 	if f := r.fault; f == nil || fault.Line < f.Line || fault.Line == f.Line && fault.Column < f.Column {
 		r.fault = fault
 	}

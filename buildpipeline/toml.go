@@ -49,7 +49,7 @@ func DecodeTOML(file string, data []byte, into any) error {
 	}
 	fault := unknownKey(what, key[len(key)-1], known)
 	fault.File = file
-	fault.Line, fault.Column = placeOf(data, key.String())
+	fault.Line, fault.Column = readNamings(data).place(key.String())
 	return fault
 }
 
@@ -187,7 +187,7 @@ func decodeError(file string, data []byte, err error) error {
 		if quoteErr != nil {
 			key = m[1]
 		}
-		fault.Line, fault.Column = placeOf(data, key)
+		fault.Line, fault.Column = readNamings(data).place(key)
 		fault.Problem = fmt.Sprintf("%s is not %s but %s", shorten(key, 60), typeNames[cmp.Or(m[3], "map")], typeNames[m[2]+m[4]])
 		fault.Hint = "give it a value of that type"
 	}

@@ -15,10 +15,12 @@ type keyPlace struct {
 	line, column int
 }
 
-// firstPlaces tells where each key is first named, by the key as toml.Key.String
-// writes it. The parser keeps no places of keys, only of some values.
-func firstPlaces(data []byte) map[string]keyPlace {
-	first := map[string]keyPlace{}
+// namings tells where each key of a file is first named, by the key as
+// toml.Key.String writes it. The parser keeps no places of keys, only of some values.
+type namings map[string]keyPlace
+
+func readNamings(data []byte) namings {
+	first := namings{}
 	for _, p := range keyPlaces(data) {
 		if name := p.key.String(); first[name].line == 0 {
 			first[name] = p
@@ -27,12 +29,10 @@ func firstPlaces(data []byte) map[string]keyPlace {
 	return first
 }
 
-// placeOf finds where a key is first named, as toml.Key.String writes it, or gives 1:1.
-func placeOf(data []byte, key string) (line, column int) {
-	for _, p := range keyPlaces(data) {
-		if p.key.String() == key {
-			return p.line, p.column
-		}
+// place is where a key is first named, or 1:1.
+func (n namings) place(key string) (line, column int) {
+	if p, ok := n[key]; ok {
+		return p.line, p.column
 	}
 	return 1, 1
 }

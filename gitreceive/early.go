@@ -22,16 +22,28 @@ type earlyChannel struct {
 	gossh.Channel
 	tooMuch func(read <-chan struct{}) bool // called at maxEarly; false lets the library keep the rest
 	read    chan struct{}                   // closed when somebody reads
+	take    func()                          // closes it; may be repeated
 	pumped  chan struct{}
 
 	mu    sync.Mutex
-	taken bool // somebody reads
 	early []byte
 	err   error // of the channel, behind early
 }
 
 func newEarlyChannel(ch gossh.Channel, tooMuch func(read <-chan struct{}) bool) *earlyChannel {
-	return &earlyChannel{Channel: ch, tooMuch: tooMuch, read: make(chan struct{}), pumped: make(chan struct{})}
+	e := &earlyChannel{Channel: ch, tooMuch: tooMuch, read: make(chan struct{}), pumped: make(chan struct{})}
+	e.take = sync.OnceFunc(func() { close(e.read) })
+	return e
+}
+
+// taken tells whether somebody reads.
+func (e *earlyChannel) taken() bool {
+	select {
+	case <-e.read:
+		return true
+	default:
+		return false
+	}
 }
 
 // pump returns when somebody reads, or nothing more is to be kept.
@@ -42,7 +54,7 @@ func (e *earlyChannel) pump() {
 		n, err := e.Channel.Read(part)
 		e.mu.Lock()
 		e.early, e.err = append(e.early, part[:n]...), err
-		done, full := e.taken || err != nil, len(e.early) > maxEarly
+		done, full := e.taken() || err != nil, len(e.early) > maxEarly
 		e.mu.Unlock()
 		if done || full && !e.tooMuch(e.read) {
 			return
@@ -52,10 +64,7 @@ func (e *earlyChannel) pump() {
 
 func (e *earlyChannel) Read(p []byte) (int, error) {
 	e.mu.Lock()
-	if !e.taken {
-		e.taken = true
-		close(e.read)
-	}
+	e.take()
 	if len(e.early) > 0 {
 		n := copy(p, e.early)
 		e.early = e.early[n:]

@@ -314,6 +314,7 @@ func (r *Repositories) Commit(ctx context.Context, app daeploy.AppName, rev daep
 }
 
 func (o *objects) commit(rev daeploy.Revision) (c commitText, err error) {
+	defer o.damaged(rev, &err)
 	obj, err := o.get(plumbing.CommitObject, rev)
 	if err != nil {
 		return c, err
@@ -338,10 +339,6 @@ func (r *Repositories) peel(ctx context.Context, app daeploy.AppName, rev daeplo
 		return "", err
 	}
 	defer o.close()
-	return o.peel(ctx, rev)
-}
-
-func (o *objects) peel(ctx context.Context, rev daeploy.Revision) (daeploy.Revision, error) {
 	for id, n := rev, 0; n < maxTagChain; n++ {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
