@@ -240,7 +240,6 @@ func TestLargePush(t *testing.T) {
 		{"300 MB in 30 files", 30, func(i int) []byte { return append(blob, byte(i)) }, 6 * time.Second},
 		{"200,000 objects", 199_000, func(i int) []byte { return fmt.Append(nil, i) }, 2 * time.Second},
 	} {
-		in, out := io.Pipe()
 		ref := "refs/heads/large-" + fmt.Sprint(push.blobs)
 		ids := make([]string, push.blobs)
 		for i := range ids {
@@ -255,42 +254,61 @@ func TestLargePush(t *testing.T) {
 			return p.Commit(p.Dir(dirs...))
 		}
 		head := tree(packtest.Stream(io.Discard, 0))
-		go func() {
-			_, _ = io.WriteString(out, packtest.Create(ref, head)) // the answer tells
-			p := packtest.Stream(out, uint32(push.blobs+(push.blobs+999)/1000+2))
+		got := s.sendMade(c, "blog", ref, head, uint32(push.blobs+(push.blobs+999)/1000+2), func(p *packtest.Pack) {
 			p.Level = zlib.NoCompression
 			for i := range ids {
 				p.Entry(packtest.Blob, nil, push.text(i))
 			}
 			tree(p)
-			p.Close()
-			out.Close()
-		}()
-		s.freshPeak()
-		before := s.mib("VmHWM")
-		git, stop := s.watchGits()
-		began := time.Now()
-		wait, err := send(c, "blog", in)
-		if err != nil {
-			t.Fatal(err)
+		})
+		grown := got.peak - got.before
+		if !strings.Contains(got.answer, "ok "+ref) {
+			t.Errorf("%s: %s", push.name, got.answer)
 		}
-		answer := wait()
-		took := time.Since(began)
-		stop()
-		grown := s.mib("VmHWM") - before
-		if !strings.Contains(answer, "ok "+ref) {
-			t.Errorf("%s: %s", push.name, answer)
+		if got.took > 3*push.within { // others use the CPU too
+			t.Errorf("%s: took %s; want about %s", push.name, got.took, push.within)
 		}
-		if took > 3*push.within { // others use the CPU too
-			t.Errorf("%s: took %s; want about %s", push.name, took, push.within)
+		if got.git > 256<<10 || grown > 32 {
+			t.Errorf("%s: git had %d MiB, want at most 256; the daemon grew by %.1f MiB, want about 16", push.name, got.git>>10, grown)
 		}
-		if git.Load() > 256<<10 || grown > 32 {
-			t.Errorf("%s: git had %d MiB, want at most 256; the daemon grew by %.1f MiB, want about 16", push.name, git.Load()>>10, grown)
-		}
-		told = append(told, fmt.Sprintf("%s in %.1f s, git had %d MiB, the daemon grew by %.1f MiB", push.name, took.Seconds(), git.Load()>>10, grown))
+		told = append(told, fmt.Sprintf("%s in %.1f s, git had %d MiB, the daemon grew by %.1f MiB", push.name, got.took.Seconds(), got.git>>10, grown))
 	}
 	s.wantQuiet(dir, "blog")
 	t.Attr("F45", "large honest pushes, not compressed: taken, "+strings.Join(told, "; "))
+}
+
+// sent is what a push by hand came to.
+type sent struct {
+	answer       string
+	took         time.Duration
+	before, peak float64 // the most memory of the daemon until the push and in it, MiB
+	git          int64   // the most memory of one git, kB
+}
+
+// sendMade pushes a pack of count entries while write makes it.
+func (s *story) sendMade(c *gossh.Client, app, ref, head string, count uint32, write func(p *packtest.Pack)) (got sent) {
+	s.Helper()
+	in, out := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(out, packtest.Create(ref, head)) // the answer tells
+		p := packtest.Stream(out, count)
+		write(p)
+		p.Close()
+		out.Close()
+	}()
+	s.freshPeak()
+	got.before = s.mib("VmHWM")
+	git, stop := s.watchGits()
+	began := time.Now()
+	wait, err := send(c, app, in)
+	if err != nil {
+		s.Fatal(err)
+	}
+	got.answer = wait()
+	got.took = time.Since(began)
+	stop()
+	got.peak, got.git = s.mib("VmHWM"), git.Load()
+	return got
 }
 
 // watchGits notes the most memory that one git of the repositories had, in kB.

@@ -103,41 +103,22 @@ func TestOddHistories(t *testing.T) {
 	for n, push := range oddHistories(commits, filler) {
 		app := fmt.Sprintf("odd%d", n)
 		head := push.write(packtest.Stream(io.Discard, 0))
-		in, out := io.Pipe()
-		go func() {
-			_, _ = io.WriteString(out, packtest.Create("refs/heads/main", head)) // the answer tells
-			p := packtest.Stream(out, push.count)
-			push.write(p)
-			p.Close()
-			out.Close()
-		}()
-		s.freshPeak()
-		before := s.mib("VmHWM")
-		git, stop := s.watchGits()
-		began := time.Now()
-		wait, err := send(c, app, in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer := wait()
-		took := time.Since(began)
-		stop()
-		peak := s.mib("VmHWM")
-		t.Logf("%s: %.1f s, git had %d MiB, the daemon %.0f MiB before, %.0f at most", push.name, took.Seconds(), git.Load()>>10, before, peak)
+		got := s.sendMade(c, app, "refs/heads/main", head, push.count, func(p *packtest.Pack) { push.write(p) })
+		t.Logf("%s: %.1f s, git had %d MiB, the daemon %.0f MiB before, %.0f at most", push.name, got.took.Seconds(), got.git>>10, got.before, got.peak)
 		wanted := "ok refs/heads/main\n"
 		if push.says != "" {
 			wanted = push.says
 		}
-		if !strings.Contains(answer, wanted) || strings.Contains(answer, "\x1b") {
-			t.Errorf("%s: %.2000q; want %q", push.name, answer, wanted)
+		if !strings.Contains(got.answer, wanted) || strings.Contains(got.answer, "\x1b") {
+			t.Errorf("%s: %.2000q; want %q", push.name, got.answer, wanted)
 		}
-		if took > 45*time.Second {
-			t.Errorf("%s took %s", push.name, took)
+		if got.took > 45*time.Second {
+			t.Errorf("%s took %s", push.name, got.took)
 		}
-		if peak > before+32 || git.Load() > 512<<10 {
-			t.Errorf("%s: the daemon had %.0f MiB before, and %.0f at most; git had %d", push.name, before, peak, git.Load()>>10)
+		if got.peak > got.before+32 || got.git > 512<<10 {
+			t.Errorf("%s: the daemon had %.0f MiB before, and %.0f at most; git had %d", push.name, got.before, got.peak, got.git>>10)
 		}
-		names, most, gits, longest = append(names, push.name), max(most, peak), max(gits, git.Load()>>10), max(longest, took)
+		names, most, gits, longest = append(names, push.name), max(most, got.peak), max(gits, got.git>>10), max(longest, got.took)
 	}
 	s.wantQuiet(dir, "blog")
 	t.Attr("F13", fmt.Sprintf("%s: built, or refused with the limit, in %.0f s at most; git had %d MiB at most, the daemon %.0f", strings.Join(names, "; "), longest.Seconds(), gits, most))

@@ -44,6 +44,21 @@ func (k *ordeal) findings() (found map[string]bool, err error) {
 	return found, nil
 }
 
+// newFindings are those that doctor did not have at first.
+func (k *ordeal) newFindings() (found []string) {
+	k.Helper()
+	all, err := k.findings()
+	if err != nil {
+		k.Error(err)
+	}
+	for finding := range all {
+		if !k.doctor[finding] {
+			found = append(found, finding)
+		}
+	}
+	return found
+}
+
 // state is what there is, as commands tell it; of refs, as git does.
 func (k *ordeal) state() *history.State {
 	s := &history.State{Apps: map[string]history.App{}}
@@ -53,15 +68,7 @@ func (k *ordeal) state() *history.State {
 	if err := within(5*time.Second, k.residue); err != nil {
 		s.Residue = err.Error()
 	}
-	found, err := k.findings()
-	if err != nil {
-		k.Error(err)
-	}
-	for finding := range found {
-		if !k.doctor[finding] {
-			s.Doctor = append(s.Doctor, finding)
-		}
-	}
+	s.Doctor = k.newFindings()
 	var apps []struct{ Name string }
 	if err := k.askJSON(&apps, "apps"); err != nil {
 		k.Error(err)
