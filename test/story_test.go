@@ -143,6 +143,9 @@ func (s *story) launch(more string) (from int64, err error) {
 	if !strings.Contains(top, "max_builds") {
 		top += "\nmax_builds = 2"
 	}
+	if !strings.Contains(top, "disk_reserve") {
+		top += "\ndisk_reserve = \"1GiB\"" // a share of the disk is a matter of who else fills it
+	}
 	config := fmt.Sprintf(configText, s.path("state"), s.path("daeploy.sock"), s.secrets, s.containerd.Address, s.namespace(), s.defaultBuilder, s.caLine()+"\n"+top, s.number, s.number, tables)
 	if err := os.WriteFile(s.path("daeploy.toml"), []byte(config), 0o600); err != nil {
 		return 0, err
