@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ import (
 const (
 	chunk = 32 << 10 // bytes handed over at once
 	punch = 1 << 20  // bytes read before they are freed on disk
+
+	lookPause = 20 * time.Millisecond // between two looks for more output; a person sees no difference
 )
 
 // appended lets the shim itself append both streams of a process to a file that
@@ -38,15 +41,15 @@ func (appended) Close() error { return nil }
 
 // follower reads a file that another process appends to, and frees on disk what
 // it has read: the shim's file has no limit of its own. It never truncates, for
-// the writer's end must stay where it is.
+// the writer's end must stay where it is. It looks at the file again and again: the
+// kernel tells of changes too, but only some of what root owns (inotify(7)), and a
+// build that runs as root could have taken it all.
 type follower struct {
-	file    *os.File
-	events  *os.File      // inotify
-	changed chan struct{} // something was written since the last receive, perhaps
-	done    chan struct{}
-	next    int64 // offset of the first byte not read
-	freed   int64
-	buf     [chunk]byte
+	file  *os.File
+	look  *time.Ticker
+	next  int64 // offset of the first byte not read
+	freed int64
+	buf   [chunk]byte
 }
 
 // follow opens the file at offset from. The caller closes the follower.
@@ -55,46 +58,16 @@ func follow(name string, from int64) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		file.Close()
-		return nil, os.NewSyscallError("inotify_init1", err)
-	}
-	f := &follower{
-		file: file, events: os.NewFile(uintptr(fd), "inotify"), changed: make(chan struct{}, 1), done: make(chan struct{}),
-		next: from, freed: freeable(from),
-	}
-	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
-		file.Close()
-		f.events.Close()
-		return nil, os.NewSyscallError("inotify_add_watch", err)
-	}
-	go f.listen()
-	return f, nil
+	return &follower{file: file, look: time.NewTicker(lookPause), next: from, freed: freeable(from)}, nil
 }
 
 // freeable is the end of what nobody will ask for again when all before next
 // was handed over.
 func freeable(next int64) int64 { return max(0, next-daeploy.OutputKept) / punch * punch }
 
-func (f *follower) listen() {
-	defer close(f.done)
-	var buf [4096]byte
-	for {
-		if _, err := f.events.Read(buf[:]); err != nil {
-			return // closed
-		}
-		select {
-		case f.changed <- struct{}{}:
-		default:
-		}
-	}
-}
-
 func (f *follower) Close() error {
-	err := errors.Join(f.events.Close(), f.file.Close())
-	<-f.done
-	return err
+	f.look.Stop()
+	return f.file.Close()
 }
 
 // read gives the next bytes, none at the present end. They are valid until the

@@ -83,10 +83,10 @@ func (r *watchedRun) wait(ctx, inner context.Context, exited <-chan ended, over 
 	more, canceled := make(chan struct{}), ctx.Done()
 	close(more) // always ready: chosen while there are bytes left to read
 	for {
-		wake := r.file.changed
-		var ready <-chan struct{} = wake
+		var ready <-chan struct{}
+		look := r.file.look.C
 		if r.deaf {
-			ready = nil
+			look = nil
 		} else if n, err := r.hand(); err != nil {
 			r.deaf = true
 			r.end(inner, err)
@@ -95,6 +95,7 @@ func (r *watchedRun) wait(ctx, inner context.Context, exited <-chan ended, over 
 		}
 		select {
 		case <-ready:
+		case <-look:
 		case end := <-exited:
 			return r.finish(inner, end)
 		case <-canceled:
