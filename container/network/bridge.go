@@ -2,18 +2,16 @@ package network
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -64,26 +62,32 @@ func (c Config) plugin(id, netns string) (*libcni.CNIConfig, *libcni.PluginConfi
 }
 
 // connect joins the container to the bridge, and makes the bridge if need be.
-// It returns the name of the bridge port.
-func (c Config) connect(ctx context.Context, s state) (port string, err error) {
-	cni, conf, rt, err := c.plugin(s.ID, fmt.Sprintf("/proc/%d/ns/net", s.Pid))
+// It returns the name of the bridge port, and what is next to the container.
+func (c Config) connect(ctx context.Context, s state) (port string, gateway netip.Addr, err error) {
+	cni, conf, rt, err := c.plugin(s.ID, s.netns())
 	if err != nil {
-		return "", err
+		return "", gateway, err
 	}
 	raw, err := cni.AddNetwork(ctx, conf, rt)
 	if err != nil {
-		return "", err
+		return "", gateway, err
 	}
 	result, err := types100.NewResultFromResult(raw)
 	if err != nil {
-		return "", err
+		return "", gateway, err
 	}
 	for _, i := range result.Interfaces {
 		if i.Sandbox == "" && i.Name != c.Bridge {
-			return i.Name, nil
+			port = i.Name
 		}
 	}
-	return "", errors.New("the bridge plugin names no port")
+	for _, ip := range result.IPs {
+		gateway, _ = netip.AddrFromSlice(ip.Gateway.To4())
+	}
+	if port == "" || !gateway.IsValid() {
+		return "", gateway, errors.New("the bridge plugin names no port, or no gateway")
+	}
+	return port, gateway, nil
 }
 
 func (c Config) disconnect(ctx context.Context, id string) error {
@@ -111,60 +115,4 @@ func defaultMTU() int {
 		}
 	}
 	return 0
-}
-
-// The kernel's names for a bridge port's attribute, of linux/if_link.h.
-const (
-	iflaProtinfo       = 12
-	iflaBrportIsolated = 33
-	nested             = 0x8000
-)
-
-// isolate keeps a bridge port from talking to other such ports, below any
-// firewall: packets between ports of one bridge need not pass its rules.
-func isolate(port string) error {
-	device, err := net.InterfaceByName(port)
-	if err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, isolateMessage(device.Index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("sendto", err)
-	}
-	answer := make([]byte, os.Getpagesize())
-	n, _, err := unix.Recvfrom(fd, answer, 0)
-	if err != nil {
-		return os.NewSyscallError("recvfrom", err)
-	}
-	if n < unix.SizeofNlMsghdr+4 || binary.NativeEndian.Uint16(answer[4:]) != unix.NLMSG_ERROR {
-		return errors.New("netlink: malformed answer")
-	}
-	if code := int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])); code != 0 {
-		return os.NewSyscallError("setlink", unix.Errno(-code))
-	}
-	return nil
-}
-
-// isolateMessage is RTM_SETLINK for a bridge port: message header, ifinfomsg,
-// and one attribute inside another.
-func isolateMessage(index int) []byte {
-	const attrs = 4 + 8
-	le := binary.NativeEndian
-	m := make([]byte, 0, unix.SizeofNlMsghdr+unix.SizeofIfInfomsg+attrs)
-	m = le.AppendUint32(m, uint32(cap(m)))
-	m = le.AppendUint16(m, unix.RTM_SETLINK)
-	m = le.AppendUint16(m, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-	m = append(m, make([]byte, 8)...) // sequence, sender
-	m = append(m, unix.AF_BRIDGE, 0, 0, 0)
-	m = le.AppendUint32(m, uint32(index))
-	m = append(m, make([]byte, 8)...) // flags and their mask
-	m = le.AppendUint16(m, attrs)
-	m = le.AppendUint16(m, iflaProtinfo|nested)
-	m = le.AppendUint16(m, 4+1)
-	m = le.AppendUint16(m, iflaBrportIsolated)
-	return append(m, 1, 0, 0, 0)
 }

@@ -30,6 +30,8 @@ type state struct {
 	Pid int    `json:"pid"`
 }
 
+func (s state) netns() string { return fmt.Sprintf("/proc/%d/ns/net", s.Pid) }
+
 // maxState bounds what is read of it: annotations, of which we set none, are
 // the only part without end.
 const maxState = 1 << 20
@@ -109,12 +111,15 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 			err = errors.Join(err, c.remove(context.WithoutCancel(ctx), s.ID))
 		}
 	}()
-	port, err := c.connect(ctx, s)
+	port, gateway, err := c.connect(ctx, s)
 	if err != nil {
 		return fmt.Errorf("connect to bridge %s: %w", c.Bridge, err)
 	}
 	if err := isolate(port); err != nil {
 		return fmt.Errorf("keep %s apart from other builds: %w", port, err)
+	}
+	if err := c.confine(s.netns(), gateway); err != nil {
+		return fmt.Errorf("leave %s no neighbour but its gateway: %w", s.ID, err)
 	}
 	return nil
 }

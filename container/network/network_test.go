@@ -128,12 +128,13 @@ func TestRules(t *testing.T) {
 	want := map[string][]string{
 		"daeploy0-forward": {
 			"-o daeploy0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-o daeploy0 -j DROP", "! -i daeploy0 -j RETURN",
-			"! -s 10.209.0.0/16 -j DROP", "-d 169.254.169.254/32 -p udp -m udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp -m tcp --dport 53 -j ACCEPT",
+			"! -s 10.209.0.0/16 -j DROP", "-m conntrack --ctstate NEW -m connlimit --connlimit-above 4096 --connlimit-mask 32 --connlimit-saddr -j DROP",
+			"-d 169.254.169.254/32 -p udp -m udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp -m tcp --dport 53 -j ACCEPT",
 			"-m conntrack --ctstate DNAT -j DROP", "-d 0.0.0.0/8 -j DROP", "-d 127.0.0.0/8 -j DROP", "-d 169.254.0.0/16 -j DROP", "-d 224.0.0.0/4 -j DROP", "-d 240.0.0.0/4 -j DROP", "-d 168.63.129.16/32 -j DROP", "-d 100.100.100.200/32 -j DROP", "-d 192.0.0.0/24 -j DROP",
 			"-d 10.0.0.0/8 -j DROP", "-d 100.64.0.0/10 -j DROP", "-d 172.16.0.0/12 -j DROP", "-d 192.168.0.0/16 -j DROP", "-j ACCEPT",
 		},
 		"daeploy0-input": {
-			"! -i daeploy0 -j RETURN", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+			"! -i daeploy0 -j RETURN", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-m conntrack --ctstate NEW -m connlimit --connlimit-above 4096 --connlimit-mask 32 --connlimit-saddr -j DROP",
 			"-d 169.254.169.254/32 -p udp -m udp --dport 53 -j ACCEPT", "-d 169.254.169.254/32 -p tcp -m tcp --dport 53 -j ACCEPT", "-j DROP",
 		},
 		"daeploy0-nat": {"-s 10.209.0.0/16 ! -o daeploy0 -j MASQUERADE"},

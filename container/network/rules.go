@@ -27,6 +27,11 @@ var never6 = []string{"::/128", "::1/128", "fe80::/10", "ff00::/8", "fd00:ec2::2
 // private are the ranges that AllowPrivate is about.
 var private = []string{"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"}
 
+// maxTracked is how many connections of a container the kernel tracks at once. It
+// remembers those that ended too, for up to two minutes, and tracks only so many for
+// all of a host: in a table that is full there is no place for who calls the host.
+const maxTracked = 4096
+
 // jump leads from a chain of the kernel to one of ours.
 type jump struct{ from, to string }
 
@@ -48,16 +53,19 @@ func (c Config) tables6() []table {
 // meaning: name servers first, then what is dropped, then the rest of the world.
 // They are written as iptables-save prints them, so that they are known again.
 func (c Config) rules4() map[string][]string {
+	tooMany := fmt.Sprintf("-m conntrack --ctstate NEW -m connlimit --connlimit-above %d --connlimit-mask 32 --connlimit-saddr -j DROP", maxTracked)
 	forward := []string{
 		// Towards builds go answers only; this is also what keeps builds apart.
 		"-o " + c.Bridge + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 		"-o " + c.Bridge + " -j DROP",
 		"! -i " + c.Bridge + " -j RETURN",
 		"! -s " + c.Subnet + " -j DROP",
+		tooMany,
 	}
 	input := []string{
 		"! -i " + c.Bridge + " -j RETURN",
 		"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+		tooMany,
 	}
 	for _, addr := range c.Nameservers {
 		for _, proto := range []string{"udp", "tcp"} {

@@ -48,6 +48,18 @@ func main() {
 		dial(os.Args[2:])
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "terminals" {
+		terminals()
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "neighbours" {
+		neighbours()
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == "flows" {
+		flows(os.Args[2])
+		return
+	}
 	inherited()
 	for _, a := range slices.Concat(calls, files, ways) {
 		err := a.try()
@@ -331,4 +343,64 @@ func look() {
 			fmt.Printf("mount %s: %s\n", w[4], w[5])
 		}
 	}
+}
+
+// most is more terminals than there are for all of a host, and half as many flows.
+const most = 5000
+
+// terminals opens pseudo-terminals until there are no more.
+func terminals() {
+	for n := range most {
+		if _, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+			fmt.Println(n, err)
+			return
+		}
+	}
+	fmt.Println(most, "and more")
+}
+
+// flows sends a packet to so many ports of an address, each of which the kernel
+// tracks for half a minute.
+func flows(to string) {
+	c, err := net.ListenPacket("udp4", ":0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	for port := range 2 * most {
+		// A refusal of an earlier packet may be told to a later one.
+		_, _ = c.WriteTo([]byte{0}, &net.UDPAddr{IP: net.ParseIP(to), Port: 10_000 + port})
+	}
+	fmt.Println("sent")
+}
+
+// neighbours sends packets to many addresses of each network that this interface is on,
+// and tells how many of them the kernel has asked after.
+func neighbours() {
+	device, err := net.InterfaceByName("eth0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	addrs, err := device.Addrs()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for i := range most {
+		// One for each: a packet whose neighbour is not known waits in its socket's buffer.
+		c, err := net.ListenPacket("udp", ":0")
+		if err != nil {
+			break
+		}
+		for _, addr := range addrs {
+			ip := slices.Clone(addr.(*net.IPNet).IP)
+			ip[len(ip)-2], ip[len(ip)-1] = byte(1+i/250), byte(1+i%250)
+			_, _ = c.WriteTo([]byte{0}, &net.UDPAddr{IP: ip, Port: 9, Zone: device.Name})
+		}
+		c.Close()
+	}
+	table, err := os.ReadFile("/proc/net/arp")
+	fmt.Println(len(addrs), "addresses,", bytes.Count(table, []byte(" eth0\n")), "neighbours", err)
 }
