@@ -317,12 +317,21 @@ func (b *box) removeTask(ctx context.Context) error {
 			err = b.removeShim(ctx)
 		}
 		if err == nil {
-			return nil
+			return b.disconnect()
 		}
 		if try == removeTries || sleep(ctx, removePause) != nil {
 			return fmt.Errorf("remove task %s: %w", b.name, away(err))
 		}
 	}
+}
+
+// disconnect frees the address of a container that is dead. Without it the next
+// container's hook does.
+func (b *box) disconnect() error {
+	if len(b.engine.cfg.Hook) == 0 {
+		return nil
+	}
+	return b.engine.rules.Load().Network.Free(b.name)
 }
 
 // removeShim removes a task that cannot be loaded: where containerd was killed while

@@ -28,7 +28,7 @@ func GoldenSpec(p daeploy.Process, unified bool, ids IDs) *specs.Spec {
 		s.cache = [2]string{"/state/cache/blog/files", p.Cache.Path}
 	}
 	if p.Network {
-		s.hook = [2][]string{{"/usr/bin/daeploy", "network-hook", "add", "{}"}, {"/usr/bin/daeploy", "network-hook", "delete", "{}"}}
+		s.hook = []string{"/usr/bin/daeploy", "network-hook", "add", "{}"}
 	}
 	return s.spec(host{unified: unified, swap: true, files: openFiles})
 }

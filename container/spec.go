@@ -26,7 +26,7 @@ type sandbox struct {
 	binds    map[string]string   // path inside → host file, read-only
 	cache    [2]string           // of the app's package cache: host directory, path inside; empty for none
 	secrets  [][2]string         // host file, path inside; by name
-	hook     [2][]string         // command lines of createRuntime and poststop; nil for no network
+	hook     []string            // command line of createRuntime; nil for no network
 	init     string              // host file of the static program that is process 1
 	ids      IDs                 // of its user namespace; zero for none
 }
@@ -186,14 +186,11 @@ func (s sandbox) secretMounts() []specs.Mount {
 }
 
 func (s sandbox) hooks() *specs.Hooks {
-	if s.hook[0] == nil {
+	if s.hook == nil {
 		return nil
 	}
 	seconds := hookTime
-	hook := func(args []string) []specs.Hook {
-		return []specs.Hook{{Path: args[0], Args: args, Env: []string{hookPath}, Timeout: &seconds}}
-	}
-	return &specs.Hooks{CreateRuntime: hook(s.hook[0]), Poststop: hook(s.hook[1])}
+	return &specs.Hooks{CreateRuntime: []specs.Hook{{Path: s.hook[0], Args: s.hook, Env: []string{hookPath}, Timeout: &seconds}}}
 }
 
 // resources are the limits of S136. No device but the runtime's standard six.

@@ -169,14 +169,9 @@ func (b *box) connectTo(s *sandbox, connected bool) (network.Resolver, error) {
 	}
 	conf := b.engine.rules.Load().Network
 	conf.Nameservers = resolver.Nameservers
-	for i, verb := range []string{network.Add, network.Delete} {
-		args, err := conf.Args(verb)
-		if err != nil {
-			return resolver, err
-		}
-		s.hook[i] = slices.Concat(cfg.Hook, args)
-	}
-	return resolver, nil
+	args, err := conf.Args(network.Add)
+	s.hook = slices.Concat(cfg.Hook, args)
+	return resolver, err
 }
 
 func readBundle(file string) (string, error) {

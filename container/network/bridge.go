@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -21,7 +22,7 @@ const (
 
 // bridgeConf is the configuration of the CNI plugin "bridge". Address
 // translation is a rule of ours, since the plugin's is one chain per container,
-// which would outlive a container whose poststop hook never ran.
+// which would outlive a container that nobody has disconnected.
 type bridgeConf struct {
 	CNIVersion string   `json:"cniVersion"`
 	Name       string   `json:"name"`
@@ -39,8 +40,7 @@ type ipamConf struct {
 	Routes  []map[string]string `json:"routes"`
 }
 
-// plugin gives what libcni needs to run the plugin for one container; netns is
-// "" once the container is dead.
+// plugin gives what libcni needs to run the plugin for one container.
 func (c Config) plugin(id, netns string) (*libcni.CNIConfig, *libcni.PluginConfig, *libcni.RuntimeConf, error) {
 	text, err := json.Marshal(bridgeConf{
 		CNIVersion: cniVersion, Name: c.Bridge, Type: "bridge", Bridge: c.Bridge, IsGateway: true, MTU: defaultMTU(),
@@ -57,7 +57,7 @@ func (c Config) plugin(id, netns string) (*libcni.CNIConfig, *libcni.PluginConfi
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	cni := libcni.NewCNIConfigWithCacheDir(c.PluginDirs, filepath.Join(c.DataDir, "cache"), nil)
+	cni := libcni.NewCNIConfigWithCacheDir(c.PluginDirs, c.cacheDir(), nil)
 	return cni, conf, &libcni.RuntimeConf{ContainerID: id, NetNS: netns, IfName: interfaceName}, nil
 }
 
@@ -90,12 +90,30 @@ func (c Config) connect(ctx context.Context, s state) (port string, gateway neti
 	return port, gateway, nil
 }
 
-func (c Config) disconnect(ctx context.Context, id string) error {
-	cni, conf, rt, err := c.plugin(id, "")
-	if err != nil {
-		return err
+// cacheDir is where libcni keeps what it was answered.
+func (c Config) cacheDir() string { return filepath.Join(c.DataDir, "cache") }
+
+// disconnect frees the address of a container that is dead: its devices have gone
+// with its network namespace. The plugins would do no more, and take two processes
+// for it; the caller holds the lock, and host-local's files are ours alone.
+func (c Config) disconnect(id string) error {
+	for {
+		addr, err := c.Address(id)
+		if err != nil {
+			return err
+		}
+		if addr == "" {
+			break
+		}
+		if err := os.Remove(filepath.Join(c.DataDir, c.Bridge, addr)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return cni.DelNetwork(ctx, conf, rt)
+	err := os.Remove(filepath.Join(c.cacheDir(), "results", strings.Join([]string{c.Bridge, id, interfaceName}, "-")))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // defaultMTU is that of the device with the default route: a larger one inside

@@ -21,7 +21,7 @@ import (
 // Verbs of the hook.
 const (
 	Add    = "add"    // createRuntime
-	Delete = "delete" // poststop
+	Delete = "delete" // poststop, which containers of older daeploys have
 )
 
 // state is what an OCI runtime writes on a hook's standard input.
@@ -39,9 +39,8 @@ const maxState = 1 << 20
 var containerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // Hook is the OCI hook: args are those of Config.Args, stdin is the container's
-// state. "add" makes sure that the walls stand and then connects the container;
-// if it fails, the runtime does not start the container. "delete" can be
-// repeated.
+// state. "add" connects the container and makes sure that the walls stand;
+// if it fails, the runtime does not start the container. "delete" is Free.
 func Hook(ctx context.Context, stdin io.Reader, args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("network hook: %d arguments, want a verb and a configuration", len(args))
@@ -69,9 +68,19 @@ func Hook(ctx context.Context, stdin io.Reader, args []string) error {
 	case Add:
 		return c.add(ctx, s)
 	case Delete:
-		return c.remove(ctx, s.ID)
+		return c.remove(s.ID)
 	}
 	return fmt.Errorf("network hook: unknown verb %q", args[0])
+}
+
+// Free gives back the address of a container that is dead. It can be repeated.
+func (c Config) Free(container string) error {
+	unlock, err := c.lock()
+	if err != nil {
+		return fmt.Errorf("lock the network's addresses: %w", err)
+	}
+	defer unlock()
+	return c.remove(container)
 }
 
 // lock lets one hook work at a time: rules are written as a whole.
@@ -94,13 +103,7 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 	if s.Pid <= 0 {
 		return fmt.Errorf("container %s has no process", s.ID)
 	}
-	if err := c.install(ctx); err != nil {
-		return fmt.Errorf("set firewall rules: %w", err)
-	}
-	if err := forward(); err != nil {
-		return err
-	}
-	if err := c.sweep(ctx); err != nil {
+	if err := c.sweep(); err != nil {
 		return err
 	}
 	if err := c.note(s); err != nil {
@@ -108,10 +111,16 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.remove(context.WithoutCancel(ctx), s.ID))
+			err = errors.Join(err, c.remove(s.ID))
 		}
 	}()
+	// The process does not run before both are done.
+	walls := make(chan error, 1)
+	go func() { walls <- c.install(ctx) }()
 	port, gateway, err := c.connect(ctx, s)
+	if err := <-walls; err != nil {
+		return fmt.Errorf("set firewall rules: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("connect to bridge %s: %w", c.Bridge, err)
 	}
@@ -121,12 +130,12 @@ func (c Config) add(ctx context.Context, s state) (err error) {
 	if err := c.confine(s.netns(), gateway); err != nil {
 		return fmt.Errorf("leave %s no neighbour but its gateway: %w", s.ID, err)
 	}
-	return nil
+	return forward()
 }
 
-func (c Config) remove(ctx context.Context, id string) error {
-	if err := c.disconnect(ctx, id); err != nil {
-		return fmt.Errorf("disconnect %s from bridge %s: %w", id, c.Bridge, err)
+func (c Config) remove(id string) error {
+	if err := c.disconnect(id); err != nil {
+		return fmt.Errorf("free the address of %s on bridge %s: %w", id, c.Bridge, err)
 	}
 	err := os.Remove(filepath.Join(c.tasksDir(), id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,8 +155,7 @@ func forward() error {
 }
 
 // tasksDir holds a file per connected container that says which process it is,
-// so that an address whose shim was killed, and whose poststop hook therefore
-// never ran, is freed by the next container (F113).
+// so that an address that nobody has freed is by the next container (F113).
 func (c Config) tasksDir() string { return filepath.Join(c.DataDir, "tasks") }
 
 func (c Config) note(s state) error {
@@ -158,7 +166,7 @@ func (c Config) note(s state) error {
 	return os.WriteFile(filepath.Join(c.tasksDir(), s.ID), fmt.Appendf(nil, "%d %s\n", s.Pid, started), 0o600)
 }
 
-func (c Config) sweep(ctx context.Context) error {
+func (c Config) sweep() error {
 	entries, err := os.ReadDir(c.tasksDir())
 	if err != nil {
 		return err
@@ -175,7 +183,7 @@ func (c Config) sweep(ctx context.Context) error {
 				continue
 			}
 		}
-		if err := c.remove(ctx, entry.Name()); err != nil {
+		if err := c.remove(entry.Name()); err != nil {
 			return err
 		}
 	}

@@ -2,9 +2,9 @@
 // translation, and the walls around it (S135, stack.md section 10).
 //
 // The work is done by Hook, which the OCI runtime starts as its createRuntime
-// and poststop hook, outside the sandbox of the daemon's unit: so the daemon
-// needs neither the right nor the view, and a container's network goes with the
-// container even if the daemon is dead.
+// hook, outside the sandbox of the daemon's unit: so the daemon needs neither the
+// right nor the view. A container's devices go with its network namespace, even if the
+// daemon is dead; its address is freed by who removes its task, or by the next hook.
 package network
 
 import (

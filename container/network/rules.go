@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // never are destinations that no build reaches: this network, loopback,
@@ -115,13 +117,12 @@ func (c Config) rules6() map[string][]string {
 // install makes our chains say exactly this, in one step per table that leaves
 // no moment without them. It can be repeated, and mends what others flushed.
 func (c Config) install(ctx context.Context) error {
-	if err := install(ctx, "iptables", c.tables4(), c.rules4()); err != nil {
-		return err
+	var both errgroup.Group
+	both.Go(func() error { return install(ctx, "iptables", c.tables4(), c.rules4()) })
+	if _, err := os.Stat("/proc/net/if_inet6"); !errors.Is(err, fs.ErrNotExist) { // this kernel speaks IPv6
+		both.Go(func() error { return install(ctx, "ip6tables", c.tables6(), c.rules6()) })
 	}
-	if _, err := os.Stat("/proc/net/if_inet6"); errors.Is(err, fs.ErrNotExist) {
-		return nil // this kernel speaks no IPv6
-	}
-	return install(ctx, "ip6tables", c.tables6(), c.rules6())
+	return both.Wait()
 }
 
 // install writes nothing where everything stands: the kernel takes its time to
