@@ -69,6 +69,8 @@ type Engine struct {
 	cfg   Config
 	rules atomic.Pointer[Rules] // of this moment
 
+	notify *notifier // of output; nil if the host has no inotify left
+
 	// checking has a place for the one call that looks at what costs something.
 	checking chan struct{}
 
@@ -132,6 +134,10 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{cfg: cfg, checking: make(chan struct{}, 1), trying: make(chan struct{}, 1), runs: map[daeploy.ImageRef]int{}, boxes: map[string]bool{}}
 	e.Adopt(cfg.Rules)
+	var err error
+	if e.notify, err = newNotifier(); err != nil {
+		cfg.Log.Warn("the kernel will not tell of a build's output", "err", err)
+	}
 	return e, nil
 }
 
@@ -141,10 +147,17 @@ func (e *Engine) Close() error {
 	c := e.client
 	e.client = nil
 	e.mu.Unlock()
-	if c == nil {
-		return nil
+	var err error
+	if e.notify != nil {
+		err = e.notify.Close()
 	}
-	return c.Close()
+	if errors.Is(err, os.ErrClosed) {
+		err = nil // Close was called before
+	}
+	if c == nil {
+		return err
+	}
+	return errors.Join(err, c.Close())
 }
 
 // connect gives the client, which connects by itself, and again after every

@@ -41,24 +41,30 @@ func (appended) Close() error { return nil }
 
 // follower reads a file that another process appends to, and frees on disk what
 // it has read: the shim's file has no limit of its own. It never truncates, for
-// the writer's end must stay where it is. It looks at the file again and again: the
-// kernel tells of changes too, but only some of what root owns (inotify(7)), and a
-// build that runs as root could have taken it all.
+// the writer's end must stay where it is.
 type follower struct {
-	file  *os.File
-	look  *time.Ticker
-	next  int64 // offset of the first byte not read
-	freed int64
-	buf   [chunk]byte
+	file    *os.File
+	changed chan struct{}    // something was written since the last receive, perhaps
+	look    <-chan time.Time // when to look, where nobody tells of changes
+	stop    func()
+	next    int64 // offset of the first byte not read
+	freed   int64
+	buf     [chunk]byte
 }
 
 // follow opens the file at offset from. The caller closes the follower.
-func follow(name string, from int64) (*follower, error) {
+func (e *Engine) follow(name string, from int64) (*follower, error) {
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &follower{file: file, look: time.NewTicker(lookPause), next: from, freed: freeable(from)}, nil
+	f := &follower{file: file, changed: make(chan struct{}, 1), next: from, freed: freeable(from)}
+	if f.stop, err = e.notify.watch(name, f.changed); err != nil {
+		e.cfg.Log.Warn("output is looked at again and again, since the kernel does not tell of changes", "file", name, "err", err)
+		ticker := time.NewTicker(lookPause)
+		f.look, f.stop = ticker.C, ticker.Stop
+	}
+	return f, nil
 }
 
 // freeable is the end of what nobody will ask for again when all before next
@@ -66,7 +72,7 @@ func follow(name string, from int64) (*follower, error) {
 func freeable(next int64) int64 { return max(0, next-daeploy.OutputKept) / punch * punch }
 
 func (f *follower) Close() error {
-	f.look.Stop()
+	f.stop()
 	return f.file.Close()
 }
 

@@ -32,7 +32,7 @@ func (w *Workspace) Wait(ctx context.Context, limits daeploy.Limits, from int64,
 	if err := w.dropSecrets(); err != nil {
 		return daeploy.Exit{}, err
 	}
-	file, err := follow(w.output(), from)
+	file, err := w.engine.follow(w.output(), from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return daeploy.Exit{}, vanished(err)
 	}
@@ -83,10 +83,9 @@ func (r *watchedRun) wait(ctx, inner context.Context, exited <-chan ended, over 
 	more, canceled := make(chan struct{}), ctx.Done()
 	close(more) // always ready: chosen while there are bytes left to read
 	for {
-		var ready <-chan struct{}
-		look := r.file.look.C
+		var ready <-chan struct{} = r.file.changed
 		if r.deaf {
-			look = nil
+			ready = nil
 		} else if n, err := r.hand(); err != nil {
 			r.deaf = true
 			r.end(inner, err)
@@ -95,7 +94,7 @@ func (r *watchedRun) wait(ctx, inner context.Context, exited <-chan ended, over 
 		}
 		select {
 		case <-ready:
-		case <-look:
+		case <-r.file.look:
 		case end := <-exited:
 			return r.finish(inner, end)
 		case <-canceled:
