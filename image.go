@@ -1,7 +1,10 @@
 package daeploy
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -103,8 +106,32 @@ type Limits struct {
 	Grace  time.Duration // between SIGTERM and the end of the whole container
 }
 
-// MaxImageEnv is how many variables an image may set.
-const MaxImageEnv = 1000
+// Bounds of what an image may say (F84).
+const (
+	MaxImageEnv      = 1000        // variables
+	MaxImageVariable = 128<<10 - 1 // bytes of one, NAME=value: the kernel takes no more (MAX_ARG_STRLEN)
+	MaxImageDepth    = 128         // directories of a path: whatever is done with one walks all of it
+	maxPath, maxName = 4095, 255   // bytes; those of the kernel
+)
+
+// CheckImagePath tells of a clean path that an image names what is wrong with it, in
+// words that follow those for what the path is; nil for nothing.
+func CheckImagePath(name string) error {
+	switch depth := strings.Count(name, "/"); {
+	case strings.ContainsRune(name, 0):
+		return errors.New("has a NUL character")
+	case depth > MaxImageDepth:
+		return fmt.Errorf("is %d directories deep; at most %d are allowed", depth, MaxImageDepth)
+	case len(name) > maxPath:
+		return fmt.Errorf("has %d bytes; at most %d are allowed", len(name), maxPath)
+	}
+	for word := range strings.SplitSeq(name, "/") {
+		if len(word) > maxName {
+			return fmt.Errorf("has a name of %d bytes; at most %d are allowed", len(word), maxName)
+		}
+	}
+	return nil
+}
 
 // Exit tells how a script ended.
 type Exit struct {

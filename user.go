@@ -15,6 +15,10 @@ const MaxUserFile = 1 << 20
 // the end into root, on their way through other programs (CVE-2024-40635).
 const maxID = 1<<31 - 1
 
+// maxGroups is how many supplementary groups a user may have. The kernel's own limit
+// (NGROUPS_MAX, 65536) is for directories of a whole company, not for an image.
+const maxGroups = 1000
+
 // User is who a process in a container runs as.
 type User struct {
 	UID, GID uint32
@@ -25,7 +29,8 @@ type User struct {
 // LookupUser finds the user that an image config or label names, "user" or
 // "user:group", each a name or a number, by the image's own files (S34, S133).
 // Nobody named is uid 0. A number needs no line; a name does. Lines that are
-// malformed are nobody's. A named group comes without supplementary ones.
+// malformed are nobody's, and a home that is no path is "/". A named group comes without
+// supplementary ones.
 func LookupUser(spec string, passwd, group []byte) (User, error) {
 	if len(passwd) > MaxUserFile || len(group) > MaxUserFile {
 		return User{}, fmt.Errorf("/etc/passwd and /etc/group may have %d bytes, not more", MaxUserFile)
@@ -44,9 +49,13 @@ func LookupUser(spec string, passwd, group []byte) (User, error) {
 	}
 	for fields := range colonLines(group, 4) {
 		gid, ok := parseID(fields[2])
-		if ok && name != "" && slices.Contains(strings.Split(fields[3], ","), name) && !slices.Contains(user.Groups, gid) {
-			user.Groups = append(user.Groups, gid)
+		if !ok || name == "" || !slices.Contains(strings.Split(fields[3], ","), name) || slices.Contains(user.Groups, gid) {
+			continue
 		}
+		if len(user.Groups) == maxGroups {
+			return User{}, fmt.Errorf("user %q is in more than %d groups", clip(name), maxGroups)
+		}
+		user.Groups = append(user.Groups, gid)
 	}
 	return user, nil
 }
@@ -64,7 +73,7 @@ func findUser(who string, passwd []byte) (User, string, error) {
 			continue
 		}
 		home := fields[5]
-		if !strings.HasPrefix(home, "/") {
+		if !strings.HasPrefix(home, "/") || CheckImagePath(home) != nil {
 			home = "/"
 		}
 		return User{UID: uid, GID: gid, Home: home}, fields[0], nil

@@ -1,8 +1,10 @@
 package daeploy_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -76,6 +78,39 @@ func TestLookupUser(t *testing.T) {
 func TestLookupUserRefusesHugeFiles(t *testing.T) {
 	if _, err := daeploy.LookupUser("0", make([]byte, daeploy.MaxUserFile+1), nil); err == nil {
 		t.Error("a passwd file above the limit is accepted")
+	}
+}
+
+// A user of many groups is refused, and soon.
+func TestLookupUserOfManyGroups(t *testing.T) {
+	groups := func(n int) []byte {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "g:x:%d:last\n", i)
+		}
+		return []byte(b.String())
+	}
+	if u, err := daeploy.LookupUser("last", []byte(passwd), groups(1000)); err != nil || len(u.Groups) != 1000 {
+		t.Errorf("a user of 1,000 groups has %d, %v", len(u.Groups), err)
+	}
+	began := time.Now()
+	const want = `user "last" is in more than 1000 groups`
+	if _, err := daeploy.LookupUser("last", []byte(passwd), groups(70_000)); errorText(err) != want {
+		t.Errorf("a user of 70,000 groups: %v, want %s", err, want)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("to refuse a user of 70,000 groups takes %s", took)
+	}
+	t.Attr("F86", "a user of 70,000 groups: refused by name at the limit of 1,000, at once")
+}
+
+// A home becomes HOME: what no environment can hold is none.
+func TestLookupUserHome(t *testing.T) {
+	for _, home := range []string{"/a\x00b", "/" + strings.Repeat("a", 200_000), strings.Repeat("/a", 300)} {
+		u, err := daeploy.LookupUser("u", []byte("u:x:1:1::"+home+":\n"), nil)
+		if err != nil || u.Home != "/" {
+			t.Errorf("a home of %d bytes: %.20q, %v; want /", len(home), u.Home, err)
+		}
 	}
 }
 
