@@ -23,7 +23,7 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) (kept i
 		return 0, err
 	}
 	w := writing{at: at, lfs: lfs, linkLen: a.Limits.Tree.LinkLen}
-	own, err := w.plan(a.ws, c.path("src"), missing)
+	own, err := w.plan(ctx, a.ws, c.path("src"), missing)
 	if err != nil {
 		return 0, err
 	}
@@ -44,7 +44,7 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) (kept i
 		return 0, err
 	}
 	if len(src.Modules) > 0 {
-		modules, err := w.plan(a.ws, c.path("src"), src.Modules)
+		modules, err := w.plan(ctx, a.ws, c.path("src"), src.Modules)
 		if err != nil {
 			return 0, err
 		}
@@ -78,14 +78,14 @@ type writing struct {
 }
 
 // plan makes the directories among entries below root, and says how the rest is written.
-func (w writing) plan(to placer, root string, entries []daeploy.TreeEntry) (d delivery, err error) {
+func (w writing) plan(ctx context.Context, to placer, root string, entries []daeploy.TreeEntry) (d delivery, err error) {
 	for _, e := range entries {
 		target := path.Join(root, e.Path)
 		f := w.at
 		switch e.Mode {
 		case daeploy.ModeSubmodule, daeploy.ModeDir:
 			f.Mode = 0o755
-			if err := to.Mkdir(target, f); err != nil {
+			if err := to.Mkdir(ctx, target, f); err != nil {
 				return d, err
 			}
 		case daeploy.ModeLink:

@@ -207,7 +207,7 @@ func (a *attempt) saver(ctx context.Context, ws Workspace, c *contract, last dae
 	if p.Args, err = started(ws, image.Ref, l, at, info); err != nil {
 		return nil, nil, err
 	}
-	if err := places(ws, l.Workdir); err != nil {
+	if err := places(ctx, ws, l.Workdir); err != nil {
 		return nil, nil, err
 	}
 	return &saver{attempt: a, ws: ws, process: p, into: c.path("artifacts"), owner: c.owner}, nil, nil

@@ -239,7 +239,7 @@ func (p *Pipeline) laySpare(ctx context.Context, o *spareOrder) error {
 	}
 	lfs := &pointers{}
 	w := writing{at: daeploy.File{Mode: 0o644, Owner: o.owner, Time: src.Commit.Committed}, lfs: lfs, linkLen: limits.Tree.LinkLen}
-	d, err := w.plan(s, "/", src.Files)
+	d, err := w.plan(ctx, s, "/", src.Files)
 	if err == nil {
 		err = p.Source.Blobs(ctx, o.app, d.ids, func(i int, r io.Reader) error { return d.put(i, stoppable{ctx, r}) })
 	}

@@ -243,8 +243,8 @@ type Engine interface {
 // placer is where files are put: a workspace, or a spare source.
 type placer interface {
 	// Mkdir makes a directory and its missing parents (0755, same owner). One
-	// that exists keeps its owner and mode.
-	Mkdir(path string, f daeploy.File) error
+	// that exists keeps its owner and mode. If ctx ends, the error is its cause.
+	Mkdir(ctx context.Context, path string, f daeploy.File) error
 	// Put writes a file whose parents are made as needed (0755, same owner). A
 	// link of that name is replaced, not followed. Safe for several goroutines
 	// with different paths.
@@ -292,8 +292,8 @@ type Workspace interface {
 	// Chmod sets the permission bits of an existing directory, 1777 included.
 	Chmod(path string, mode fs.FileMode) error
 	// Replace makes path an empty directory, whatever was there (S38). A link of
-	// that name is replaced, not followed.
-	Replace(path string, f daeploy.File) error
+	// that name is replaced, not followed. If ctx ends, the error is its cause.
+	Replace(ctx context.Context, path string, f daeploy.File) error
 	// Remove removes path and all below; nothing there is fine. If ctx ends, the
 	// error is its cause, and some of it is left.
 	Remove(ctx context.Context, path string) error

@@ -193,7 +193,7 @@ func (a *attempt) fill(ctx context.Context) (detail string, err error) {
 	if err := a.runtime.Prepare(ctx, a.note.Output.base()); err != nil {
 		return "", asRuntime(err)
 	}
-	if err := places(a.runtime, n.Workdir); err != nil {
+	if err := places(ctx, a.runtime, n.Workdir); err != nil {
 		return "", err
 	}
 	done, err := a.runtime.Carry(ctx, n.Artifacts, n.Owner, a.note.Limits)
@@ -241,7 +241,7 @@ func (a *attempt) deliverRuntimeHooks(ctx context.Context) error {
 		return nil
 	}
 	as := daeploy.File{Mode: 0o755, Owner: n.Owner, Time: a.note.Output.Created}
-	err := a.runtime.Mkdir(n.scripts(), as)
+	err := a.runtime.Mkdir(ctx, n.scripts(), as)
 	if errors.Is(err, syscall.ENOTDIR) {
 		return artifactsInvalid("%s is not a directory, and the scripts of .s2i/bin go there", n.scripts())
 	}

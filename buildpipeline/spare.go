@@ -135,7 +135,7 @@ func (a *attempt) takeSpare(ctx context.Context, src *source, c *contract, lfs *
 		return nil, err
 	case err != nil:
 		a.Log.Warn("spare source cannot be taken", "build", a.Build.ID, "err", err)
-		return src.Files, a.ws.Replace(root, dir)
+		return src.Files, a.ws.Replace(ctx, root, dir)
 	case !taken:
 		return src.Files, nil
 	}

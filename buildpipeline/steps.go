@@ -46,8 +46,8 @@ func (a *attempt) prepare(ctx context.Context) error {
 	if done {
 		return a.reused(ctx)
 	}
-	if err := a.directories(ctx, c); err != nil {
-		return err
+	if err := a.directories(limited, c); err != nil {
+		return a.because(limited, err)
 	}
 	if err := a.artifacts(limited, c); err != nil {
 		return a.because(limited, err)
@@ -198,31 +198,31 @@ func full(err error, src *source) error {
 
 // places makes what every script finds in its container: /tmp (S37) and its
 // working directory (S50).
-func places(ws Workspace, workdir string) error {
+func places(ctx context.Context, ws Workspace, workdir string) error {
 	if _, err := ws.Stat("/tmp"); errors.Is(err, fs.ErrNotExist) {
-		if err := ws.Mkdir("/tmp", daeploy.File{Mode: 0o777 | fs.ModeSticky}); err != nil {
+		if err := ws.Mkdir(ctx, "/tmp", daeploy.File{Mode: 0o777 | fs.ModeSticky}); err != nil {
 			return err
 		}
 	}
 	if err := ws.Chmod("/tmp", 0o777|fs.ModeSticky); err != nil {
 		return err
 	}
-	return ws.Mkdir(workdir, daeploy.File{Mode: 0o755})
+	return ws.Mkdir(ctx, workdir, daeploy.File{Mode: 0o755})
 }
 
 // directories makes what S33 to S38 and S50 ask for.
 func (a *attempt) directories(ctx context.Context, c *contract) error {
-	if err := places(a.ws, c.layout.Workdir); err != nil {
+	if err := places(ctx, a.ws, c.layout.Workdir); err != nil {
 		return err
 	}
 	dir := daeploy.File{Mode: 0o755, Owner: c.owner}
-	if err := a.ws.Mkdir(c.layout.Dest, dir); err != nil {
+	if err := a.ws.Mkdir(ctx, c.layout.Dest, dir); err != nil {
 		return err
 	}
-	if err := a.ws.Replace(c.path("src"), dir); err != nil {
+	if err := a.ws.Replace(ctx, c.path("src"), dir); err != nil {
 		return err
 	}
-	if err := a.ws.Mkdir(c.path("scripts"), dir); err != nil {
+	if err := a.ws.Mkdir(ctx, c.path("scripts"), dir); err != nil {
 		return err
 	}
 	return a.ws.Remove(ctx, c.path("artifacts"))

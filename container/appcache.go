@@ -68,11 +68,11 @@ func (e *Engine) SweepCaches(ctx context.Context, keep func(daeploy.AppName) (bo
 
 // mountCache lets the sandbox mount the app's cache. The way to the mount point
 // is free of links: CheckShape was asked about above.
-func (w *Workspace) mountCache(s *sandbox, t *rootfs.Tree, c daeploy.Cache) (err error) {
+func (w *Workspace) mountCache(ctx context.Context, s *sandbox, t *rootfs.Tree, c daeploy.Cache) (err error) {
 	if c.Path == "" {
 		return nil
 	}
-	if err := t.MkMount(c.Path, daeploy.File{Mode: 0o755, Owner: s.user}); err != nil {
+	if err := t.MkMount(ctx, c.Path, daeploy.File{Mode: 0o755, Owner: s.user}); err != nil {
 		return err
 	}
 	s.cache[1] = c.Path

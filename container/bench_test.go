@@ -51,7 +51,7 @@ func benchmarkPut(b *testing.B, files, size int) {
 func put(b *testing.B, w *container.Workspace, files, size int) {
 	b.Helper()
 	f := daeploy.File{Mode: 0o644, Owner: daeploy.Owner{UID: 1001}, Time: containertest.Epoch}
-	must(b, w.Replace("/tmp/src", daeploy.File{Mode: 0o755, Owner: f.Owner}))
+	must(b, w.Replace(b.Context(), "/tmp/src", daeploy.File{Mode: 0o755, Owner: f.Owner}))
 	content := strings.Repeat("x", size)
 	var group errgroup.Group
 	const writers = 2

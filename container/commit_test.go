@@ -29,7 +29,7 @@ func TestCommit(t *testing.T) {
 		Top:    map[string]any{"moby.buildkit.cache.v0": "abc", "variant": ""},
 	})
 	w, base := workspace(t, e, ref)
-	must(t, w.Replace("/tmp/src", daeploy.File{Mode: 0o755, Owner: daeploy.Owner{UID: 1001}}))
+	must(t, w.Replace(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755, Owner: daeploy.Owner{UID: 1001}}))
 	must(t, w.Put("/tmp/src/app.py", daeploy.File{Mode: 0o644, Owner: daeploy.Owner{UID: 1001}}, strings.NewReader("print()")))
 	run(t, w, script("rm /etc/group; mkdir /app; cp /tmp/src/app.py /app; ln /app/app.py /app/again; rm -r /root; mkdir /root"))
 	image, layer := commit(t, w, base, map[string]string{"org.opencontainers.image.title": "blog"})

@@ -67,6 +67,11 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 	if err != nil {
 		return 0, err
 	}
+	if err := tree.Mkdir(ctx, s.dir, daeploy.File{Mode: 0o755}); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		return 0, noWorkdir(s.dir, err)
+	} else if err != nil {
+		return 0, err
+	}
 	s.limits = e.rules.Load().RunLimits
 	if err := b.furnish(ctx, &s, tree, len(e.cfg.Hook) > 0 && !spec.Offline, ""); err != nil {
 		return 0, err
@@ -163,7 +168,7 @@ func runSandbox(tree *rootfs.Tree, config imageConfig, spec daeploy.RunSpec) (sa
 			s.env = environment(s.env, []string{"TERM=" + spec.Term})
 		}
 	}
-	return s, tree.Mkdir(s.dir, daeploy.File{Mode: 0o755})
+	return s, nil
 }
 
 // environment is base with the variables of more set, in place where base has

@@ -153,7 +153,7 @@ func testSameImage(t *testing.T, d *containertest.Daemon, engine engineMaker, pr
 			{Path: "/base/whole/below", Content: "x"},
 			{Path: "/probe", Content: string(program), Mode: 0o755},
 		}}}))
-		must(t, w.Replace("/tmp/src", daeploy.File{Mode: 0o755, Owner: daeploy.Owner{UID: 1001, GID: 1001}}))
+		must(t, w.Replace(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755, Owner: daeploy.Owner{UID: 1001, GID: 1001}}))
 		must(t, w.Put("/tmp/src/app", daeploy.File{Mode: 0o600, Owner: daeploy.Owner{UID: 1001, GID: 1001}}, strings.NewReader("x")))
 		p := script(
 			"set -e", "rm /base/gone", "mv /base/dir/moved /base/dir/here", "touch /base/kept", "rm -r /base/whole", "mkdir /base/whole",

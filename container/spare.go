@@ -87,7 +87,7 @@ func (e *Engine) Spare(ctx context.Context, app daeploy.AppName) (_ *Spare, err 
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(tree.Spread(), tree.Replace("/"+spareSource, daeploy.File{Mode: 0o755})); err != nil {
+	if err := errors.Join(tree.Spread(), tree.Replace(ctx, "/"+spareSource, daeploy.File{Mode: 0o755})); err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
 	return &Spare{dir: l.upper, tree: tree, leave: leave}, nil
@@ -96,7 +96,9 @@ func (e *Engine) Spare(ctx context.Context, app daeploy.AppName) (_ *Spare, err 
 func inSpare(name string) string { return path.Join("/", spareSource, path.Clean("/"+name)) }
 
 // Mkdir makes a directory of the source, as Workspace.Mkdir does.
-func (s *Spare) Mkdir(name string, f daeploy.File) error { return s.tree.Mkdir(inSpare(name), f) }
+func (s *Spare) Mkdir(ctx context.Context, name string, f daeploy.File) error {
+	return s.tree.Mkdir(ctx, inSpare(name), f)
+}
 
 // Put writes a file of the source, as Workspace.Put does.
 func (s *Spare) Put(name string, f daeploy.File, content io.Reader) error {
@@ -195,7 +197,7 @@ func (w *Workspace) TakeSpare(ctx context.Context, path string, f daeploy.File, 
 	if err := root.Remove(spareNote); err != nil {
 		return false, err
 	}
-	if err := t.Adopt(path, f, root, spareSource); err != nil {
+	if err := t.Adopt(ctx, path, f, root, spareSource); err != nil {
 		return false, err
 	}
 	return true, nil

@@ -38,7 +38,7 @@ func (w *Workspace) Start(ctx context.Context, p daeploy.Process) error {
 	if err := w.furnish(ctx, &s, t, p.Network, p.CABundle, mounted...); err != nil {
 		return err
 	}
-	if err := w.mountCache(&s, t, p.Cache); err != nil {
+	if err := w.mountCache(ctx, &s, t, p.Cache); err != nil {
 		return err
 	}
 	output := w.output()
@@ -124,10 +124,7 @@ func (b *box) furnish(ctx context.Context, s *sandbox, t *rootfs.Tree, connected
 		}
 	}
 	if err != nil {
-		return &daeploy.Error{
-			Kind: daeploy.BuildFailed, Code: "builder_invalid", Err: err,
-			Message: fmt.Sprintf("working directory %q is not a directory of the image", s.dir),
-		}
+		return noWorkdir(s.dir, err)
 	}
 	s.dir = dir
 	resolver, err := b.connectTo(s, connected)
@@ -152,6 +149,13 @@ func (b *box) furnish(ctx context.Context, s *sandbox, t *rootfs.Tree, connected
 		s.binds[inside] = file
 	}
 	return nil
+}
+
+func noWorkdir(dir string, err error) error {
+	return &daeploy.Error{
+		Kind: daeploy.BuildFailed, Code: "builder_invalid", Err: err,
+		Message: fmt.Sprintf("working directory %q is not a directory of the image", dir), Hint: "correct its WORKDIR",
+	}
 }
 
 // connectTo sets the hooks of a container that is to have a network.

@@ -259,9 +259,9 @@ func (w *Workspace) ReadHead(path string, n int) ([]byte, error) {
 }
 
 // Mkdir makes a directory and its missing parents (0755, same owner). One that
-// exists keeps its owner and mode.
-func (w *Workspace) Mkdir(path string, f daeploy.File) error {
-	return w.change(func(t *rootfs.Tree) error { return t.Mkdir(path, f) })
+// exists keeps its owner and mode. If ctx ends, the error is its cause.
+func (w *Workspace) Mkdir(ctx context.Context, path string, f daeploy.File) error {
+	return w.change(func(t *rootfs.Tree) error { return t.Mkdir(ctx, path, f) })
 }
 
 // Chmod sets the permission bits of an existing directory, 1777 included.
@@ -270,9 +270,9 @@ func (w *Workspace) Chmod(path string, mode fs.FileMode) error {
 }
 
 // Replace makes path an empty directory, whatever was there (S38). A link of
-// that name is replaced, not followed.
-func (w *Workspace) Replace(path string, f daeploy.File) error {
-	return w.change(func(t *rootfs.Tree) error { return t.Replace(path, f) })
+// that name is replaced, not followed. If ctx ends, the error is its cause.
+func (w *Workspace) Replace(ctx context.Context, path string, f daeploy.File) error {
+	return w.change(func(t *rootfs.Tree) error { return t.Replace(ctx, path, f) })
 }
 
 // Remove removes path and all below; nothing there is fine. If ctx ends, the

@@ -152,8 +152,8 @@ type crashSpare struct {
 	c *crash
 }
 
-func (s crashSpare) Mkdir(path string, f daeploy.File) error {
-	return s.c.do("spare mkdir", func() error { return s.Spare.Mkdir(path, f) })
+func (s crashSpare) Mkdir(ctx context.Context, path string, f daeploy.File) error {
+	return s.c.do("spare mkdir", func() error { return s.Spare.Mkdir(ctx, path, f) })
 }
 
 func (s crashSpare) Put(path string, f daeploy.File, content io.Reader) error {
@@ -212,16 +212,16 @@ func (w crashWorkspace) Image(ctx context.Context, ref daeploy.ImageRef, policy 
 	return image, err
 }
 
-func (w crashWorkspace) Mkdir(path string, f daeploy.File) error {
-	return w.c.do("mkdir", func() error { return w.Workspace.Mkdir(path, f) })
+func (w crashWorkspace) Mkdir(ctx context.Context, path string, f daeploy.File) error {
+	return w.c.do("mkdir", func() error { return w.Workspace.Mkdir(ctx, path, f) })
 }
 
 func (w crashWorkspace) Chmod(path string, mode fs.FileMode) error {
 	return w.c.do("chmod", func() error { return w.Workspace.Chmod(path, mode) })
 }
 
-func (w crashWorkspace) Replace(path string, f daeploy.File) error {
-	return w.c.do("replace", func() error { return w.Workspace.Replace(path, f) })
+func (w crashWorkspace) Replace(ctx context.Context, path string, f daeploy.File) error {
+	return w.c.do("replace", func() error { return w.Workspace.Replace(ctx, path, f) })
 }
 
 func (w crashWorkspace) Put(path string, f daeploy.File, content io.Reader) error {

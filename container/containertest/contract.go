@@ -48,9 +48,9 @@ type Workspace interface {
 	Lstat(path string) (daeploy.FileInfo, error)
 	ReadFile(path string, most int64) ([]byte, error)
 	ReadHead(path string, n int) ([]byte, error)
-	Mkdir(path string, f daeploy.File) error
+	Mkdir(ctx context.Context, path string, f daeploy.File) error
 	Chmod(path string, mode fs.FileMode) error
-	Replace(path string, f daeploy.File) error
+	Replace(ctx context.Context, path string, f daeploy.File) error
 	Remove(ctx context.Context, path string) error
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
@@ -231,10 +231,10 @@ func testImages(t *testing.T, c *contract) {
 func testFiles(t *testing.T, c *contract) {
 	w, image := c.ready(t)
 	f := daeploy.File{Mode: 0o640, Owner: daeploy.Owner{UID: 1001, GID: 7}, Time: Epoch}
-	must(t, w.Replace("/tmp/src", daeploy.File{Mode: 0o755}))
+	must(t, w.Replace(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755}))
 	must(t, w.Put("/tmp/src/a/b", f, strings.NewReader("content")))
 	must(t, w.Symlink("/tmp/src/link", "a/b", f))
-	must(t, w.Mkdir("/new/dir", daeploy.File{Mode: 0o700}))
+	must(t, w.Mkdir(t.Context(), "/new/dir", daeploy.File{Mode: 0o700}))
 	must(t, w.Chmod("/new/dir", 0o1777))
 	must(t, w.Remove(t.Context(), "/to-base/gone"))
 	must(t, w.SetTimes("/tmp/src", Epoch))

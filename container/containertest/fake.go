@@ -126,7 +126,7 @@ func put(tree *rootfs.Tree, f File) error {
 	switch {
 	case f.Dir:
 		as.Mode = cmp.Or(as.Mode, 0o755)
-		return tree.Mkdir(f.Path, as)
+		return tree.Mkdir(context.Background(), f.Path, as)
 	case f.Link != "":
 		return tree.Symlink(f.Path, f.Link, as)
 	}
@@ -327,7 +327,7 @@ func (w *fakeWorkspace) Start(ctx context.Context, p daeploy.Process) error {
 	}
 	mounted := ""
 	if p.Cache.Path != "" {
-		err := w.tree.MkMount(p.Cache.Path, daeploy.File{Mode: 0o755, Owner: p.User})
+		err := w.tree.MkMount(ctx, p.Cache.Path, daeploy.File{Mode: 0o755, Owner: p.User})
 		if err == nil {
 			mounted, err = w.fake.caches().Open(w.id, p.Cache, p.User)
 		}

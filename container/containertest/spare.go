@@ -22,7 +22,7 @@ import (
 
 // Spare is a source that is being laid out; buildpipeline's ports.go has the words.
 type Spare interface {
-	Mkdir(path string, f daeploy.File) error
+	Mkdir(ctx context.Context, path string, f daeploy.File) error
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
 	Keep(note []byte) error
@@ -41,7 +41,7 @@ func (f *Fake) spareDir(app daeploy.AppName) string {
 }
 
 // Spare begins an app's spare source.
-func (f *Fake) Spare(_ context.Context, app daeploy.AppName) (Spare, error) {
+func (f *Fake) Spare(ctx context.Context, app daeploy.AppName) (Spare, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dir := f.spareDir(app)
@@ -52,11 +52,11 @@ func (f *Fake) Spare(_ context.Context, app daeploy.AppName) (Spare, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fakeSpare{fake: f, dir: dir, tree: tree}, tree.Replace("/source", daeploy.File{Mode: 0o755})
+	return &fakeSpare{fake: f, dir: dir, tree: tree}, tree.Replace(ctx, "/source", daeploy.File{Mode: 0o755})
 }
 
-func (s *fakeSpare) Mkdir(name string, f daeploy.File) error {
-	return s.tree.Mkdir(path.Join("/source", name), f)
+func (s *fakeSpare) Mkdir(ctx context.Context, name string, f daeploy.File) error {
+	return s.tree.Mkdir(ctx, path.Join("/source", name), f)
 }
 
 func (s *fakeSpare) Put(name string, f daeploy.File, content io.Reader) error {
@@ -87,7 +87,7 @@ func (f *Fake) spareNote(app daeploy.AppName) ([]byte, error) {
 	return note, err
 }
 
-func (w *fakeWorkspace) TakeSpare(_ context.Context, path string, f daeploy.File, fits func([]byte) bool) (bool, error) {
+func (w *fakeWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func([]byte) bool) (bool, error) {
 	note, err := w.fake.spareNote(w.id.App)
 	if err != nil || note == nil || !fits(note) {
 		return false, err
@@ -97,7 +97,7 @@ func (w *fakeWorkspace) TakeSpare(_ context.Context, path string, f daeploy.File
 		return false, err
 	}
 	defer root.Close()
-	if err := errors.Join(root.Remove("note"), w.tree.Adopt(path, f, root, "source")); err != nil {
+	if err := errors.Join(root.Remove("note"), w.tree.Adopt(ctx, path, f, root, "source")); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -148,7 +148,7 @@ func testSpare(t *testing.T, c *contract) {
 		must(t, s.Put("/a/b", f, strings.NewReader("content")))
 		must(t, s.Put("a/deeper/c", f, strings.NewReader("c")))
 		must(t, s.Symlink("/link", "a/b", f))
-		must(t, s.Mkdir("/empty", daeploy.File{Mode: 0o755}))
+		must(t, s.Mkdir(t.Context(), "/empty", daeploy.File{Mode: 0o755}))
 		return s
 	}
 	none := func(w Workspace, when string) {

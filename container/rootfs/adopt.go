@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -14,8 +15,8 @@ import (
 // Adopt puts directory base of from, which is on the same file system, in place of
 // whatever name is, as Replace puts an empty one there. Its files stay as they are, and
 // from has it no more.
-func (t *Tree) Adopt(name string, f daeploy.File, from *os.Root, base string) error {
-	dir, last, err := t.parent(name, f)
+func (t *Tree) Adopt(ctx context.Context, name string, f daeploy.File, from *os.Root, base string) error {
+	dir, last, err := t.parent(ctx, name, f)
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", name, err)
 	}

@@ -16,10 +16,12 @@ import (
 // whatever stood there above; nothing shows through it, and nothing of it is left behind.
 func TestAdopt(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, s *stack){
-		"nothing":     func(*testing.T, *stack) {},
-		"a directory": func(t *testing.T, s *stack) { must(t, s.tree.Replace("/opaque", daeploy.File{Mode: 0o700})) },
-		"a link":      func(t *testing.T, s *stack) { must(t, s.tree.Symlink("/opaque", "/etc", daeploy.File{})) },
-		"a file":      func(t *testing.T, s *stack) { must(t, s.tree.Put("/opaque", daeploy.File{}, strings.NewReader("x"))) },
+		"nothing": func(*testing.T, *stack) {},
+		"a directory": func(t *testing.T, s *stack) {
+			must(t, s.tree.Replace(t.Context(), "/opaque", daeploy.File{Mode: 0o700}))
+		},
+		"a link": func(t *testing.T, s *stack) { must(t, s.tree.Symlink("/opaque", "/etc", daeploy.File{})) },
+		"a file": func(t *testing.T, s *stack) { must(t, s.tree.Put("/opaque", daeploy.File{}, strings.NewReader("x"))) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStack(t)
@@ -34,7 +36,7 @@ func TestAdopt(t *testing.T) {
 			must(t, err)
 			defer from.Close()
 			f := daeploy.File{Mode: 0o755, Owner: daeploy.Owner{UID: 7, GID: 8}}
-			must(t, tree.Adopt("/opaque", f, from, "source"))
+			must(t, tree.Adopt(t.Context(), "/opaque", f, from, "source"))
 			if _, err := from.Lstat("source"); !os.IsNotExist(err) {
 				t.Errorf("what was adopted is still there: %v", err)
 			}
@@ -70,10 +72,10 @@ func TestAdopt(t *testing.T) {
 			}
 
 			// What cannot be adopted leaves a place that can be made anew.
-			if err := tree.Adopt("/opaque", f, from, "source"); err == nil {
+			if err := tree.Adopt(t.Context(), "/opaque", f, from, "source"); err == nil {
 				t.Error("what is not there was adopted")
 			}
-			must(t, tree.Replace("/opaque", f))
+			must(t, tree.Replace(t.Context(), "/opaque", f))
 			must(t, tree.Put("/opaque/x", f, strings.NewReader("x")))
 			if err := tree.Touch("/merged", []string{"low"}, at); err == nil {
 				t.Error("Touch reaches into a directory that was not made here")
@@ -88,7 +90,7 @@ func TestFarTimes(t *testing.T) {
 		s := newStack(t)
 		tree := s.open(t)
 		f := daeploy.File{Mode: 0o644, Time: at}
-		must(t, tree.Replace("/src", daeploy.File{Mode: 0o755}))
+		must(t, tree.Replace(t.Context(), "/src", daeploy.File{Mode: 0o755}))
 		must(t, tree.Put("/src/d/put", f, strings.NewReader("x")))
 		must(t, tree.Put("/src/d/touched", daeploy.File{Mode: 0o644}, strings.NewReader("x")))
 		must(t, tree.Symlink("/src/d/link", "x", f))

@@ -51,12 +51,12 @@ func TestSpread(t *testing.T) {
 		if spread {
 			must(t, tree.Spread())
 		}
-		must(t, tree.Replace("/tmp/src", f))
+		must(t, tree.Replace(t.Context(), "/tmp/src", f))
 		must(t, tree.Put("/tmp/src/d/file", f, strings.NewReader("text")))
 		info, err := os.Stat(filepath.Join(upper, "tmp/src/d/file"))
 		must(t, err)
 		parts[spread][(info.Sys().(*syscall.Stat_t).Ino-1)/inodes] = true
-		must(t, tree.Replace("/tmp/src", f)) // in place of the first
+		must(t, tree.Replace(t.Context(), "/tmp/src", f)) // in place of the first
 		if got, err := tree.Stat("/tmp/src"); err != nil || got.Owner != f.Owner || got.Mode.Perm() != f.Mode {
 			t.Errorf("the directory is %+v, %v", got, err)
 		}
@@ -80,7 +80,7 @@ func TestSpreadElsewhere(t *testing.T) {
 	tree := s.open(t)
 	f := daeploy.File{Mode: 0o755}
 	must(t, tree.Spread())
-	must(t, tree.Replace("/tmp/src", f))
+	must(t, tree.Replace(t.Context(), "/tmp/src", f))
 	must(t, tree.Put("/tmp/src/file", f, strings.NewReader("text")))
 	if text, err := tree.ReadFile("/tmp/src/file", 10); err != nil || string(text) != "text" {
 		t.Errorf("read %q, %v", text, err)

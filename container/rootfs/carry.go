@@ -67,7 +67,7 @@ func (c *carrier) artifact(ctx context.Context, a daeploy.Artifact) error {
 	if err != nil {
 		return fmt.Errorf("carry %s: %w", a.From, err)
 	}
-	if _, _, err := c.to.parent(a.To, c.as); pathEnds(err) {
+	if _, _, err := c.to.parent(ctx, a.To, c.as); pathEnds(err) {
 		return &fs.PathError{Op: "carry", Path: a.To, Err: syscall.ENOTDIR}
 	} else if err != nil {
 		return fmt.Errorf("carry to %s: %w", a.To, err)
@@ -113,7 +113,7 @@ func (c *carrier) directory(ctx context.Context, n node, to string, depth int) e
 	if err := c.count(0); err != nil {
 		return err
 	}
-	made, err := c.make(to, depth)
+	made, err := c.make(ctx, to, depth)
 	if err != nil {
 		return err
 	}
@@ -143,10 +143,10 @@ func (c *carrier) directory(ctx context.Context, n node, to string, depth int) e
 // make makes directory name, or takes the one that is there, and gives its
 // canonical path. The first of an artifact is remembered, so that what comes
 // below it is written without looking all of it up again.
-func (c *carrier) make(name string, depth int) (string, error) {
+func (c *carrier) make(ctx context.Context, name string, depth int) (string, error) {
 	f := c.as
 	f.Mode = 0o755
-	dir, base, err := c.to.parent(name, f)
+	dir, base, err := c.to.parent(ctx, name, f)
 	if err != nil {
 		return "", err
 	}

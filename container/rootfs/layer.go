@@ -23,7 +23,7 @@ const MaxDepth = 2048
 
 // maxNested is how many parts the path of an artifact may have: whatever is done
 // with a path walks all of it, so that deep trees cost the square of their depth.
-const maxNested = 128
+const maxNested = daeploy.MaxImageDepth
 
 // Marks of the OCI layer format.
 const (

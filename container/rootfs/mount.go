@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,8 +14,8 @@ import (
 // MkMount makes a directory to be mounted over, and its missing parents, as
 // Mkdir does. What it makes is gone again after DropEmpty, and shows not even in
 // the time of the directory above.
-func (t *Tree) MkMount(name string, f daeploy.File) error {
-	mkdir := func() error { return t.Mkdir(name, f) }
+func (t *Tree) MkMount(ctx context.Context, name string, f daeploy.File) error {
+	mkdir := func() error { return t.Mkdir(ctx, name, f) }
 	for above := path.Dir(path.Clean("/" + name)); ; above = path.Dir(above) {
 		n, err := t.walk(above, true, nil)
 		if errors.Is(err, fs.ErrNotExist) && above != "/" {

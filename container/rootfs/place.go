@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -79,7 +80,7 @@ func (t *Tree) place(name string, f daeploy.File) (*os.Root, string, error) {
 	// a directory must not be seen half done.
 	t.slow.Lock()
 	defer t.slow.Unlock()
-	dir, base, err := t.parent(clean, f)
+	dir, base, err := t.parent(context.Background(), clean, f) // whoever puts many asks between two
 	if err != nil {
 		return nil, "", err
 	}
@@ -118,12 +119,12 @@ func (t *Tree) parentsIn(in freshDir, rel string, f daeploy.File) error {
 
 // parent resolves all of name but its last word, making and copying up what is
 // needed to write there.
-func (t *Tree) parent(name string, f daeploy.File) (node, string, error) {
+func (t *Tree) parent(ctx context.Context, name string, f daeploy.File) (node, string, error) {
 	dir, base := path.Split(path.Clean("/" + name))
 	if base == "" {
 		return node{}, "", &fs.PathError{Op: "write", Path: name, Err: fs.ErrInvalid}
 	}
-	n, err := t.walk(dir, true, t.maker(f))
+	n, err := t.walk(dir, true, t.maker(ctx, f))
 	if err != nil {
 		return node{}, "", err
 	}
@@ -133,10 +134,15 @@ func (t *Tree) parent(name string, f daeploy.File) (node, string, error) {
 	return n, base, t.raise(n.path)
 }
 
-// maker makes missing parents for walk: 0755 and f's owner.
-func (t *Tree) maker(f daeploy.File) func(node, string) (node, error) {
+// maker makes missing parents for walk, until ctx ends: 0755 and f's owner.
+func (t *Tree) maker(ctx context.Context, f daeploy.File) func(node, string) (node, error) {
 	f.Mode = 0o755
-	return func(dir node, name string) (node, error) { return t.mkdir(dir, name, f) }
+	return func(dir node, name string) (node, error) {
+		if ctx.Err() != nil {
+			return node{}, context.Cause(ctx)
+		}
+		return t.mkdir(dir, name, f)
+	}
 }
 
 // mkdir makes an empty directory in place of whatever has the name.

@@ -91,7 +91,7 @@ func (r *restorer) all(ctx context.Context) error {
 			return broken(err)
 		}
 		r.in.data, r.in.zeros = 0, 0 // those of a file mark no end
-		if err := r.entry(h, &dataReader{r: untilDone{ctx, archive}}); err != nil {
+		if err := r.entry(ctx, h, &dataReader{r: untilDone{ctx, archive}}); err != nil {
 			return err
 		}
 		r.in.zeros = 0
@@ -109,7 +109,7 @@ func broken(err error) error {
 	return fmt.Errorf("read artifacts: %w", err)
 }
 
-func (r *restorer) entry(h *tar.Header, data *dataReader) error {
+func (r *restorer) entry(ctx context.Context, h *tar.Header, data *dataReader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -146,7 +146,7 @@ func (r *restorer) entry(h *tar.Header, data *dataReader) error {
 		}
 		return artifactsInvalid("an entry %q stands for the directory itself", clip(h.Name))
 	}
-	if err := r.open(); err != nil {
+	if err := r.open(ctx); err != nil {
 		return err
 	}
 	err = r.parents(name)
@@ -206,11 +206,11 @@ func (r *restorer) room(size int64) error {
 }
 
 // open makes the directory when there is something for it.
-func (r *restorer) open() error {
+func (r *restorer) open(ctx context.Context) error {
 	if r.root != nil {
 		return nil
 	}
-	if err := r.tree.Replace(r.name, daeploy.File{Mode: 0o755, Owner: r.owner}); err != nil {
+	if err := r.tree.Replace(ctx, r.name, daeploy.File{Mode: 0o755, Owner: r.owner}); err != nil {
 		return err
 	}
 	r.root = r.tree.fresh[len(r.tree.fresh)-1].root

@@ -11,8 +11,13 @@ import (
 	"syscall"
 )
 
-// maxLinks is how many links one lookup follows, as the kernel has it.
-const maxLinks = 40
+// One lookup follows so many links, as the kernel has it, and so many words of their
+// targets. Each word costs a look at all above it in each layer: the kernel's limits
+// alone would let an image ask for minutes of that.
+const (
+	maxLinks  = 40
+	maxLinked = 256
+)
 
 // Tree is a root file system. Put may be called by several goroutines with
 // different paths; everything else is for one goroutine at a time.
@@ -132,7 +137,7 @@ func (t *Tree) walk(name string, follow bool, missing func(dir node, name string
 	if err != nil {
 		return node{}, err
 	}
-	stack, links := []node{root}, 0
+	stack, links, linked := []node{root}, 0, 0
 	for todo := split(name); len(todo) > 0; {
 		var word string
 		word, todo = todo[0], todo[1:]
@@ -165,7 +170,11 @@ func (t *Tree) walk(name string, follow bool, missing func(dir node, name string
 		if path.IsAbs(target) {
 			stack = stack[:1]
 		}
-		todo = append(split(target), todo...)
+		words := split(target)
+		if linked += len(words); linked > maxLinked {
+			return node{}, &fs.PathError{Op: "look up", Path: name, Err: syscall.ELOOP}
+		}
+		todo = append(words, todo...)
 	}
 	return stack[len(stack)-1], nil
 }

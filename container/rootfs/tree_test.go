@@ -2,6 +2,7 @@ package rootfs_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -146,6 +147,51 @@ func TestLinkLimit(t *testing.T) {
 	}
 }
 
+// F84: the kernel would follow 40 links of 2,047 words each; each word is a look at
+// all layers here.
+func TestLinkedLimit(t *testing.T) {
+	s := newStack(t)
+	must(t, os.Mkdir(filepath.Join(s.bottom, "a"), 0o755))
+	must(t, os.Symlink(strings.Repeat("a/../", 127)+"a", filepath.Join(s.bottom, "long")))
+	must(t, os.Symlink(strings.Repeat("a/../", 200), filepath.Join(s.bottom, "longer")))
+	must(t, os.Symlink(strings.Repeat("new/", 300), filepath.Join(s.bottom, "down")))
+	tree := s.open(t)
+	if _, err := tree.Stat("/long"); err != nil {
+		t.Errorf("a link of 255 words: %v", err)
+	}
+	for _, name := range []string{"/long/../long", "/longer", "/down"} {
+		if _, err := tree.Stat(name); !errors.Is(err, syscall.ELOOP) {
+			t.Errorf("Stat(%q): %v, want ELOOP", name, err)
+		}
+	}
+	if err := tree.Mkdir(t.Context(), "/down", daeploy.File{Mode: 0o755}); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("Mkdir by a link of 300 words: %v, want ELOOP", err)
+	}
+}
+
+// Directories are made one by one until ctx ends.
+func TestMakingEnds(t *testing.T) {
+	s := newStack(t)
+	tree := s.open(t)
+	ended := errors.New("ended")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(ended) })
+	f := daeploy.File{Mode: 0o755}
+	for name, act := range map[string]func(string) error{
+		"Mkdir":   func(p string) error { return tree.Mkdir(ctx, "/mkdir"+p, f) },
+		"Replace": func(p string) error { return tree.Replace(ctx, "/replace"+p, f) },
+		"MkMount": func(p string) error { return tree.MkMount(ctx, "/mount"+p, f) },
+	} {
+		began := time.Now()
+		if err := act(strings.Repeat("/a", 2000)); !errors.Is(err, ended) {
+			t.Errorf("%s of 2,000 directories: %v, want the cause of ctx's end", name, err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s goes on for %s", name, took)
+		}
+	}
+}
+
 // Whatever is written must look, through the kernel's own overlay, as if it had
 // been written there (S34, S36, S38).
 func TestWritesAgainstKernel(t *testing.T) {
@@ -162,15 +208,15 @@ func TestWritesAgainstKernel(t *testing.T) {
 	put("/gone/again", "5")      // where a lower layer has a whiteout
 	put("/nowhere/x", "6")       // through a link to nowhere
 	put("/merged", "7")          // over a merged directory
-	must(t, tree.Replace("/a/deep/down", daeploy.File{Mode: 0o755}))
+	must(t, tree.Replace(t.Context(), "/a/deep/down", daeploy.File{Mode: 0o755}))
 	put("/a/deep/down/fresh/er", "8")
-	must(t, tree.Replace("/opaque", f))
+	must(t, tree.Replace(t.Context(), "/opaque", f))
 	must(t, tree.Remove(t.Context(), "/usr"))
 	must(t, tree.Remove(t.Context(), "/not/there"))
-	must(t, tree.Mkdir("/usr/lib", daeploy.File{Mode: 0o700, Owner: f.Owner}))
-	must(t, tree.Mkdir("/etc", daeploy.File{Mode: 0o700, Owner: f.Owner})) // keeps its mode
+	must(t, tree.Mkdir(t.Context(), "/usr/lib", daeploy.File{Mode: 0o700, Owner: f.Owner}))
+	must(t, tree.Mkdir(t.Context(), "/etc", daeploy.File{Mode: 0o700, Owner: f.Owner})) // keeps its mode
 	must(t, tree.Symlink("/a/link", "/any/where", f))
-	must(t, tree.Mkdir("/tmp", daeploy.File{Mode: 0o755}))
+	must(t, tree.Mkdir(t.Context(), "/tmp", daeploy.File{Mode: 0o755}))
 	must(t, tree.Chmod("/tmp", 0o1777))
 	must(t, tree.SetTimes("/a/deep/down", at))
 
@@ -210,7 +256,7 @@ func TestNothingLeadsOut(t *testing.T) {
 	f := daeploy.File{Mode: 0o644}
 	for _, name := range []string{"/var/src/x", "/rel/y", "/up/z"} {
 		must(t, tree.Put(name, f, strings.NewReader("x")))
-		must(t, tree.Replace(name+"dir", daeploy.File{Mode: 0o755}))
+		must(t, tree.Replace(t.Context(), name+"dir", daeploy.File{Mode: 0o755}))
 		must(t, tree.Symlink(name+"dir/evil", outside, f))
 		must(t, tree.Put(name+"dir/evil/file", f, strings.NewReader("x")))
 		must(t, tree.Remove(t.Context(), name+"dir/evil/file"))
@@ -228,9 +274,9 @@ func TestReplaceTwice(t *testing.T) {
 	s.fill(t)
 	tree := s.open(t)
 	dir := daeploy.File{Mode: 0o755}
-	must(t, tree.Replace("/merged", dir))
+	must(t, tree.Replace(t.Context(), "/merged", dir))
 	must(t, tree.Put("/merged/one", dir, strings.NewReader("")))
-	must(t, tree.Replace("/merged", dir))
+	must(t, tree.Replace(t.Context(), "/merged", dir))
 	must(t, tree.Put("/merged/two", dir, strings.NewReader("")))
 	must(t, tree.Remove(t.Context(), "/merged/two"))
 	must(t, tree.Put("/merged/three/file", dir, strings.NewReader("")))
@@ -251,7 +297,7 @@ func TestPutConcurrently(t *testing.T) {
 	s.fill(t)
 	tree := s.open(t)
 	f := daeploy.File{Mode: 0o644, Owner: daeploy.Owner{UID: 1001}, Time: time.Unix(1e9, 0)}
-	must(t, tree.Replace("/src", daeploy.File{Mode: 0o755, Owner: f.Owner}))
+	must(t, tree.Replace(t.Context(), "/src", daeploy.File{Mode: 0o755, Owner: f.Owner}))
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {

@@ -19,11 +19,12 @@ import (
 )
 
 // Mkdir makes a directory and its missing parents (0755, same owner). One that
-// exists keeps its owner and mode.
-func (t *Tree) Mkdir(name string, f daeploy.File) error {
+// exists keeps its owner and mode. If ctx ends, the error is its cause, and some of
+// the parents are there.
+func (t *Tree) Mkdir(ctx context.Context, name string, f daeploy.File) error {
 	n, err := t.walk(name, true, nil)
 	if errors.Is(err, fs.ErrNotExist) {
-		if n, err = t.walk(name, true, t.maker(f)); err == nil {
+		if n, err = t.walk(name, true, t.maker(ctx, f)); err == nil {
 			err = t.upper().Chmod(n.path, goMode(f.Mode))
 		}
 	}
@@ -52,9 +53,10 @@ func (t *Tree) Chmod(name string, mode fs.FileMode) error {
 }
 
 // Replace makes name an empty directory, whatever was there (S38). A link of
-// that name is replaced, not followed.
-func (t *Tree) Replace(name string, f daeploy.File) error {
-	dir, base, err := t.parent(name, f)
+// that name is replaced, not followed. If ctx ends before its parents are there, the
+// error is its cause.
+func (t *Tree) Replace(ctx context.Context, name string, f daeploy.File) error {
+	dir, base, err := t.parent(ctx, name, f)
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", name, err)
 	}
