@@ -277,13 +277,16 @@ type Workspace interface {
 
 	// Prepare makes a new rootfs on the image, in place of any earlier one. It
 	// refuses an image whose /dev, /proc, /sys or /etc is no directory, or whose
-	// /etc/passwd or group is no plain file: builder_invalid (F84).
+	// /etc/passwd or group is no plain file, or a large one: builder_invalid (F84).
 	Prepare(ctx context.Context, base daeploy.Image) error
 
 	// Stat follows links, also the last one. fs.ErrNotExist if there is nothing.
 	Stat(path string) (daeploy.FileInfo, error)
 	// Lstat follows links, but for the last one. fs.ErrNotExist if there is nothing.
 	Lstat(path string) (daeploy.FileInfo, error)
+	// Resolve is the absolute path without links that path leads to; what is not
+	// there counts as the directories that Mkdir would make.
+	Resolve(path string) (string, error)
 	// ReadFile reads a regular file of at most most bytes, following links.
 	ReadFile(path string, most int64) ([]byte, error)
 	// ReadHead reads the first n bytes of a regular file, or all if it is shorter.

@@ -63,6 +63,9 @@ func (e *Engine) RunImage(ctx context.Context, spec daeploy.RunSpec) (exit int, 
 		return 0, err
 	}
 	defer tree.Close()
+	if err := tree.CheckShape(); err != nil {
+		return 0, misshapen(err).words(spec.Image)
+	}
 	s, err := runSandbox(tree, p.config, spec)
 	if err != nil {
 		return 0, err

@@ -1,9 +1,11 @@
 package container_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -120,14 +122,28 @@ func TestRunImageEndsWithContext(t *testing.T) {
 
 func TestRunImageRefusals(t *testing.T) {
 	e := newEngine(t, offline)
-	ref := imported(t, e, containertest.Image{Shell: true, Config: map[string]any{"User": "nobody-here"}})
-	for code, spec := range map[string]daeploy.RunSpec{
-		"image_missing": {App: "blog", Image: "daeploy.local/none:1"},
-		"user_unknown":  {App: "blog", Image: ref, Args: []string{"/bin/true"}},
+	of := func(config map[string]any, files ...containertest.File) daeploy.ImageRef {
+		image := containertest.Image{Name: fmt.Sprintf("daeploy.local/builders/run-refusal-%d:1", builds.Add(1)), Shell: true, Config: config, Layers: [][]containertest.File{files}}
+		return imported(t, e, image)
+	}
+	file := containertest.File{Path: "/file", Content: "x"}
+	loop := containertest.File{Path: "/loop", Link: "loop"}
+	for name, tt := range map[string]struct {
+		image daeploy.ImageRef
+		code  string
+	}{
+		"none":       {"daeploy.local/none:1", "image_missing"},
+		"user":       {of(map[string]any{"User": "nobody-here"}), "user_unknown"},
+		"passwd":     {of(nil, containertest.File{Path: "/etc/passwd", Size: 2 << 20}), "builder_invalid"},
+		"file":       {of(map[string]any{"WorkingDir": "/file/x"}, file), "builder_invalid"},
+		"loop":       {of(map[string]any{"WorkingDir": "/loop"}, loop), "builder_invalid"},
+		"proc":       {of(map[string]any{"WorkingDir": "/p/self"}, containertest.File{Path: "/p", Link: "/proc"}), "builder_invalid"},
+		"fifo below": {of(map[string]any{"WorkingDir": "/fifo"}, containertest.File{Path: "/fifo", Type: tar.TypeFifo}), "builder_invalid"},
 	} {
-		var e2 *daeploy.Error
-		if _, err := e.RunImage(t.Context(), spec); !errors.As(err, &e2) || e2.Code != code {
-			t.Errorf("RunImage: %v, want code %s", err, code)
+		var told *daeploy.Error
+		_, err := e.RunImage(t.Context(), daeploy.RunSpec{App: "blog", Image: tt.image, Args: []string{"/bin/true"}})
+		if !errors.As(err, &told) || told.Code != tt.code {
+			t.Errorf("%s: RunImage: %v, want code %s", name, err, tt.code)
 		}
 	}
 }

@@ -207,9 +207,6 @@ func readImage(ctx context.Context, c *containerd.Client, record images.Image) (
 	if len(p.config.RootFS.DiffIDs) != len(p.content.Layers) {
 		return p, invalid("its manifest has %d layers, its config %d", len(p.content.Layers), len(p.config.RootFS.DiffIDs))
 	}
-	if n := len(p.config.Config.Env); n > daeploy.MaxImageEnv {
-		return p, invalid("it sets %d variables; at most %d are allowed", n, daeploy.MaxImageEnv)
-	}
 	p.Image = daeploy.Image{
 		Ref: daeploy.ImageRef(record.Name), Digest: p.manifest.Digest.String(), Config: text, Created: record.CreatedAt.UTC(),
 	}
@@ -283,12 +280,16 @@ func readJSON(ctx context.Context, store content.InfoReaderProvider, d ocispec.D
 type imageFault struct {
 	code    string // of "builder_<code>"
 	problem string
+	hint    string   // "" for that there is no mending it
 	offers  []string // platforms
 }
 
 func invalid(format string, args ...any) error {
 	return &imageFault{code: "invalid", problem: fmt.Sprintf(format, args...)}
 }
+
+// misshapen is a fault of the image's files, by the words of rootfs.CheckShape.
+func misshapen(err error) *imageFault { return &imageFault{code: "invalid", problem: err.Error()} }
 
 func (f *imageFault) Error() string {
 	if f.code == "platform" {

@@ -59,6 +59,9 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, ref daeploy.ImageRef) 
 	for _, record := range records {
 		p, err := readImage(ctx, c, record)
 		if err == nil {
+			err = p.judge()
+		}
+		if err == nil {
 			err = p.unpack(ctx, c, e.rules.Load().MaxImage)
 		}
 		if err != nil {

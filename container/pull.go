@@ -87,6 +87,9 @@ func (e *Engine) ready(ctx context.Context, c *containerd.Client, record images.
 	if err == nil {
 		err = p.checkContent(ctx, c.ContentStore())
 	}
+	if err == nil {
+		err = p.judge()
+	}
 	if err == nil && len(p.config.Config.OnBuild) > 0 {
 		err = &imageFault{code: "onbuild"}
 	}

@@ -99,7 +99,17 @@ func TestPullRefusals(t *testing.T) {
 	link := func(path string) containertest.Image {
 		return containertest.Image{Layers: [][]containertest.File{{{Path: path, Link: "/tmp"}}}}
 	}
+	env := func(entry string) containertest.Image {
+		return containertest.Image{Config: map[string]any{"Env": []string{"PATH=/bin", entry}}}
+	}
+	workdir := func(dir string) containertest.Image {
+		return containertest.Image{Config: map[string]any{"WorkingDir": dir}}
+	}
 	for name, image := range map[string]containertest.Image{
+		"env-equals:1": env("ALONE"), "env-name:1": env("=x"), "env-nul:1": env("A=b\x00c"), "env-large:1": env("LARGE=" + strings.Repeat("x", 200<<10)),
+		"deep:1": workdir(strings.Repeat("/a", 20_000)), "long:1": workdir("/" + strings.Repeat("b", 300)), "nul:1": workdir("a\x00b"),
+		"layered:1": {Layers: make([][]containertest.File, 600)},
+		"users:1":   {Layers: [][]containertest.File{{{Path: "/etc/passwd", Size: 2 << 20}}}},
 		"other:1":   {Architecture: "s390x"},
 		"onbuild:1": {Config: map[string]any{"OnBuild": []string{"RUN x"}}},
 		"big:1":     {Top: big},
@@ -124,6 +134,15 @@ func TestPullRefusals(t *testing.T) {
 		{r.Host + "/onbuild:1", "builder_onbuild", "ONBUILD", "without ONBUILD"},
 		{r.Host + "/big:1", "builder_invalid", "at most 1048576 are read", ""},
 		{r.Host + "/many:1", "builder_invalid", "sets 1001 variables", ""},
+		{r.Host + "/env-equals:1", "builder_invalid", `its variable "ALONE" has no =`, "ENV"},
+		{r.Host + "/env-name:1", "builder_invalid", "it sets a variable without a name", "ENV"},
+		{r.Host + "/env-nul:1", "builder_invalid", `its variable "A" has a NUL character`, "ENV"},
+		{r.Host + "/env-large:1", "builder_invalid", `its variable "LARGE" has 204806 bytes; at most 131071 are allowed`, "ENV"},
+		{r.Host + "/deep:1", "builder_invalid", "its working directory is 20000 directories deep; at most 128 are allowed", "WORKDIR"},
+		{r.Host + "/long:1", "builder_invalid", "its working directory has a name of 300 bytes; at most 255 are allowed", "WORKDIR"},
+		{r.Host + "/nul:1", "builder_invalid", "its working directory has a NUL character", "WORKDIR"},
+		{r.Host + "/layered:1", "builder_invalid", "it has 600 layers; at most 190 are allowed", "fewer layers"},
+		{r.Host + "/users:1", "builder_invalid", "/etc/passwd has 2097152 bytes; at most 1048576 are read", ""},
 		{r.Host + "/layers:1", "builder_invalid", "manifest has 0 layers, its config 1", ""},
 		{r.Host + "/false:1", "builder_invalid", "does not match its digest", ""},
 		{r.Host + "/dev:1", "builder_invalid", "/dev is a symbolic link", ""},
@@ -145,7 +164,7 @@ func TestPullRefusals(t *testing.T) {
 		})
 	}
 	t.Attr("F82", "images that are not there, denied, broken, of another platform, at this host: each its code and hint")
-	t.Attr("F84", "a config of 2 MB, 1,001 variables, layers that are not there, links for /dev and /etc/passwd: builder_invalid")
+	t.Attr("F84", "a config of 2 MB, 1,001 variables, such without = or name, with a NUL or 200 KB, a working directory 20,000 deep, 600 layers and such that are not there, links for /dev and /etc/passwd: builder_invalid")
 }
 
 // F84: layers that would reach for the host: their names and links end inside of the

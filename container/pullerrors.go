@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -132,7 +133,7 @@ func (f *imageFault) words(ref daeploy.ImageRef) error {
 		e.Hint = "use the variant without ONBUILD"
 	default:
 		e.Message = fmt.Sprintf("%s cannot be used as a builder: %s", ref, f.problem)
-		e.Hint = "the image must be made anew"
+		e.Hint = cmp.Or(f.hint, "the image must be made anew")
 	}
 	return e
 }

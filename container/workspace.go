@@ -198,6 +198,9 @@ func (w *Workspace) Prepare(ctx context.Context, base daeploy.Image) error {
 	if err := unmarshalConfig(base, &config); err != nil {
 		return err
 	}
+	if n := len(config.RootFS.DiffIDs); n > maxLayers && w.host == nil {
+		return tooManyLayers(n).words(base.Ref) // one that a build has made: it would get one more
+	}
 	l, err := w.prepare(ctx, config.chain())
 	if err != nil {
 		return err
@@ -209,7 +212,7 @@ func (w *Workspace) Prepare(ctx context.Context, base daeploy.Image) error {
 		return err
 	}
 	if err := w.tree.CheckShape(); err != nil {
-		return (&imageFault{code: "invalid", problem: err.Error()}).words(base.Ref)
+		return misshapen(err).words(base.Ref)
 	}
 	return nil
 }
@@ -238,6 +241,16 @@ func (w *Workspace) Lstat(path string) (daeploy.FileInfo, error) {
 		return daeploy.FileInfo{}, err
 	}
 	return t.Lstat(path)
+}
+
+// Resolve is the absolute path without links that path leads to; what is not there
+// counts as the directories that Mkdir would make.
+func (w *Workspace) Resolve(path string) (string, error) {
+	t, err := w.files()
+	if err != nil {
+		return "", err
+	}
+	return t.Resolve(path)
 }
 
 // ReadFile reads a regular file of at most most bytes, following links.

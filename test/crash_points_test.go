@@ -37,7 +37,7 @@ var noCrashPoints = map[string]string{
 		Journal.App Journal.Apps Journal.Builds Journal.Build Journal.Unfinished Journal.Dropped Journal.LogSize Journal.Draining
 		Journal.CopyLog Journal.LogTail Log.OutputEnd Log.OutputBytes Settings.Variables Settings.Secrets Settings.LentSecrets
 		Engine.Check Engine.Room Engine.RoomFor Engine.Leftovers Engine.Find Engine.Caches Engine.InUse Engine.Built Engine.Images
-		Workspace.Stat Workspace.Lstat Workspace.ReadFile Workspace.ReadHead Workspace.Started`,
+		Workspace.Stat Workspace.Lstat Workspace.Resolve Workspace.ReadFile Workspace.ReadHead Workspace.Started`,
 	"what it hands over is a step":             "Workspace.Wait",
 	"as Spare.Put":                             "Spare.Mkdir",
 	"death does it too":                        "Log.Close Spare.Leave",

@@ -46,6 +46,7 @@ type Workspace interface {
 	Prepare(ctx context.Context, base daeploy.Image) error
 	Stat(path string) (daeploy.FileInfo, error)
 	Lstat(path string) (daeploy.FileInfo, error)
+	Resolve(path string) (string, error)
 	ReadFile(path string, most int64) ([]byte, error)
 	ReadHead(path string, n int) ([]byte, error)
 	Mkdir(ctx context.Context, path string, f daeploy.File) error
@@ -255,6 +256,9 @@ func testFiles(t *testing.T, c *contract) {
 	}
 	if got, err := w.Lstat("/tmp/src/link"); err != nil || got.Mode.Type() != fs.ModeSymlink || got.Owner != f.Owner {
 		t.Errorf("Lstat of a link = %+v, %v", got, err)
+	}
+	if got, err := w.Resolve("/to-base/new/file"); err != nil || got != "/base/new/file" {
+		t.Errorf("Resolve through a link = %q, %v", got, err)
 	}
 	if got, err := w.Lstat("/to-base/stays"); err != nil || !got.Mode.IsRegular() || got.Size != 1 {
 		t.Errorf("Lstat through a link = %+v, %v", got, err)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
+	"path"
 
 	"github.com/daeploy/daeploy"
 )
@@ -29,9 +31,12 @@ func (t *Tree) describe(path string, follow bool) (daeploy.FileInfo, error) {
 	}, nil
 }
 
-// Resolve is the absolute path without links that path leads to.
-func (t *Tree) Resolve(path string) (string, error) {
-	n, err := t.walk(path, true, nil)
+// Resolve is the absolute path without links that name leads to. What is not there
+// counts as the directories that Mkdir would make.
+func (t *Tree) Resolve(name string) (string, error) {
+	n, err := t.walk(name, true, func(dir node, word string) (node, error) {
+		return node{path: path.Join(dir.path, word), info: dir.info}, nil
+	})
 	if err != nil {
 		return "", err
 	}
@@ -80,23 +85,28 @@ func (t *Tree) open(path string) (*os.File, int64, error) {
 // CheckShape makes sure that a runtime can mount over this tree without being
 // led elsewhere (CVE-2026-41579): /dev, /proc, /sys, /etc and the further
 // directories given, if there, are directories and no links; the files of /etc
-// that are bound or read, if there, are plain files (F84, F115). The error is a
-// sentence for people.
+// that are bound or read, if there, are plain files, those of users not larger than
+// daeploy.MaxUserFile (F84, F115). The error is a sentence for people.
 func (t *Tree) CheckShape(dirs ...string) error {
 	for _, dir := range append([]string{"/dev", "/proc", "/sys", "/etc"}, dirs...) {
-		if err := t.checkKind(dir, fs.ModeDir); err != nil {
+		if err := t.checkKind(dir, fs.ModeDir, math.MaxInt64); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{"passwd", "group", "resolv.conf", "hosts", "hostname"} {
-		if err := t.checkKind("/etc/"+name, 0); err != nil {
+	for _, name := range []string{"resolv.conf", "hosts", "hostname"} {
+		if err := t.checkKind("/etc/"+name, 0, math.MaxInt64); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"passwd", "group"} {
+		if err := t.checkKind("/etc/"+name, 0, daeploy.MaxUserFile); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *Tree) checkKind(path string, want fs.FileMode) error {
+func (t *Tree) checkKind(path string, want fs.FileMode, most int64) error {
 	n, err := t.walk(path, false, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -105,6 +115,8 @@ func (t *Tree) checkKind(path string, want fs.FileMode) error {
 		return err
 	case n.info.Mode().Type() != want:
 		return fmt.Errorf("%s is %s, not %s", path, kindOf(n.info.Mode()), kindOf(want))
+	case n.info.Size() > most:
+		return fmt.Errorf("%s has %d bytes; at most %d are read", path, n.info.Size(), most)
 	}
 	return nil
 }

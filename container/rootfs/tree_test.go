@@ -126,8 +126,17 @@ func TestLookup(t *testing.T) {
 	if got, err := tree.ReadHead("/etc/passwd", 4); err != nil || string(got) != "root" {
 		t.Errorf("ReadHead = %q, %v", got, err)
 	}
-	if got, err := tree.Resolve("/abs/down"); err != nil || got != "/a/deep/down" {
-		t.Errorf("Resolve = %q, %v", got, err)
+	for path, want := range map[string]string{
+		"/": "/", "/abs/down": "/a/deep/down", "/nowhere": "/new/place", "/nowhere/../x/y": "/new/x/y", "/host/src": "/etc/hostname/src", "/gone/x": "/gone/x",
+	} {
+		if got, err := tree.Resolve(path); err != nil || got != want {
+			t.Errorf("Resolve(%q) = %q, %v; want %q", path, got, err, want)
+		}
+	}
+	for path, want := range map[string]error{"/loop/x": syscall.ELOOP, "/plain/x": syscall.ENOTDIR} {
+		if got, err := tree.Resolve(path); !errors.Is(err, want) {
+			t.Errorf("Resolve(%q) = %q, %v; want %v", path, got, err, want)
+		}
 	}
 }
 
@@ -339,6 +348,12 @@ func TestShape(t *testing.T) {
 		},
 		"/etc/group is a device, not a plain file": func(r string) error {
 			return errors.Join(os.Mkdir(r+"/etc", 0o755), unix.Mknod(r+"/etc/group", unix.S_IFCHR, 5))
+		},
+		"/etc/passwd has 1048577 bytes; at most 1048576 are read": func(r string) error {
+			return errors.Join(os.Mkdir(r+"/etc", 0o755), os.WriteFile(r+"/etc/passwd", nil, 0o644), os.Truncate(r+"/etc/passwd", daeploy.MaxUserFile+1))
+		},
+		"/etc/group has 1073741824 bytes; at most 1048576 are read": func(r string) error {
+			return errors.Join(os.Mkdir(r+"/etc", 0o755), os.WriteFile(r+"/etc/group", nil, 0o644), os.Truncate(r+"/etc/group", 1<<30))
 		},
 		"/etc/hosts is a fifo, not a plain file": func(r string) error {
 			return errors.Join(os.Mkdir(r+"/etc", 0o755), unix.Mkfifo(r+"/etc/hosts", 0o644))
