@@ -21,10 +21,10 @@ func ParseArtifacts(items []string, workdir string) ([]daeploy.Artifact, error) 
 	for _, item := range items {
 		a, problem := parseArtifact(item, workdir)
 		if problem != "" {
-			return nil, artifactsInvalid("%q: %s", item, problem)
+			return nil, artifactsInvalid("%q: %s", shorten(item, shownBytes), problem)
 		}
 		if other, ok := landed[a.To]; ok {
-			return nil, artifactsInvalid("%q and %q both land on %s", other, item, a.To)
+			return nil, artifactsInvalid("%q and %q both land on %s", shorten(other, shownBytes), shorten(item, shownBytes), shorten(a.To, shownBytes))
 		}
 		landed[a.To] = item
 		out = append(out, a)
@@ -55,6 +55,12 @@ func parseArtifact(item, workdir string) (a daeploy.Artifact, problem string) {
 	}
 	a.From = path.Clean(source)
 	a.To = path.Join("/", workdir, dir, path.Base(a.From))
+	if err := daeploy.CheckImagePath(a.From); err != nil {
+		return a, "the source " + err.Error()
+	}
+	if err := daeploy.CheckImagePath(a.To); err != nil {
+		return a, "where it lands " + err.Error()
+	}
 	for _, mount := range []string{"/proc", "/sys", "/dev"} {
 		if a.To == mount || strings.HasPrefix(a.To, mount+"/") {
 			return a, "it lands in " + mount + ", which is not part of an image"

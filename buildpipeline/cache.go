@@ -32,6 +32,9 @@ func readCache(l layout, f builderFacts) (string, error) {
 		return "", errors.New("it is no absolute path")
 	}
 	at := path.Clean(value)
+	if err := daeploy.CheckImagePath(at); err != nil {
+		return "", fmt.Errorf("it %w", err)
+	}
 	own := []string{path.Join(l.Dest, "src"), path.Join(l.Dest, "scripts"), path.Join(l.Dest, "artifacts"), "/proc", "/sys", "/dev", "/run", "/etc"}
 	for _, dir := range own {
 		if inside(at, dir) {

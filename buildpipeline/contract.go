@@ -38,9 +38,6 @@ type contract struct {
 	artifacts []daeploy.Artifact // of a runtime image: what it gets
 }
 
-// passwdBytes bounds /etc/passwd and /etc/group of an image.
-const passwdBytes = 1 << 20
-
 // contract prepares the rootfs, looks up scripts and user in it, and works
 // out the environment (S1, steps 3 and 4).
 func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image) (*contract, error) {
@@ -53,6 +50,9 @@ func (a *attempt) contract(ctx context.Context, src *source, image daeploy.Image
 	}
 	c.layout.allow(image.Ref, a.ScriptsURLs)
 	if err := a.ws.Prepare(ctx, image); err != nil {
+		return nil, err
+	}
+	if err := settle(image.Ref, a.ws, append(c.layout.places(), c.layout.deliveries()...)); err != nil {
 		return nil, err
 	}
 	if err := c.findScripts(ctx, a); err != nil {
@@ -140,7 +140,7 @@ func (c *contract) findUser(root Workspace, label string, allowed UIDRanges) err
 	}
 	var files [2][]byte
 	for i, name := range []string{"/etc/passwd", "/etc/group"} {
-		data, err := root.ReadFile(name, passwdBytes)
+		data, err := root.ReadFile(name, daeploy.MaxUserFile)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("read %s of %s: %w", name, c.image.Ref, err)
 		}

@@ -207,6 +207,9 @@ func (a *attempt) saver(ctx context.Context, ws Workspace, c *contract, last dae
 	if p.Args, err = started(ws, image.Ref, l, at, info); err != nil {
 		return nil, nil, err
 	}
+	if err := settle(image.Ref, ws, l.places()); err != nil {
+		return nil, nil, err
+	}
 	if err := places(ctx, ws, l.Workdir); err != nil {
 		return nil, nil, err
 	}

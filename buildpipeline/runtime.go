@@ -92,6 +92,10 @@ func (a *attempt) runtimeContract(ctx context.Context, c *contract, image daeplo
 	if err := a.runtime.Prepare(ctx, image); err != nil {
 		return asRuntime(err)
 	}
+	scripts := place{what: "its directory for scripts", path: r.path("scripts"), hint: "correct its WORKDIR"}
+	if err := settle(image.Ref, a.runtime, append(r.layout.places(), scripts)); err != nil {
+		return asRuntime(err)
+	}
 	if err := r.findRuntimeScripts(ctx, a); err != nil {
 		return asRuntime(err)
 	}

@@ -29,13 +29,14 @@ const (
 
 // layout says where things are in a build container.
 type layout struct {
-	Workdir string // W
-	Dest    string // S12
-	Scripts string // the image scripts dir, absolute; "" if it is refused
-	Input   string // where Scripts came from, for people
-	Refused *daeploy.Error
-	Notices []string
-	web     string // URL of the scripts instead of Scripts; Refused is set unless allow took it
+	Workdir   string // W
+	Dest      string // S12
+	destInput string // where Dest came from, for people; "" for the default
+	Scripts   string // the image scripts dir, absolute; "" if it is refused
+	Input     string // where Scripts came from, for people
+	Refused   *daeploy.Error
+	Notices   []string
+	web       string // URL of the scripts instead of Scripts; Refused is set unless allow took it
 }
 
 // readLayout reads S11, S12 and S17 to S24 from an image.
@@ -57,14 +58,10 @@ func readLayout(ref daeploy.ImageRef, f builderFacts) (layout, error) {
 	if path.IsAbs(dest) {
 		l.Dest = path.Clean(dest)
 	}
-	for _, bad := range []string{"/proc", "/sys", "/dev"} {
-		if l.Workdir == bad || strings.HasPrefix(l.Workdir, bad+"/") {
-			return l, builderInvalid(ref, fmt.Sprintf("its working directory is %q", plain(l.Workdir)), "correct its WORKDIR")
-		}
-	}
-	for _, bad := range []string{"/proc", "/sys", "/dev", "/run"} {
-		if l.Dest == "/" || l.Dest == bad || strings.HasPrefix(l.Dest, bad+"/") {
-			return l, builderInvalid(ref, fmt.Sprintf("its destination is %q", l.Dest), "correct its "+from)
+	l.destInput = from
+	for _, p := range append(l.places(), l.deliveries()...) {
+		if err := p.check(ref, p.path); err != nil {
+			return l, err
 		}
 	}
 	return l, nil
@@ -105,18 +102,22 @@ func (l *layout) readScripts(ref daeploy.ImageRef, f builderFacts) {
 		}
 		l.Refused = &daeploy.Error{
 			Kind: daeploy.BuildFailed, Code: "scripts_url_refused",
-			Message: fmt.Sprintf("%s keeps its scripts at %s, which this server does not fetch", ref, plain(value)),
+			Message: fmt.Sprintf("%s keeps its scripts at %s, which this server does not fetch", ref, shorten(value, shownBytes)),
 			Hint:    "use image:// in the builder, or hooks in .s2i/bin",
 		}
 		return
 	case scheme != "image" || !hasScheme || rest == "":
-		l.Refused = builderInvalid(ref, fmt.Sprintf("its scripts URL is %q", plain(value)), "correct its "+from+" to image:///path")
+		l.Refused = builderInvalid(ref, fmt.Sprintf("its scripts URL is %q", shorten(value, shownBytes)), "correct its "+from+" to image:///path")
 		return
 	}
 	if path.IsAbs(rest) {
 		l.Scripts = path.Clean(rest)
 	} else {
 		l.Scripts = path.Join(l.Workdir, rest)
+	}
+	if err := daeploy.CheckImagePath(l.Scripts); err != nil {
+		l.Refused = builderInvalid(ref, fmt.Sprintf("the directory it has its scripts in %v", err), "correct its "+from)
+		l.Scripts = ""
 	}
 }
 
@@ -278,7 +279,10 @@ func (f *finder) runnable(shown, at string, head []byte) ([]string, error) {
 		}
 		args, interpreter = []string{at}, words[0]
 		if !path.IsAbs(interpreter) {
-			return nil, notRunnable(shown, "its interpreter "+plain(interpreter)+" is not an absolute path", "write #!/bin/sh")
+			return nil, notRunnable(shown, "its interpreter "+shorten(interpreter, shownBytes)+" is not an absolute path", "write #!/bin/sh")
+		}
+		if err := daeploy.CheckImagePath(interpreter); err != nil {
+			return nil, notRunnable(shown, fmt.Sprintf("the path of its interpreter %v", err), "write #!/bin/sh")
 		}
 	}
 	info, err := f.root.Stat(interpreter)
@@ -292,9 +296,10 @@ func (f *finder) runnable(shown, at string, head []byte) ([]string, error) {
 }
 
 // absent tells whether there is nothing at a path, by whatever way: a file on
-// the way, or links in a circle, lead nowhere either.
+// the way, links in a circle, or a name that no file can have, lead nowhere either.
 func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) ||
+		errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.EINVAL)
 }
 
 func notRunnable(shown, cause, hint string) error {

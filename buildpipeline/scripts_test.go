@@ -48,6 +48,15 @@ func TestLayout(t *testing.T) {
 		{name: "S24 relative", workdir: "/w", labels: labels{"io.openshift.s2i.destination": "up"}, dest: "/w/up", scripts: "/usr/libexec/s2i", input: "default"},
 		{name: "S24 root", labels: labels{"io.openshift.s2i.destination": "/"}, code: "builder_invalid"},
 		{name: "S24 run", labels: labels{"io.openshift.s2i.destination": "/run/x"}, code: "builder_invalid"},
+		{name: "S12 deep", workdir: strings.Repeat("/a", 20_000), code: "builder_invalid"},
+		{name: "S12 deep destination", labels: labels{"io.openshift.s2i.destination": strings.Repeat("/a", 20_000)}, code: "builder_invalid"},
+		{name: "S12 no room for scripts", labels: labels{"io.openshift.s2i.destination": strings.Repeat("/a", daeploy.MaxImageDepth)}, code: "builder_invalid"},
+		{name: "S12 long name", env: []string{"STI_LOCATION=/" + strings.Repeat("a", 300)}, code: "builder_invalid"},
+		{name: "S12 NUL", workdir: "/a\x00b", code: "builder_invalid"},
+		{name: "S17 deep", labels: labels{"io.openshift.s2i.scripts-url": "image://" + strings.Repeat("/a", 20_000)}, code: "builder_invalid"},
+		{name: "S17 long name", labels: labels{"io.openshift.s2i.scripts-url": "image:///" + strings.Repeat("a", 200<<10)}, code: "builder_invalid"},
+		{name: "S17 long until it is cleaned", labels: labels{"io.openshift.s2i.scripts-url": "image://" + strings.Repeat("/bin/..", 30_000) + "/x"}, dest: "/tmp", scripts: "/x", input: "label io.openshift.s2i.scripts-url"},
+		{name: "S19 long", labels: labels{"io.openshift.s2i.scripts-url": "file:///" + strings.Repeat("a", 200<<10)}, code: "scripts_url_refused"},
 		{name: "S24 proc by dots", labels: labels{"io.openshift.s2i.destination": "/x/../proc"}, code: "builder_invalid"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -59,8 +68,9 @@ func TestLayout(t *testing.T) {
 			}
 			_, dest, scripts, input, notices, err := buildpipeline.Layout(config)
 			if test.code != "" {
-				if got := daeploy.Public(err, "test").Code; got != test.code {
-					t.Errorf("code %q (%v), want %q", got, err, test.code)
+				got := daeploy.Public(err, "test")
+				if got.Code != test.code || got.Hint == "" || len(got.Message) > 1000 {
+					t.Errorf("code %q (%.1000v), hint %q, want %q, and words that can be read", got.Code, err, got.Hint, test.code)
 				}
 				return
 			}
@@ -89,7 +99,7 @@ func FuzzImageConfig(f *testing.F) {
 		workdir, dest, scripts, _, _, err := buildpipeline.Layout(in)
 		if err == nil {
 			for _, p := range []string{dest, scripts} {
-				if !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+				if !strings.HasPrefix(p, "/") || path.Clean(p) != p || daeploy.CheckImagePath(p) != nil {
 					t.Errorf("%q: %q is no clean absolute path (WORKDIR %q)", in, p, workdir)
 				}
 			}
