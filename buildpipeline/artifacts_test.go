@@ -64,6 +64,9 @@ func TestBadArtifacts(t *testing.T) {
 		{[]string{"/x:proc"}, "/", "it lands in /proc"},
 		{[]string{"/sys"}, "/", "it lands in /sys"},
 		{[]string{"/x\x1b[2J:a"}, "/r", "wildcards"},
+		{[]string{strings.Repeat("/a", 129)}, "/r", "the source is 129 directories deep; at most 128 are allowed"},
+		{[]string{"/x:" + strings.Repeat("a/", 128)}, "/r", "where it lands is 130 directories deep"},
+		{[]string{"/" + strings.Repeat("a", 200<<10)}, "/r", "the source has 204801 bytes"},
 	} {
 		_, err := buildpipeline.ParseArtifacts(test.items, test.workdir)
 		var e *daeploy.Error

@@ -35,6 +35,8 @@ func TestCacheLabel(t *testing.T) {
 		"/tmp/cache":              "/tmp/cache",
 		"/procs":                  "/procs",
 
+		strings.Repeat("/a", 129): "it is 129 directories deep; at most 128 are allowed",
+
 		"var/cache":              "it is no absolute path",
 		"/var/../cache":          "it is no absolute path",
 		"/var/cache\n/etc":       "it is no absolute path",
