@@ -52,10 +52,10 @@ func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 		return daeploy.Image{}, daeploy.Layer{}, err
 	}
 	if err := w.tree.CheckShape(); err != nil {
-		return daeploy.Image{}, daeploy.Layer{}, unfit(err)
+		return daeploy.Image{}, daeploy.Layer{}, unfit(err, "let assemble leave it as the builder has it")
 	}
 	if err := w.tree.DropEmpty(append(upTo(out.Cache), mountPoints...)...); err != nil {
-		return daeploy.Image{}, daeploy.Layer{}, unfit(err)
+		return daeploy.Image{}, daeploy.Layer{}, unfit(err, diskHint)
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- syncDisk(w.disk) }()
@@ -81,12 +81,16 @@ func (w *Workspace) Commit(ctx context.Context, out daeploy.Output) (daeploy.Ima
 	return image, layer, err
 }
 
-// unfit is S141's commit_failed for a rootfs that no image can be made of. The words are
-// for the pusher: the paths in them are those in the rootfs.
-func unfit(err error) error {
+const diskHint = "the former image is untouched; the operator should look at the disk"
+
+// unfit is S141's commit_failed for a rootfs that no image can be made of, unless err says
+// so itself. The words are for the pusher: the paths in them are those in the rootfs.
+func unfit(err error, hint string) error {
+	if daeploy.KindOf(err) == daeploy.BuildFailed {
+		return err
+	}
 	return &daeploy.Error{
-		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored: " + err.Error(),
-		Hint: "the former image is untouched; the operator should look at the disk", Err: err,
+		Kind: daeploy.BuildFailed, Code: "commit_failed", Message: "the image could not be stored: " + err.Error(), Hint: hint, Err: err,
 	}
 }
 
@@ -129,7 +133,7 @@ func (w *Workspace) hashLayer(ctx context.Context, latest time.Time) (ocispec.De
 		err = fmt.Errorf("its files need more than the %s that are free", size(free))
 	}
 	if err != nil && ctx.Err() == nil {
-		return ocispec.Descriptor{}, layer, unfit(err)
+		return ocispec.Descriptor{}, layer, unfit(err, diskHint)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, layer, err

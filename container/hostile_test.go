@@ -33,7 +33,8 @@ func TestHostileTrees(t *testing.T) {
 		"far times":          {`touch -d 1902-01-01 /old; touch -d 2400-01-01 /new; touch -d 1969-12-31 /before`, image, ""},
 		"3,000 hard links":   {`echo x >/a; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); ln /a /l$i; done`, image, ""},
 		"a chain of links":   {`ln -s / /l0; i=0; while [ $i -lt 60 ]; do ln -s /l$i /l$((i+1)); i=$((i+1)); done`, image, ""},
-		"marks of layers":    {`: >/.wh.bin`, refused, "no image can hold a name that begins with .wh."},
+		"marks of layers":    {`: >/.wh.bin`, refused, "/.wh.bin: no image can hold a name that begins with .wh."},
+		"odd attributes":     {`: >/a; /probe attribute /a user.a=b`, refused, `/a: no image can hold its extended attribute, which is called "user.a=b"`},
 		"nested 2,000 deep":  {`/probe nest 2000`, image, ""},
 		"nested 30,000 deep": {`/probe nest 30000`, limit, "directories nested more than 2048 deep"},
 	} {
@@ -49,6 +50,9 @@ func TestHostileTrees(t *testing.T) {
 				made, _, err := w.Commit(t.Context(), daeploy.Output{Name: name, Base: base, Config: base.Config, CreatedBy: "assemble", Created: time.Now()})
 				if fault, ok := errors.AsType[*daeploy.Error](err); ok {
 					became, said = refused, fault.Message
+					if !strings.HasPrefix(fault.Hint, "let assemble ") {
+						t.Errorf("the hint is %q", fault.Hint)
+					}
 				} else {
 					must(t, err)
 					must(t, w.StoreLayer(t.Context(), made.Ref))
@@ -62,7 +66,7 @@ func TestHostileTrees(t *testing.T) {
 		})
 	}
 	t.Attr("F92", "directories nested 30,000 deep: the build is stopped by name of that, and all is removed; 2,000 deep they become an image")
-	t.Attr("F115", "a root file system that is removed, or has links for /tmp and /etc, control characters in names, nothing readable, years 1902 and 2400, 3,000 hard links, a chain of 60 links: an image each; marks of layers as names: refused")
+	t.Attr("F115", "a root file system that is removed, or has links for /tmp and /etc, control characters in names, nothing readable, years 1902 and 2400, 3,000 hard links, a chain of 60 links: an image each; marks of layers as names, an attribute with = in its name: refused by name")
 }
 
 // A rootfs that is nested deeper than a process can have descriptors is removed, though

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -63,7 +64,7 @@ type layerWriter struct {
 
 func (l *layerWriter) dir(ctx context.Context, root *os.Root, at string, depth int) error {
 	if depth > MaxDepth {
-		return fmt.Errorf("/%s...: directories are nested more than %d deep", at[:min(len(at), 80)], MaxDepth)
+		return noLayer(at, "directories are nested more than %d deep", MaxDepth)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -88,7 +89,7 @@ func (l *layerWriter) entry(ctx context.Context, root *os.Root, at, name string,
 	}
 	full := path.Join(at, name)
 	if strings.HasPrefix(name, markRemoved) {
-		return fmt.Errorf("/%s: no image can hold a name that begins with %s", full, markRemoved)
+		return noLayer(full, "no image can hold a name that begins with %s", markRemoved)
 	}
 	switch mode := info.Mode(); {
 	case isWhiteout(info):
@@ -203,17 +204,33 @@ func (l *layerWriter) header(h *tar.Header, info fs.FileInfo, attrs map[string]s
 	}
 	for name, value := range attrs {
 		if strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "user.") {
+			if strings.Contains(name, "=") { // it ends the name there, and no reader sees where
+				return noLayer(h.Name, "no image can hold its extended attribute, which is called %q", name)
+			}
 			if h.PAXRecords == nil {
 				h.PAXRecords = map[string]string{}
 			}
 			h.PAXRecords["SCHILY.xattr."+name] = value
 		}
 	}
-	if err := l.tar.WriteHeader(h); err != nil {
+	err := l.tar.WriteHeader(h)
+	if errors.Is(err, tar.ErrFieldTooLong) {
+		return noLayer(h.Name, "no image can hold so much of names and extended attributes of one file")
+	}
+	if err != nil {
 		return fmt.Errorf("/%s: %w", h.Name, err)
 	}
 	l.entries++
 	return nil
+}
+
+// noLayer is commit_failed (S141) for what a build has left and no layer can hold.
+func noLayer(name, format string, args ...any) error {
+	return &daeploy.Error{
+		Kind: daeploy.BuildFailed, Code: "commit_failed",
+		Message: fmt.Sprintf("the image could not be stored: %s: %s", clip("/"+name), fmt.Sprintf(format, args...)),
+		Hint:    "let assemble leave it out, or remove it in the end",
+	}
 }
 
 func dirAttributes(dir *os.Root, full string) (map[string]string, error) {

@@ -104,6 +104,16 @@ func TestLayerRefusals(t *testing.T) {
 		"begins with .wh.":      func(u string) { must(t, os.WriteFile(u+"/.wh.passwd", nil, 0o644)) },
 		"(trusted.overlay.redi": func(u string) { mark(t, u, "trusted.overlay.redirect") },
 		"(trusted.overlay.meta": func(u string) { mark(t, u, "trusted.overlay.metacopy") },
+		"extended attribute, which is called \"user.a=b\"": func(u string) {
+			must(t, os.WriteFile(u+"/f", nil, 0o644))
+			must(t, unix.Setxattr(u+"/f", "user.a=b", []byte("y"), 0))
+		},
+		"so much of names and extended attributes": func(u string) {
+			must(t, os.WriteFile(u+"/f", nil, 0o644))
+			for i := range 17 {
+				must(t, unix.Setxattr(u+"/f", fmt.Sprint("user.", i), make([]byte, 64<<10), 0))
+			}
+		},
 		"nested more than 2048": func(u string) { shell(t, u, `i=0; while [ $i -lt 2100 ]; do mkdir d; cd -P d; i=$((i+1)); done`) },
 	} {
 		t.Run(want, func(t *testing.T) {

@@ -34,10 +34,11 @@ func main() {
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == "setcap" { // as setcap(8) does, with the capability to bind low ports
-		if err := unix.Setxattr(os.Args[2], "security.capability", []byte("\x01\x00\x00\x02\x00\x04"+strings.Repeat("\x00", 14)), 0); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
+		attribute(os.Args[2], "security.capability", "\x01\x00\x00\x02\x00\x04"+strings.Repeat("\x00", 14))
+		return
+	}
+	if len(os.Args) > 3 && os.Args[1] == "attribute" {
+		attribute(os.Args[2], os.Args[3], "x")
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == "nest" {
@@ -74,6 +75,13 @@ func main() {
 		}
 	}
 	look()
+}
+
+func attribute(file, name, value string) {
+	if err := unix.Setxattr(file, name, []byte(value), 0); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
 // nest makes directories, one in the other, as many as the word says.
