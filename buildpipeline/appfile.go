@@ -167,7 +167,7 @@ func readContextDir(f *AppFile, _ string, v any) *badValue {
 		return nil
 	case path.IsAbs(dir), clean == "..", strings.HasPrefix(clean, "../"), strings.ContainsRune(dir, 0):
 		return &badValue{
-			fmt.Sprintf("context_dir %q is not inside the repository", dir),
+			fmt.Sprintf("context_dir %q is not inside the repository", brief(dir)),
 			`name a directory of the repository, as in context_dir = "services/api"`,
 		}
 	}

@@ -194,7 +194,7 @@ func readRuntimeImage(f *AppFile, _ string, v any) *badValue {
 func readEnv(f *AppFile, name string, value any) *badValue {
 	switch {
 	case name == "" || strings.ContainsAny(name, "=\x00") || strings.ContainsFunc(name, unicode.IsSpace):
-		return &badValue{fmt.Sprintf("%q is not a variable name", name), "no white space, no = and no NUL in it"}
+		return &badValue{fmt.Sprintf("%q is not a variable name", brief(name)), "no white space, no = and no NUL in it"}
 	case slices.Contains(daeploy.ReservedEnv, name):
 		return &badValue{name + " is reserved: daeploy sets it", "choose another name"}
 	}
@@ -208,7 +208,7 @@ func readEnv(f *AppFile, name string, value any) *badValue {
 		text = strconv.FormatBool(v)
 	}
 	if strings.ContainsRune(text, 0) {
-		return &badValue{name + " has a NUL character in its value", "take it out"}
+		return &badValue{brief(name) + " has a NUL character in its value", "take it out"}
 	}
 	if f.Env == nil {
 		f.Env = map[string]string{}
@@ -221,7 +221,7 @@ func readTimeout(f *AppFile, _ string, v any) *badValue {
 	text := v.(string)
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 || !timeoutValue.MatchString(text) {
-		return &badValue{fmt.Sprintf("timeout %q is not a duration above zero", text), `write it as in timeout = "20m"`}
+		return &badValue{fmt.Sprintf("timeout %q is not a duration above zero", brief(text)), `write it as in timeout = "20m"`}
 	}
 	f.Timeout = d
 	return nil
@@ -232,9 +232,9 @@ func readMemory(f *AppFile, _ string, v any) *badValue {
 	bytes, ok := parseMemory(text)
 	switch {
 	case !ok:
-		return &badValue{fmt.Sprintf("memory %q is not a whole number of MiB or GiB", text), `write it as in memory = "2GiB"`}
+		return &badValue{fmt.Sprintf("memory %q is not a whole number of MiB or GiB", brief(text)), `write it as in memory = "2GiB"`}
 	case bytes < leastMemory:
-		return &badValue{fmt.Sprintf("memory %q is too little to run anything", text), "give it at least " + size(leastMemory)}
+		return &badValue{fmt.Sprintf("memory %q is too little to run anything", brief(text)), "give it at least " + size(leastMemory)}
 	}
 	f.Memory = bytes
 	return nil

@@ -21,10 +21,10 @@ func ParseArtifacts(items []string, workdir string) ([]daeploy.Artifact, error) 
 	for _, item := range items {
 		a, problem := parseArtifact(item, workdir)
 		if problem != "" {
-			return nil, artifactsInvalid("%q: %s", shorten(item, shownBytes), problem)
+			return nil, artifactsInvalid("%q: %s", brief(item), problem)
 		}
 		if other, ok := landed[a.To]; ok {
-			return nil, artifactsInvalid("%q and %q both land on %s", shorten(other, shownBytes), shorten(item, shownBytes), shorten(a.To, shownBytes))
+			return nil, artifactsInvalid("%q and %q both land on %s", brief(other), brief(item), brief(a.To))
 		}
 		landed[a.To] = item
 		out = append(out, a)

@@ -390,7 +390,11 @@ func checkLabels(labels map[string]string) error {
 	if sum <= most {
 		return nil
 	}
-	return buildFailed("labels_too_large", "shorten "+plain(strings.Join(names[:min(3, len(names))], ", ")),
+	longest := names[:min(3, len(names))]
+	for i, name := range longest {
+		longest[i] = brief(name)
+	}
+	return buildFailed("labels_too_large", "shorten "+strings.Join(longest, ", "),
 		"the labels need %d bytes; %d are allowed", sum, most)
 }
 

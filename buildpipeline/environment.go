@@ -28,6 +28,7 @@ func ParseEnvironment(data []byte) (env map[string]string, notices []string, err
 		return nil, nil, environmentTooLarge(int64(len(data)))
 	}
 	env = map[string]string{}
+	odd := bounded{noun: environmentFile + " line"}
 	for i, raw := range bytes.Split(data, []byte("\n")) {
 		number := i + 1
 		raw = bytes.TrimSuffix(raw, []byte("\r"))
@@ -47,18 +48,18 @@ func ParseEnvironment(data []byte) (env map[string]string, notices []string, err
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		switch {
 		case !found:
-			notices = append(notices, notice(".s2i/environment:%d: no = in this line; it is ignored", number))
+			odd.add("%s:%d: no = in this line; it is ignored", environmentFile, number)
 			continue
 		case name == "":
 			return nil, nil, envInvalid(number, "no name before the =")
 		case slices.Contains(daeploy.ReservedEnv, name):
 			return nil, nil, envInvalid(number, name+" is reserved: daeploy sets it")
 		case !usualName.MatchString(name):
-			notices = append(notices, notice(".s2i/environment:%d: %q is an unusual name; it is set as written", number, name))
+			odd.add("%s:%d: %q is an unusual name; it is set as written", environmentFile, number, brief(name))
 		}
 		env[name] = unquote(value)
 	}
-	return env, notices, nil
+	return env, odd.all(), nil
 }
 
 // unquote takes off one pair of equal quotes around the value (S64).

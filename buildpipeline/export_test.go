@@ -15,11 +15,25 @@ var (
 	Shorten = shorten
 	Wrap    = wrap
 	Size    = size
-	Bounded = bounded
 
 	ParseMetadata = parseMetadata
 	Lost          = lost
 )
+
+// Bounded are n notices about things of a kind.
+func Bounded(n int, noun string) []string {
+	b := bounded{noun: noun}
+	for i := range n {
+		b.add("%d", i)
+	}
+	return b.all()
+}
+
+// Said is what a pusher reads of an error.
+func Said(err error) []string { return complaint(daeploy.Public(err, "this push")) }
+
+// CheckLabels is checkLabels.
+var CheckLabels = checkLabels
 
 // Layout is readLayout on an image config.
 func Layout(config []byte) (workdir, dest, scripts, input string, notices int, err error) {

@@ -15,9 +15,8 @@ import (
 // Limits of .s2iignore. The first is S81's; the others keep a push from buying
 // hours of matching with a few bytes (decision 0010).
 const (
-	ignoreBytes   = 256 << 10
-	ignoreSteps   = 2 << 30 // bytes of patterns held against bytes of paths
-	ignoreNotices = 20
+	ignoreBytes = 256 << 10
+	ignoreSteps = 2 << 30 // bytes of patterns held against bytes of paths
 )
 
 // ignoreRule is one line of .s2iignore.
@@ -40,7 +39,7 @@ func parseIgnore(data []byte) (rules ignoreRules, notices []string, err error) {
 	if !utf8.Valid(data) {
 		return nil, nil, ignoreInvalid("it is not UTF-8")
 	}
-	odd := 0
+	odd := bounded{noun: ignoreFile + " line"}
 	for i, raw := range bytes.Split(data, []byte("\n")) {
 		line := strings.Trim(string(bytes.TrimSuffix(raw, []byte("\r"))), " ")
 		if line == "" || line[0] == '#' {
@@ -51,14 +50,9 @@ func parseIgnore(data []byte) (rules ignoreRules, notices []string, err error) {
 			rules = append(rules, rule)
 			continue
 		}
-		if odd++; odd <= ignoreNotices {
-			notices = append(notices, notice("%s:%d: %q %s; the line is ignored", ignoreFile, i+1, shorten(line, detailWidth), problem))
-		}
+		odd.add("%s:%d: %q %s; the line is ignored", ignoreFile, i+1, shorten(line, detailWidth), problem)
 	}
-	if odd > ignoreNotices {
-		notices = append(notices, notice("%s: %s more like these", ignoreFile, count(odd-ignoreNotices, "line")))
-	}
-	return rules, notices, nil
+	return rules, odd.all(), nil
 }
 
 // parseIgnoreLine reads one pattern, or says what is wrong with it.

@@ -46,7 +46,9 @@ func (p *pointers) add(path string) {
 // notices are lines about the pointers, in order of their paths.
 func (p *pointers) notices() []string {
 	slices.Sort(p.paths)
-	return bounded(len(p.paths), "Git LFS pointer", func(i int) string {
-		return notice("%q is a Git LFS pointer; what it points to is not fetched", p.paths[i])
-	})
+	b := bounded{noun: "Git LFS pointer"}
+	for _, path := range p.paths {
+		b.add("%q is a Git LFS pointer; what it points to is not fetched", path)
+	}
+	return b.all()
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/daeploy/daeploy"
 )
 
-// shownBytes is how much of what an image says of itself is shown.
-const shownBytes = 200
-
 // place is a directory that a build makes in an image, or finds there.
 type place struct {
 	what, path string
@@ -51,9 +48,9 @@ func (p place) check(ref daeploy.ImageRef, at string) error {
 		return nil
 	}
 	if at == p.path {
-		return builderInvalid(ref, fmt.Sprintf("%s is %q", p.what, shorten(at, shownBytes)), p.hint)
+		return builderInvalid(ref, fmt.Sprintf("%s is %q", p.what, brief(at)), p.hint)
 	}
-	return builderInvalid(ref, fmt.Sprintf("%s, %q, leads to %q", p.what, shorten(p.path, shownBytes), shorten(at, shownBytes)), p.hint)
+	return builderInvalid(ref, fmt.Sprintf("%s, %q, leads to %q", p.what, brief(p.path), brief(at)), p.hint)
 }
 
 // settle makes sure that all places are directories of the image or can be made, and
@@ -72,7 +69,7 @@ func settle(ref daeploy.ImageRef, root Workspace, places []place) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case absent(err), err == nil && !info.Mode.IsDir():
-			return builderInvalid(ref, fmt.Sprintf("%s, %q, is no directory, nor can it be made one", p.what, shorten(p.path, shownBytes)), p.hint)
+			return builderInvalid(ref, fmt.Sprintf("%s, %q, is no directory, nor can it be made one", p.what, brief(p.path)), p.hint)
 		case err != nil:
 			return fmt.Errorf("look for %s in %s: %w", p.path, ref, err)
 		}

@@ -234,11 +234,11 @@ func told(c daeploy.Command, to course, log io.Writer) {
 	if to.branch == "" {
 		fmt.Fprintf(log, "%s is stored; the first branch that is pushed will build\n", name)
 	} else {
-		fmt.Fprintf(log, "%s is stored; only %s builds here\n", name, plain(to.branch))
+		fmt.Fprintf(log, "%s is stored; only %s builds here\n", name, brief(to.branch))
 	}
 	// With -o build the same push says "Everything up-to-date" now: the ref is
 	// there. Pushing it to the branch that builds is what works.
-	if to.branch == "" || strings.ContainsAny(name+to.branch, " '\"$`\\;&|<>*?()") || name != daeploy.BranchName(c.Ref) {
+	if to.branch == "" || brief(to.branch) != to.branch || strings.ContainsAny(name+to.branch, " '\"$`\\;&|<>*?()") || name != daeploy.BranchName(c.Ref) {
 		return
 	}
 	if !c.IsBranch() {

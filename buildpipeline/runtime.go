@@ -219,7 +219,7 @@ func (a *attempt) fill(ctx context.Context) (detail string, err error) {
 func (a *attempt) carryFailed(err error) error {
 	at := ""
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		at = plain(e.Path)
+		at = brief(e.Path)
 	}
 	switch {
 	case errors.As(err, new(*daeploy.Error)):

@@ -102,12 +102,12 @@ func (l *layout) readScripts(ref daeploy.ImageRef, f builderFacts) {
 		}
 		l.Refused = &daeploy.Error{
 			Kind: daeploy.BuildFailed, Code: "scripts_url_refused",
-			Message: fmt.Sprintf("%s keeps its scripts at %s, which this server does not fetch", ref, shorten(value, shownBytes)),
+			Message: fmt.Sprintf("%s keeps its scripts at %s, which this server does not fetch", ref, brief(value)),
 			Hint:    "use image:// in the builder, or hooks in .s2i/bin",
 		}
 		return
 	case scheme != "image" || !hasScheme || rest == "":
-		l.Refused = builderInvalid(ref, fmt.Sprintf("its scripts URL is %q", shorten(value, shownBytes)), "correct its "+from+" to image:///path")
+		l.Refused = builderInvalid(ref, fmt.Sprintf("its scripts URL is %q", brief(value)), "correct its "+from+" to image:///path")
 		return
 	}
 	if path.IsAbs(rest) {
@@ -191,13 +191,13 @@ func (f *finder) find(name string) (script, error) {
 	switch {
 	case absent(err):
 		f.missing = append(f.missing, name)
-		f.places = append(f.places, fmt.Sprintf("%s of the image, by %s (nothing)", at, f.layout.Input))
+		f.places = append(f.places, fmt.Sprintf("%s of the image, by %s (nothing)", brief(at), f.layout.Input))
 		return script{}, nil
 	case err != nil:
 		return script{}, fmt.Errorf("look for %s in %s: %w", at, f.image, err)
 	case !info.Mode.IsRegular():
 		f.missing = append(f.missing, name)
-		f.places = append(f.places, fmt.Sprintf("%s of the image, by %s (not a file)", at, f.layout.Input))
+		f.places = append(f.places, fmt.Sprintf("%s of the image, by %s (not a file)", brief(at), f.layout.Input))
 		return script{}, nil
 	}
 	s := script{Name: name, Path: at, From: at + " (" + f.kind + ")"}
@@ -216,7 +216,7 @@ func (f *finder) fetch(name string) (script, error) {
 	data, at, err := f.web(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.missing = append(f.missing, name)
-		f.places = append(f.places, fmt.Sprintf("%s, by %s (nothing)", at, f.layout.Input))
+		f.places = append(f.places, fmt.Sprintf("%s, by %s (nothing)", brief(at), f.layout.Input))
 		return script{}, nil
 	}
 	if err != nil {
@@ -231,7 +231,7 @@ func (f *finder) check(s script, shown string, head []byte) (script, error) {
 	args, err := f.runnable(shown, s.Path, head)
 	s.Args = args
 	if err == nil && s.Name == "run" && len(args) > 1 {
-		f.notices = append(f.notices, notice("%s has no #! line; engines may refuse to start it", shown))
+		f.notices = append(f.notices, notice("%s has no #! line; engines may refuse to start it", brief(shown)))
 	}
 	return s, f.lenient(s.Name, err)
 }
@@ -279,7 +279,7 @@ func (f *finder) runnable(shown, at string, head []byte) ([]string, error) {
 		}
 		args, interpreter = []string{at}, words[0]
 		if !path.IsAbs(interpreter) {
-			return nil, notRunnable(shown, "its interpreter "+shorten(interpreter, shownBytes)+" is not an absolute path", "write #!/bin/sh")
+			return nil, notRunnable(shown, "its interpreter "+brief(interpreter)+" is not an absolute path", "write #!/bin/sh")
 		}
 		if err := daeploy.CheckImagePath(interpreter); err != nil {
 			return nil, notRunnable(shown, fmt.Sprintf("the path of its interpreter %v", err), "write #!/bin/sh")
@@ -290,7 +290,7 @@ func (f *finder) runnable(shown, at string, head []byte) ([]string, error) {
 		return nil, fmt.Errorf("look for %s in %s: %w", interpreter, f.image, err)
 	}
 	if err != nil || !info.Mode.IsRegular() || info.Mode.Perm()&0o111 == 0 {
-		return nil, notRunnable(shown, "the image has no "+plain(interpreter), "install the interpreter in the builder, or name another")
+		return nil, notRunnable(shown, "the image has no "+brief(interpreter), "install the interpreter in the builder, or name another")
 	}
 	return args, nil
 }
@@ -305,6 +305,6 @@ func absent(err error) bool {
 func notRunnable(shown, cause, hint string) error {
 	return &daeploy.Error{
 		Kind: daeploy.BuildFailed, Code: "script_not_runnable",
-		Message: fmt.Sprintf("%s cannot be started: %s", shown, cause), Hint: hint,
+		Message: fmt.Sprintf("%s cannot be started: %s", brief(shown), cause), Hint: hint,
 	}
 }

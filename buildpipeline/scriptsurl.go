@@ -91,7 +91,7 @@ func (l *layout) allow(ref daeploy.ImageRef, p URLPrefixes) {
 	u, err := parseScriptsURL(l.web)
 	switch {
 	case err != nil:
-		l.Refused = builderInvalid(ref, fmt.Sprintf("its scripts URL is %q: %v", shorten(l.web, shownBytes), err), "correct its "+l.Input)
+		l.Refused = builderInvalid(ref, fmt.Sprintf("its scripts URL is %q: %v", brief(l.web), err), "correct its "+l.Input)
 	case p.Contain(u):
 		l.Refused, l.web = nil, u.String()
 		return
@@ -124,7 +124,7 @@ func (w webScripts) get(ctx context.Context, name string) (data []byte, at strin
 	}
 	return nil, at, &daeploy.Error{
 		Kind: daeploy.BuildFailed, Code: "script_fetch_failed", Err: err,
-		Message: fmt.Sprintf("%s could not be fetched: %s", shorten(at, shownBytes), plain(why)),
+		Message: fmt.Sprintf("%s could not be fetched: %s", brief(at), brief(why)),
 		Hint:    fmt.Sprintf("the URL comes from the %s of %s; ask the operator", w.input, w.image),
 	}
 }

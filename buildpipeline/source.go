@@ -116,7 +116,7 @@ func below(tree []daeploy.TreeEntry, dir string) ([]daeploy.TreeEntry, error) {
 	if files == nil {
 		missing := &daeploy.Error{
 			Kind: daeploy.BuildFailed, Code: "context_dir_missing",
-			Message: fmt.Sprintf("context_dir %q is not a directory of this commit", dir), Hint: "is it committed?",
+			Message: fmt.Sprintf("context_dir %q is not a directory of this commit", brief(dir)), Hint: "is it committed?",
 		}
 		names := make([]string, 0, len(known))
 		for d := range known {
@@ -124,7 +124,7 @@ func below(tree []daeploy.TreeEntry, dir string) ([]daeploy.TreeEntry, error) {
 		}
 		slices.Sort(names)
 		if near := daeploy.Nearest(dir, names); near != "" {
-			missing.Hint = fmt.Sprintf("there is %q; is yours committed?", plain(near))
+			missing.Hint = fmt.Sprintf("there is %q; is yours committed?", brief(near))
 		}
 		return nil, missing
 	}
@@ -161,7 +161,7 @@ func unsafe(e daeploy.TreeEntry) error {
 	}
 	return &daeploy.Error{
 		Kind: daeploy.BuildFailed, Code: "source_unsafe",
-		Message: fmt.Sprintf("%q is %s; that is not accepted here", plain(e.Path), what),
+		Message: fmt.Sprintf("%q is %s; that is not accepted here", brief(e.Path), what),
 		Hint:    "commit it as a plain file or directory",
 	}
 }

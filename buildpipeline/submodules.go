@@ -50,25 +50,14 @@ func (a *attempt) submodules(ctx context.Context, src *source) error {
 			return err
 		}
 	}
-	src.Notices = append(src.Notices, bounded(len(skipped), "submodule", func(i int) string {
-		m := skipped[i]
+	left := bounded{noun: "submodule"}
+	for _, m := range skipped {
 		if m.Skipped == "" {
-			return notice("submodule %q is not fetched; it is an empty directory", m.Path)
+			left.add("submodule %q is not fetched; it is an empty directory", m.Path)
+		} else {
+			left.add("submodule %q is not fetched; it is an empty directory: %s", m.Path, m.Skipped)
 		}
-		return notice("submodule %q is not fetched; it is an empty directory: %s", m.Path, m.Skipped)
-	})...)
+	}
+	src.Notices = append(src.Notices, left.all()...)
 	return nil
-}
-
-// bounded gives the first ten of n notices, and says how many more there are.
-func bounded(n int, noun string, line func(i int) string) []string {
-	const most = 10
-	var lines []string
-	for i := range min(n, most) {
-		lines = append(lines, line(i))
-	}
-	if n > most {
-		lines = append(lines, notice("and %s", count(n-most, "more "+noun)))
-	}
-	return lines
 }

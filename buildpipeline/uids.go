@@ -114,5 +114,5 @@ func (u UIDRanges) check(image daeploy.ImageRef, user string) error {
 		user = "0"
 	}
 	return buildFailed("user_not_allowed", "use a builder with such a USER, or ask the operator",
-		"%s runs as %q; this server allows numeric users in %s", image, shorten(user, shownBytes), u)
+		"%s runs as %q; this server allows numeric users in %s", image, brief(user), u)
 }

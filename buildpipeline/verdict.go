@@ -35,7 +35,7 @@ func (a *attempt) verdict(err error) verdict {
 			return verdict{status: status, message: "the build was " + cause.Error()}
 		}
 	}
-	e := daeploy.Public(err, "build "+a.Build.ID.String())
+	e := sentences(daeploy.Public(err, "build "+a.Build.ID.String()))
 	if e.Code == codeRightLost {
 		return verdict{daeploy.StatusCanceled, e.Code, "the build was canceled: " + e.Message, e.Hint}
 	}
@@ -108,7 +108,7 @@ func (a *attempt) latest() string {
 	if found == "" {
 		return string(a.Build.ID.App.Latest())
 	}
-	return fmt.Sprintf("%s/%s", a.Build.ID.App, plain(found))
+	return fmt.Sprintf("%s/%s", a.Build.ID.App, brief(found))
 }
 
 // command shows how to call a command of ours over ssh.

@@ -13,6 +13,13 @@ import (
 const (
 	width       = 72
 	detailWidth = 48
+
+	mostNotices = 10 // of one kind
+
+	// What strangers wrote is repeated in part, in bytes: of one value, and of a
+	// sentence with all its values.
+	briefBytes    = 200
+	sentenceBytes = 1000
 )
 
 // phase is the line of a finished step: name, what came of it, how long it took.
@@ -28,7 +35,31 @@ func begin(name daeploy.StepName, detail string) string {
 
 // notice is a line that the build goes on after.
 func notice(format string, args ...any) string {
-	return "warning: " + plain(fmt.Sprintf(format, args...))
+	return "warning: " + shorten(fmt.Sprintf(format, args...), sentenceBytes)
+}
+
+// bounded are notices about things of one kind, of which there can be any number.
+type bounded struct {
+	noun  string
+	lines []string
+	more  int
+}
+
+// add makes one of the first a notice, and counts the others.
+func (b *bounded) add(format string, args ...any) {
+	if len(b.lines) < mostNotices {
+		b.lines = append(b.lines, notice(format, args...))
+		return
+	}
+	b.more++
+}
+
+// all are the notices, and the last says how many more there are.
+func (b *bounded) all() []string {
+	if b.more == 0 {
+		return b.lines
+	}
+	return append(b.lines, notice("and %s", count(b.more, "more "+b.noun)))
 }
 
 // plain makes foreign text safe for a line of ours: what is not printable ASCII
@@ -52,6 +83,9 @@ func shorten(s string, most int) string {
 	head := (most - len(gap)) / 3
 	return s[:head] + gap + s[len(s)-(most-len(gap)-head):]
 }
+
+// brief is a foreign value in a sentence of ours, which goes on behind it.
+func brief(s string) string { return shorten(s, briefBytes) }
 
 // seconds shows a duration as people read it beside a build.
 func seconds(d time.Duration) string {
@@ -103,8 +137,16 @@ func wrap(prefix, text string) []string {
 	return append(lines, strings.TrimRight(line, " "))
 }
 
+// sentences is e with words that can be shown, whoever they come from.
+func sentences(e *daeploy.Error) *daeploy.Error {
+	said := *e
+	said.Message, said.Hint = shorten(e.Message, sentenceBytes), shorten(e.Hint, sentenceBytes)
+	return &said
+}
+
 // complaint is what a failure looks like: one error line, one hint line.
 func complaint(e *daeploy.Error) []string {
+	e = sentences(e)
 	lines := wrap("error:", e.Message)
 	if e.Hint != "" {
 		lines = append(lines, wrap("hint:", e.Hint)...)

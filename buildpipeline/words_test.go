@@ -1,10 +1,12 @@
 package buildpipeline_test
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
 )
 
@@ -48,7 +50,7 @@ func TestSize(t *testing.T) {
 // ten of them and how many more there are.
 func TestBounded(t *testing.T) {
 	for n, want := range map[int]int{0: 0, 1: 1, 10: 10, 11: 11, 5000: 11} {
-		lines := buildpipeline.Bounded(n, "submodule", func(i int) string { return "warning: " + strconv.Itoa(i) })
+		lines := buildpipeline.Bounded(n, "submodule")
 		if len(lines) != want {
 			t.Errorf("%d give %d lines, want %d", n, len(lines), want)
 		}
@@ -57,3 +59,61 @@ func TestBounded(t *testing.T) {
 		}
 	}
 }
+
+// F94: what strangers wrote is repeated in part only: one value never takes the words
+// around it away, and no file makes many lines.
+func TestForeignValuesAreShort(t *testing.T) {
+	long := strings.Repeat("x", 60<<10)
+	place := strings.Repeat("/"+strings.Repeat("x", 200), 20) // a path that there may be
+	builder := func(config string) error {
+		_, _, _, _, _, err := buildpipeline.Layout([]byte(`{"config":` + config + `}`))
+		return err
+	}
+	for name, test := range map[string]struct {
+		err  error
+		want string // the end of the error's line
+	}{
+		"scripts on the web":    {builder(`{"Labels":{"io.openshift.s2i.scripts-url":"https://` + long + `"}}`), "which this server does not fetch"},
+		"scripts nowhere":       {builder(`{"Labels":{"io.openshift.s2i.scripts-url":"` + long + `"}}`), `x"`},
+		"working directory":     {builder(`{"WorkingDir":"/proc` + place + `"}`), `x"`},
+		"no working directory":  {builder(`{"WorkingDir":"/` + long + `"}`), "at most 4095 are allowed"},
+		"destination":           {builder(`{"Labels":{"io.openshift.s2i.destination":"/proc` + place + `"}}`), `x"`},
+		"no destination":        {builder(`{"Labels":{"io.openshift.s2i.destination":"/` + long + `"}}`), "at most 4095 are allowed"},
+		"scripts of no host":    {second(buildpipeline.Web([]string{"https://a.example"}, "https://u@"+long)), "it has a user in it"},
+		"user":                  {buildpipeline.CheckUser("1000-", long, ""), "this server allows numeric users in 1000-"},
+		"artifact":              {second(buildpipeline.ParseArtifacts([]string{long}, "/")), "the source is not an absolute path"},
+		"two artifacts":         {second(buildpipeline.ParseArtifacts([]string{place, place}, "/")), "x"},
+		"no artifact":           {second(buildpipeline.ParseArtifacts([]string{"/" + long}, "/")), "at most 4095 are allowed"},
+		"context_dir":           {second(buildpipeline.ParseAppFile([]byte(`context_dir = "/` + long + `"`))), "is not inside the repository"},
+		"timeout":               {second(buildpipeline.ParseAppFile([]byte("[build]\ntimeout = \"" + long + `"`))), "is not a duration above zero"},
+		"memory":                {second(buildpipeline.ParseAppFile([]byte("[build]\nmemory = \"" + long + `"`))), "is not a whole number of MiB or GiB"},
+		"name of a variable":    {second(buildpipeline.ParseAppFile([]byte("[env]\n\"a " + long + `" = "b"`))), "is not a variable name"},
+		"value of a variable":   {second(buildpipeline.ParseAppFile([]byte("[env]\n" + long + ` = "\u0000"`))), "has a NUL character in its value"},
+		"names of labels":       {buildpipeline.CheckLabels(map[string]string{long: "", long + "y": "", long + "z": ""}), "10240 are allowed"},
+		"words of somebody":     {daeploy.Errorf(daeploy.BuildFailed, "builder_unreachable", "it answers %s", long), "x"},
+		"what nobody has words": {errors.New(long), "internal error in this push"},
+	} {
+		lines := buildpipeline.Said(test.err)
+		problem, all := "", strings.Join(lines, "\n")
+		for _, line := range lines {
+			if strings.HasPrefix(line, "hint:") {
+				break
+			}
+			problem += " " + strings.TrimSpace(line)
+		}
+		if len(all) > 1500 || !strings.HasSuffix(problem, test.want) {
+			t.Errorf("%s: %d bytes, %.2000q; want the end %q", name, len(all), all, test.want)
+		}
+	}
+	for name, text := range map[string]string{
+		"lines without =": strings.Repeat("x\n", 128<<10), "an odd name": long + " y=1", "odd names": strings.Repeat("-=\n", 80<<10),
+	} {
+		_, notices, err := buildpipeline.ParseEnvironment([]byte(text))
+		if said := strings.Join(notices, "\n"); err != nil || len(notices) > 11 || len(said) > 1500 {
+			t.Errorf("%s: %d lines, %d bytes; %v", name, len(notices), len(said), err)
+		}
+	}
+	t.Attr("F94", "lines, labels, paths and users of 60 KiB, 131,072 odd lines in one file: a sentence of 1,000 bytes with its last words, ten lines and how many more")
+}
+
+func second[T any](_ T, err error) error { return err }
