@@ -279,7 +279,10 @@ func (o *objects) content(obj plumbing.EncodedObject, most int64) (text []byte, 
 	id := daeploy.Revision(obj.Hash().String())
 	defer o.damaged(id, &err)
 	if obj.Size() > most {
-		return nil, daeploy.Errorf(daeploy.Failure, "source_unsafe", "object %s has %d bytes; the limit is %d", id, obj.Size(), most)
+		return nil, &daeploy.Error{
+			Kind: daeploy.Failure, Code: "source_unsafe", Message: fmt.Sprintf("object %s has %d bytes; the limit is %d", id.Short(), obj.Size(), most),
+			Hint: "make it anew with a shorter message",
+		}
 	}
 	r, err := obj.Reader()
 	if err != nil {
@@ -320,7 +323,10 @@ func (o *objects) commit(rev daeploy.Revision) (c commitText, err error) {
 		return c, err
 	}
 	if obj.Size() > maxHeaderObject {
-		return c, daeploy.Errorf(daeploy.Failure, "commit_too_large", "commit %s has more than 1 MiB", rev.Short())
+		return c, &daeploy.Error{
+			Kind: daeploy.Failure, Code: "commit_too_large", Message: fmt.Sprintf("commit %s has more than 1 MiB", rev.Short()),
+			Hint: "make it anew with a shorter message: git commit --amend, or git rebase -i for one further back",
+		}
 	}
 	text, err := o.content(obj, maxHeaderObject)
 	if err != nil {

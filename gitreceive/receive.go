@@ -125,6 +125,7 @@ func (t *transfer) push(ctx context.Context, free func()) (*conversation, error)
 		defer f.recovered()
 		talk.run(talking, func() bool {
 			free()
+			f.takeFloor()
 			return f.relax()
 		})
 	})

@@ -152,6 +152,8 @@ type flow struct {
 	cause   error // why the child was killed; the first counts
 
 	remarks []*remark // guarded by heard
+	out     frames    // guarded by heard
+	ours    bool      // guarded by heard: what git passes on is the daemon's own now, but for the report
 	heard   sync.Mutex
 	ended   func() error // called when git has ended; may be nil
 	pumps   sync.WaitGroup
@@ -267,12 +269,35 @@ func (f *flow) finish() error {
 }
 
 // hear looks at what git says.
-func (f *flow) hear(stream int, p []byte) {
+func (f *flow) hear(voice int, p []byte) {
 	f.heard.Lock()
 	defer f.heard.Unlock()
-	for _, r := range f.remarks {
-		r.look(stream, p)
+	f.look(voice, p)
+}
+
+// hearOut is hear for what it says to the client.
+func (f *flow) hearOut(p []byte) {
+	f.heard.Lock()
+	defer f.heard.Unlock()
+	if len(f.remarks) > 0 {
+		f.out.open(p, f.look)
 	}
+}
+
+func (f *flow) look(voice int, p []byte) {
+	if f.ours && voice != voiceReport {
+		return // a build may print anything
+	}
+	for _, r := range f.remarks {
+		r.look(voice, p)
+	}
+}
+
+// takeFloor says that from now on git passes on what others say.
+func (f *flow) takeFloor() {
+	f.heard.Lock()
+	defer f.heard.Unlock()
+	f.ours = true
 }
 
 // heardReader hears what is read of git's standard error.
@@ -283,7 +308,7 @@ type heardReader struct {
 
 func (h *heardReader) Read(p []byte) (int, error) {
 	n, err := h.Reader.Read(p)
-	h.f.hear(gitErr, p[:n])
+	h.f.hear(voiceErr, p[:n])
 	return n, err
 }
 
@@ -295,7 +320,7 @@ func (f *flow) receive() {
 	for {
 		n, err := f.child.out.Read(buf)
 		if n > 0 {
-			f.hear(gitOut, buf[:n])
+			f.hearOut(buf[:n])
 			if !gone {
 				_, werr := f.t.out.Write(buf[:n])
 				gone = werr != nil
@@ -316,7 +341,7 @@ func (f *flow) gitFailed(err error) error {
 	if said == "" {
 		said = "it ended with " + err.Error()
 	}
-	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks).hint, "see what git says; if it may pass, try again"), Err: err}
+	return &daeploy.Error{Kind: daeploy.Failure, Code: "git_failed", Message: "git: " + plain(said, 500), Hint: cmp.Or(remarkOn(f.remarks).hint, seeGit), Err: err}
 }
 
 // movedReader tells of every byte that passes.

@@ -121,7 +121,7 @@ func (t *teller) refusal(app string) (problem, hint string, err error) {
 		line, ours := strings.CutPrefix(line, "remote: ")
 		word, text, _ := strings.Cut(line, ": ")
 		switch {
-		case word == "error" && strings.HasPrefix(text, "failed to push some refs"): // git's own, at the end
+		case word == "error" && (strings.HasPrefix(text, "failed to push some refs") || strings.HasPrefix(text, "remote unpack failed")): // git's own, at the end
 			into = nil
 		case word == "error":
 			problems, into = problems+1, &problem
