@@ -2,19 +2,13 @@ package gitreceive
 
 import (
 	"sync"
-	"time"
 
 	gossh "golang.org/x/crypto/ssh"
 )
 
-const (
-	// maxEarly is what a client may send to a session before somebody reads, in bytes.
-	// git and OpenSSH send nothing to a push or a fetch that waits for its turn.
-	maxEarly = 64 << 10
-	// earlyTime is for another client, which sends a push at once, and begins to be read
-	// when its repository is made.
-	earlyTime = 5 * time.Second
-)
+// maxEarly is what a client may send to a session before somebody reads, in bytes.
+// git and OpenSSH send nothing to a push or a fetch that waits for its turn.
+const maxEarly = 64 << 10
 
 // earlyChannel reads what comes before its first Read, as far as maxEarly. The library
 // would keep up to 2 MiB of it, of each session, for as long as nobody reads (F53).

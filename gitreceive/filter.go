@@ -69,7 +69,7 @@ func (s *session) tooEarly(read <-chan struct{}) (more bool) {
 		case <-read:
 			return false
 		case <-s.ended:
-		case <-time.After(earlyTime):
+		case <-time.After(s.conn.server.limits.Early):
 		}
 	}
 	s.conn.close()

@@ -13,6 +13,7 @@ type Limits struct {
 	Keepalive time.Duration // between probes; Misses unanswered ones close
 	Misses    int
 	Stall     time.Duration // how long a client may accept no byte
+	Early     time.Duration // what a client gets that sends a push at once, until its repository is made and it is read
 	Farewell  time.Duration // what sessions get for their last words at shutdown
 
 	Execs, ExecsPerKey int // commands that are not git's, run at once, in all and of one key
@@ -45,6 +46,7 @@ func (l Limits) orDefaults() Limits {
 	orInt(&l.Keepalive, 15*time.Second)
 	orInt(&l.Misses, 4)
 	orInt(&l.Stall, 5*time.Minute)
+	orInt(&l.Early, 5*time.Second)
 	orInt(&l.Farewell, 4*time.Second)
 	orInt(&l.Execs, 200)
 	orInt(&l.ExecsPerKey, 20)
