@@ -114,11 +114,11 @@ func (o *PushOptions) set(word string) error {
 func (o *PushOptions) setEnv(name, value string) error {
 	switch {
 	case name == "" || strings.ContainsAny(name, " \t\r\n\x00"):
-		return optionError("push option env.%s: the name is empty or has white space", clip(name))
+		return optionError("push option %q: the name is empty or has white space", clip("env."+name))
 	case strings.ContainsAny(value, "\x00\n"):
-		return optionError("push option env.%s: NUL and line feed are not allowed in the value", clip(name))
+		return optionError("push option %q: NUL and line feed are not allowed in the value", clip("env."+name))
 	case slices.Contains(ReservedEnv, name):
-		return optionError("push option env.%s: the name is reserved", name)
+		return optionError("push option %q: the name is reserved", "env."+name)
 	}
 	if o.Env == nil {
 		o.Env = map[string]string{}
