@@ -100,7 +100,7 @@ type command struct {
 	in       io.Reader // nil = nothing
 	out      io.Writer // nil = nowhere
 	settings []setting
-	started  func(pid int) error // called when it runs; its error ends it
+	started  func(pid int) error // called when it runs, and before it does anything; its error ends it
 	orphaned syscall.Signal      // what it gets when the daemon is gone; 0 = nothing
 }
 
@@ -116,14 +116,27 @@ func (g program) start(ctx context.Context, c command, args ...string) error {
 	cmd.WaitDelay = time.Second
 	var errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, &limitedBuffer{buf: &errOut, most: 4 << 10}
-	err := cmd.Start()
-	if err != nil && ctx.Err() == nil {
-		return cannotStart(err)
+	release := func() {}
+	if c.started != nil {
+		held, let, err := os.Pipe()
+		if err != nil {
+			return cannotStart(err)
+		}
+		defer held.Close()
+		release = func() { let.Close() }
+		// git reads its configuration before all else, and waits for the end of this one.
+		cmd.ExtraFiles = []*os.File{held}
+		cmd.Env = append(cmd.Env, "GIT_CONFIG_GLOBAL=/proc/self/fd/3")
 	}
+	err := cmd.Start()
 	if err == nil && c.started != nil {
 		if failed := c.started(cmd.Process.Pid); failed != nil {
 			cancel(failed)
 		}
+	}
+	release()
+	if err != nil && ctx.Err() == nil {
+		return cannotStart(err)
 	}
 	if err == nil {
 		err = cmd.Wait()

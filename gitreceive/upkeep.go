@@ -105,8 +105,7 @@ func (r *Repositories) maintain(ctx context.Context, dir string) error {
 }
 
 // runAside runs a git that takes long, so that it is in nobody's way: with limits,
-// and after all others. What it starts inherits both: git takes longer to start a
-// child than to be limited.
+// and after all others. What it starts inherits both.
 func (g program) runAside(ctx context.Context, args ...string) error {
 	settings := []setting{{"repack.writeBitmaps", "false"}, {"core.bigFileThreshold", "16m"}, {"pack.deltaCacheSize", "64m"}}
 	// It ends with the daemon, however that ends: the next one takes half-made packs for
