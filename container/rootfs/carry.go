@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -30,7 +30,8 @@ import (
 // a name the file system has no room for, and EDQUOT for more than limits.Disk bytes or limits.Inodes entries. What overlayfs
 // keeps elsewhere (redirects) is an error, as it is for WriteLayer.
 func (t *Tree) Carry(ctx context.Context, from *Tree, artifacts []daeploy.Artifact, owner daeploy.Owner, limits daeploy.Limits) (daeploy.Carried, error) {
-	c := carrier{from: from, to: t, as: daeploy.File{Owner: owner}, limits: limits}
+	c := carrier{from: from, to: t, as: daeploy.File{Owner: owner}, limits: limits, waiting: waiting{disk: scratch{in: t.upper()}}}
+	defer c.waiting.close()
 	for _, a := range artifacts {
 		err := c.artifact(ctx, a)
 		if errors.Is(err, syscall.ENAMETOOLONG) {
@@ -54,6 +55,7 @@ type carrier struct {
 	as       daeploy.File // the owner
 	limits   daeploy.Limits
 	done     daeploy.Carried
+	waiting  waiting
 }
 
 func (c *carrier) artifact(ctx context.Context, a daeploy.Artifact) error {
@@ -117,14 +119,17 @@ func (c *carrier) directory(ctx context.Context, n node, to string, depth int) e
 	if err != nil {
 		return err
 	}
-	names, err := c.from.names(n)
+	names, err := c.from.names(&c.waiting, n)
 	if err == nil {
 		err = c.from.whole(n)
 	}
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
+	for name, err := range names {
+		if err != nil {
+			return err
+		}
 		sub, err := c.from.child(n, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a whiteout
@@ -222,20 +227,18 @@ func (t *Tree) whole(dir node) error {
 }
 
 // names lists a directory in order, with the names that whiteouts hide.
-func (t *Tree) names(dir node) ([]string, error) {
-	var all []string
+func (t *Tree) names(w *waiting, dir node) (iter.Seq2[string, error], error) {
+	all := w.directory()
 	for _, i := range dir.layers {
 		root, err := t.layers[i].OpenRoot(dir.path)
 		if err != nil {
 			return nil, err
 		}
-		names, err := list(root)
+		err = all.addAll(root)
 		root.Close()
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, names...)
 	}
-	slices.Sort(all)
-	return slices.Compact(all), nil
+	return all.sorted(), nil
 }

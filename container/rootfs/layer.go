@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -44,9 +43,13 @@ const (
 func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, latest time.Time) (daeploy.Layer, error) {
 	count := &countWriter{w: w}
 	l := layerWriter{
-		tar: tar.NewWriter(count), links: map[uint64]string{}, merged: len(t.layers) > 1, buf: make([]byte, 256<<10), latest: latest,
+		tar: tar.NewWriter(count), merged: len(t.layers) > 1, buf: make([]byte, 256<<10), latest: latest,
+		links:   firstNames{few: map[uint64]string{}, disk: scratch{in: t.upper()}},
+		waiting: waiting{disk: scratch{in: t.upper()}},
 	}
-	if err := l.dir(ctx, t.upper(), "", 0); err != nil {
+	defer l.links.close()
+	defer l.waiting.close()
+	if err := l.dir(ctx, t.upper(), 0); err != nil {
 		return daeploy.Layer{}, err
 	}
 	err := l.tar.Close()
@@ -55,39 +58,53 @@ func (t *Tree) WriteLayer(ctx context.Context, w io.Writer, latest time.Time) (d
 
 type layerWriter struct {
 	tar     *tar.Writer
-	links   map[uint64]string // inode → first name, of files with several
-	merged  bool              // there are layers below
+	at      []byte // the path of what is being written: of a deep tree one string a level is too much
+	waiting waiting
+	links   firstNames
+	merged  bool // there are layers below
 	entries int
 	buf     []byte
 	latest  time.Time
 }
 
-func (l *layerWriter) dir(ctx context.Context, root *os.Root, at string, depth int) error {
+func (l *layerWriter) dir(ctx context.Context, root *os.Root, depth int) error {
 	if depth > MaxDepth {
-		return noLayer(at, "directories are nested more than %d deep", MaxDepth)
+		return noLayer(string(l.at), "directories are nested more than %d deep", MaxDepth)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	names, err := list(root)
-	if err != nil {
+	names := l.waiting.directory()
+	if err := names.addAll(root); err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := l.entry(ctx, root, at, name, depth); err != nil {
+	above := len(l.at)
+	for name, err := range names.sorted() {
+		if err != nil {
 			return err
 		}
+		if above > 0 {
+			l.at = append(l.at, '/')
+		}
+		l.at = append(l.at, name...)
+		if err := l.entry(ctx, root, name, depth); err != nil {
+			return err
+		}
+		l.at = l.at[:above]
 	}
 	return nil
 }
 
-func (l *layerWriter) entry(ctx context.Context, root *os.Root, at, name string, depth int) error {
+// entry writes what is at l.at, which is called name in root.
+func (l *layerWriter) entry(ctx context.Context, root *os.Root, name string, depth int) error {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return err
 	}
-	full := path.Join(at, name)
+	if info.IsDir() && !strings.HasPrefix(name, markRemoved) {
+		return l.directory(ctx, root, name, info, depth)
+	}
+	full := string(l.at)
 	if strings.HasPrefix(name, markRemoved) {
 		return noLayer(full, "no image can hold a name that begins with %s", markRemoved)
 	}
@@ -96,9 +113,7 @@ func (l *layerWriter) entry(ctx context.Context, root *os.Root, at, name string,
 		if !l.merged {
 			return nil // it hides nothing
 		}
-		return l.header(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(at, markRemoved+name)}, info, nil)
-	case mode.IsDir():
-		return l.directory(ctx, root, full, name, info, depth)
+		return l.header(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(path.Dir(full), markRemoved+name)}, info, nil)
 	case mode.IsRegular():
 		return l.file(root, full, name, info)
 	case mode&fs.ModeSocket != 0:
@@ -127,33 +142,42 @@ func removeQuietly(dir *os.Root, name string) error {
 	return dir.Chtimes(".", time.Unix(stat(info).Atim.Unix()), info.ModTime())
 }
 
-func (l *layerWriter) directory(ctx context.Context, root *os.Root, full, name string, info fs.FileInfo, depth int) error {
-	sub, err := root.OpenRoot(name)
+func (l *layerWriter) directory(ctx context.Context, root *os.Root, name string, info fs.FileInfo, depth int) error {
+	sub, err := enter(root, name)
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
-	attrs, err := dirAttributes(sub, full)
+	if err := l.directoryItself(sub, string(l.at)+"/", info); err != nil {
+		return err
+	}
+	return l.dir(ctx, sub, depth+1)
+}
+
+// directoryItself writes what full, which ends in a slash, is without what is in it.
+func (l *layerWriter) directoryItself(dir *os.Root, full string, info fs.FileInfo) error {
+	attrs, err := dirAttributes(dir, full[:len(full)-1])
 	if err != nil {
 		return err
 	}
-	if err := l.header(&tar.Header{Typeflag: tar.TypeDir, Name: full + "/"}, info, attrs); err != nil {
+	if err := l.header(&tar.Header{Typeflag: tar.TypeDir, Name: full}, info, attrs); err != nil {
 		return err
 	}
-	if l.merged && attrs[xattrOpaque] == "y" {
-		if err := l.header(&tar.Header{Typeflag: tar.TypeReg, Name: full + "/" + markOpaque}, info, nil); err != nil {
-			return err
-		}
+	if !l.merged || attrs[xattrOpaque] != "y" {
+		return nil
 	}
-	return l.dir(ctx, sub, full, depth+1)
+	return l.header(&tar.Header{Typeflag: tar.TypeReg, Name: full + markOpaque}, info, nil)
 }
 
 func (l *layerWriter) file(root *os.Root, full, name string, info fs.FileInfo) error {
 	if s := stat(info); s.Nlink > 1 {
-		if first, ok := l.links[s.Ino]; ok {
+		first, err := l.links.first(s.Ino, full)
+		if err != nil {
+			return err
+		}
+		if first != "" {
 			return l.header(&tar.Header{Typeflag: tar.TypeLink, Name: full, Linkname: first}, info, nil)
 		}
-		l.links[s.Ino] = full
 	}
 	f, err := root.Open(name)
 	if err != nil {

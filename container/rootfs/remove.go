@@ -53,25 +53,34 @@ type removal struct {
 
 // empty removes what is in dir, which is at rel below the top.
 func (r *removal) empty(ctx context.Context, dir *os.Root, rel string, depth int) error {
-	f, err := dir.Open(".")
-	if err != nil {
-		return err
-	}
-	names, err := f.Readdirnames(-1)
-	f.Close()
-	if err != nil {
-		return err // "not there" if somebody else was faster
-	}
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
+	return removeEach(dir, func(name string) error {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		err := dir.Remove(name)
 		if errors.Is(err, syscall.ENOTEMPTY) {
 			err = r.descend(ctx, dir, name, path.Join(rel, name), depth)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+}
+
+// removeEach calls remove for all that is in dir. A file system may leave names out
+// while others are being removed: then it looks once more.
+func removeEach(dir *os.Root, remove func(name string) error) error {
+	for any := true; any; {
+		any = false
+		for name, err := range list(dir) {
+			any = true
+			if err == nil {
+				err = remove(name)
+			}
+			if err != nil {
+				return err // "not there" if somebody else has removed dir
+			}
 		}
 	}
 	return nil
@@ -91,7 +100,7 @@ func (r *removal) descend(ctx context.Context, dir *os.Root, name, rel string, d
 			}
 		}
 	}
-	sub, err := dir.OpenRoot(name)
+	sub, err := enter(dir, name)
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,9 @@ package rootfs
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // Usage is what the upper directory takes.
@@ -21,117 +19,93 @@ type Usage struct {
 // Usage counts the upper directory, also while a container changes it: what
 // vanishes in between is not counted.
 func (t *Tree) Usage(ctx context.Context) (Usage, error) {
-	top, err := t.upper().Open(".")
-	if err != nil {
-		return Usage{}, err
-	}
-	return measure(ctx, top)
+	return measure(ctx, t.upper())
 }
 
 // Measure counts a directory that is no tree of layers in the same way.
 func Measure(ctx context.Context, dir string) (Usage, error) {
-	top, err := os.Open(dir)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return Usage{}, err
 	}
-	return measure(ctx, top)
+	defer root.Close()
+	return measure(ctx, root)
 }
 
-func measure(ctx context.Context, top *os.File) (Usage, error) {
-	c := counter{seen: map[uint64]bool{}}
-	err := c.dir(ctx, top, 0)
+func measure(ctx context.Context, root *os.Root) (Usage, error) {
+	c := counter{seen: inodes{}, waiting: waiting{disk: scratch{in: root}}}
+	defer c.waiting.close()
+	err := c.dir(ctx, root, 0)
 	return c.Usage, err
-}
-
-// openBelow opens a directory in another, and nothing else: who changes the tree
-// meanwhile may have put a link there, or a fifo, which would wait for its writer.
-func openBelow(dir *os.File, name string) (*os.File, error) {
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "openat", Path: name, Err: err}
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }
 
 type counter struct {
 	Usage
-	seen map[uint64]bool // inodes with more than one name
+	seen    inodes  // with more than one name
+	waiting waiting // directories
 }
 
-// someNames is how many names of a directory are held at once.
-const someNames = 512
-
-// dir counts what is in a directory, and closes it.
-func (c *counter) dir(ctx context.Context, dir *os.File, depth int) error {
-	defer dir.Close()
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		names, err := dir.Readdirnames(someNames)
-		for _, name := range names {
-			if err := c.entry(ctx, dir, name, depth); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+func (c *counter) dir(ctx context.Context, root *os.Root, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	below := c.waiting.directory()
+	for name, err := range list(root) {
 		if err != nil {
 			return gone(err)
 		}
-	}
-}
-
-func (c *counter) entry(ctx context.Context, dir *os.File, name string, depth int) error {
-	var s unix.Stat_t
-	if err := unix.Fstatat(int(dir.Fd()), name, &s, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return gone(&fs.PathError{Op: "fstatat", Path: name, Err: err})
-	}
-	c.add(s)
-	if s.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil
-	}
-	if depth == MaxDepth {
-		c.Deep = true
-		return nil
-	}
-	sub, err := openBelow(dir, name)
-	if err != nil {
-		return gone(err)
-	}
-	return c.dir(ctx, sub, depth+1)
-}
-
-func (c *counter) add(s unix.Stat_t) {
-	kind := s.Mode & unix.S_IFMT
-	if s.Nlink > 1 && kind != unix.S_IFDIR {
-		if c.seen[s.Ino] {
-			return
+		info, err := root.Lstat(name)
+		if err != nil {
+			if err := gone(err); err != nil {
+				return err
+			}
+			continue
 		}
-		c.seen[s.Ino] = true
+		c.add(info)
+		if !info.IsDir() || depth == MaxDepth {
+			c.Deep = c.Deep || info.IsDir()
+			continue
+		}
+		if err := below.add(name); err != nil {
+			return err
+		}
+	}
+	for name, err := range below.sorted() {
+		if err != nil {
+			return err
+		}
+		sub, err := enter(root, name)
+		if err != nil {
+			if err := gone(err); err != nil {
+				return err
+			}
+			continue
+		}
+		err = c.dir(ctx, sub, depth+1)
+		sub.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *counter) add(info fs.FileInfo) {
+	s := stat(info)
+	if s.Nlink > 1 && !info.IsDir() && !c.seen.add(s.Ino) {
+		return
 	}
 	c.Inodes++
 	c.Bytes += s.Blocks * 512
-	if kind == unix.S_IFREG {
-		c.Apparent += s.Size
+	if info.Mode().IsRegular() {
+		c.Apparent += info.Size()
 	}
 }
 
 // gone is nil if err only says that somebody was faster.
 func gone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		return nil
 	}
 	return err
-}
-
-// list gives the names in a directory, in no order.
-func list(root *os.Root) ([]string, error) {
-	dir, err := root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	return dir.Readdirnames(-1)
 }

@@ -21,7 +21,8 @@ func (t *Tree) Walk(ctx context.Context, most int, visit func(path string, info 
 	if err != nil {
 		return err
 	}
-	w := &walker{tree: t, left: most, visit: visit}
+	w := &walker{tree: t, left: most, visit: visit, waiting: waiting{disk: scratch{in: t.upper()}}}
+	defer w.waiting.close()
 	return w.dir(ctx, root, 0)
 }
 
@@ -29,19 +30,24 @@ type walker struct {
 	tree  *Tree
 	left  int
 	visit func(string, daeploy.FileInfo) bool
+
+	waiting waiting
 }
 
 func (w *walker) dir(ctx context.Context, dir node, depth int) error {
 	if depth > maxWalkDepth {
 		return nil
 	}
-	names, err := w.tree.names(dir)
+	names, err := w.tree.names(&w.waiting, dir)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
+	for name, err := range names {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
 		}
 		n, err := w.tree.child(dir, name)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -128,16 +128,11 @@ func removeAll(ctx context.Context, dir *os.Root, base string) error {
 	if !errors.Is(err, syscall.ENOTEMPTY) {
 		return err
 	}
-	sub, err := dir.OpenRoot(base)
+	sub, err := enter(dir, base)
 	if err != nil {
 		return err
 	}
-	names, err := list(sub)
-	for _, name := range names {
-		if err == nil {
-			err = removeAll(ctx, sub, name)
-		}
-	}
+	err = removeEach(sub, func(name string) error { return removeAll(ctx, sub, name) })
 	if err := errors.Join(err, sub.Close()); err != nil {
 		return err
 	}
