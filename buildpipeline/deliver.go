@@ -58,17 +58,30 @@ func (a *attempt) deliver(ctx context.Context, src *source, c *contract) (kept i
 	)
 }
 
-// delivery is what is to be done with each of a number of blobs.
+// delivery is what is to be done with each of a number of blobs: with those of entries
+// what w says, and then what others say. There may be 200,000 entries: they have no
+// closures.
 type delivery struct {
-	ids  []daeploy.Revision
-	puts []func(io.Reader) error
+	ids []daeploy.Revision
+
+	w       writing
+	to      placer
+	root    string
+	entries []daeploy.TreeEntry
+	at      []int32 // of the first ids: which entry
+	others  []func(io.Reader) error
 }
 
 func (d *delivery) add(id daeploy.Revision, put func(io.Reader) error) {
-	d.ids, d.puts = append(d.ids, id), append(d.puts, put)
+	d.ids, d.others = append(d.ids, id), append(d.others, put)
 }
 
-func (d *delivery) put(i int, r io.Reader) error { return d.puts[i](r) }
+func (d *delivery) put(i int, r io.Reader) error {
+	if i >= len(d.at) {
+		return d.others[i-len(d.at)](r)
+	}
+	return d.w.write(d.to, d.root, d.entries[d.at[i]], r)
+}
 
 // writing is how files are written.
 type writing struct {
@@ -79,25 +92,33 @@ type writing struct {
 
 // plan makes the directories among entries below root, and says how the rest is written.
 func (w writing) plan(ctx context.Context, to placer, root string, entries []daeploy.TreeEntry) (d delivery, err error) {
-	for _, e := range entries {
-		target := path.Join(root, e.Path)
+	d = delivery{
+		w: w, to: to, root: root, entries: entries, ids: make([]daeploy.Revision, 0, len(entries)+len(hookNames)), at: make([]int32, 0, len(entries)),
+	}
+	for i, e := range entries {
+		if e.Mode != daeploy.ModeSubmodule && e.Mode != daeploy.ModeDir {
+			d.ids, d.at = append(d.ids, e.ID), append(d.at, int32(i))
+			continue
+		}
 		f := w.at
-		switch e.Mode {
-		case daeploy.ModeSubmodule, daeploy.ModeDir:
-			f.Mode = 0o755
-			if err := to.Mkdir(ctx, target, f); err != nil {
-				return d, err
-			}
-		case daeploy.ModeLink:
-			d.add(e.ID, func(r io.Reader) error { return w.link(to, target, f, r) })
-		default:
-			if e.Mode&0o111 != 0 {
-				f.Mode = 0o755
-			}
-			d.add(e.ID, func(r io.Reader) error { return to.Put(target, f, w.lfs.watch(e, r)) })
+		f.Mode = 0o755
+		if err := to.Mkdir(ctx, path.Join(root, e.Path), f); err != nil {
+			return d, err
 		}
 	}
 	return d, nil
+}
+
+// write writes a file or a link.
+func (w writing) write(to placer, root string, e daeploy.TreeEntry, r io.Reader) error {
+	target, f := path.Join(root, e.Path), w.at
+	if e.Mode == daeploy.ModeLink {
+		return w.link(to, target, f, r)
+	}
+	if e.Mode&0o111 != 0 {
+		f.Mode = 0o755
+	}
+	return to.Put(target, f, w.lfs.watch(e, r))
 }
 
 func (w writing) link(to placer, target string, f daeploy.File, r io.Reader) error {

@@ -222,7 +222,7 @@ func (k Keep) Over(all []daeploy.Build, stays func(*daeploy.Build) bool, logs, i
 // SpareChanges tells what is taken away of a spare source with the files of before, and
 // what is written then, for a build of those of after.
 func SpareChanges(before, after []daeploy.TreeEntry) (gone []string, missing []daeploy.TreeEntry, err error) {
-	note, err := readSpareNote(writeSpareNote(daeploy.Owner{}, before, &pointers{}))
+	note, err := readSpareNote(string(writeSpareNote(daeploy.Owner{}, before, &pointers{})))
 	kept, missing := note.split(after)
 	return note.without(kept), missing, err
 }
@@ -230,19 +230,19 @@ func SpareChanges(before, after []daeploy.TreeEntry) (gone []string, missing []d
 // SpareFits tells whether a spare source with the files of before is taken for those of
 // after.
 func SpareFits(before, after []daeploy.TreeEntry, laidFor, wanted daeploy.Owner) bool {
-	return new(taking).fits(writeSpareNote(laidFor, before, &pointers{}), after, wanted)
+	return new(taking).fits(string(writeSpareNote(laidFor, before, &pointers{})), after, wanted)
 }
 
 // SpareNoteAgain reads a note and writes it.
 func SpareNoteAgain(text []byte) ([]byte, error) {
-	note, err := readSpareNote(text)
+	note, err := readSpareNote(string(text))
 	if err != nil {
 		return nil, err
 	}
 	var files []daeploy.TreeEntry
 	lfs := &pointers{}
-	for _, name := range slices.Sorted(maps.Keys(note.files)) {
-		f := note.files[name]
+	for _, name := range slices.Sorted(maps.Keys(note.at)) {
+		f, _ := note.file(name)
 		files = append(files, daeploy.TreeEntry{Path: name, Mode: f.mode, ID: f.id})
 		if f.pointer {
 			lfs.add(name)

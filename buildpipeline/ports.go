@@ -18,6 +18,7 @@ type Source interface {
 	// Tree lists the commit's blobs, links and submodules in git's order. A
 	// directory below which there is nothing else does not exist in git. A name
 	// that is not safe is source_unsafe (S5, F69), a limit passed names itself.
+	// The list is the caller's.
 	Tree(ctx context.Context, app daeploy.AppName, rev daeploy.Revision, most daeploy.TreeLimits) ([]daeploy.TreeEntry, error)
 
 	// Entry looks up one path of a commit's tree, without reading the rest.
@@ -308,7 +309,7 @@ type Workspace interface {
 	// directory there, if there is one and what it was kept with fits: its files are as
 	// they were laid out. There is no spare then. After an error there may be one or
 	// none, and path is to be replaced.
-	TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note []byte) bool) (taken bool, err error)
+	TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note string) bool) (taken bool, err error)
 	// Touch sets the times of files and links that TakeSpare has put below path, whose
 	// directories SetTimes comes to from then on. names are relative to path.
 	Touch(path string, names []string, t time.Time) error

@@ -196,9 +196,10 @@ func (s *source) readHooks(ctx context.Context, git Source) error {
 			}
 		}
 	}
-	s.Files = slices.DeleteFunc(slices.Clone(s.Files), func(e daeploy.TreeEntry) bool {
+	isHook := func(e daeploy.TreeEntry) bool {
 		return slices.Contains(names, path.Base(e.Path)) && slices.Contains(hookDirs, path.Dir(e.Path))
-	})
+	}
+	s.Files = slices.DeleteFunc(s.Files, isHook)
 	return nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -29,7 +31,8 @@ func (l *Limits) wantsSpare(src *source) bool {
 // spareNote is what a spare is kept with.
 type spareNote struct {
 	owner daeploy.Owner
-	files map[string]spareFile // by path
+	text  string           // the records
+	at    map[string]int32 // where in text the record of a path begins
 }
 
 type spareFile struct {
@@ -45,46 +48,68 @@ func writeSpareNote(owner daeploy.Owner, files []daeploy.TreeEntry, lfs *pointer
 	for _, name := range lfs.paths {
 		pointer[name] = true
 	}
-	var out bytes.Buffer
-	fmt.Fprintf(&out, "%d %d\n", owner.UID, owner.GID)
+	const besides = 6 + 40 + 3 + 4 // bytes of a record besides its path
+	size := 32
+	for _, e := range files {
+		size += len(e.Path) + besides
+	}
+	out := bytes.NewBuffer(make([]byte, 0, size))
+	fmt.Fprintf(out, "%d %d\n", owner.UID, owner.GID)
 	for _, e := range files {
 		mark := "-"
 		if pointer[e.Path] {
 			mark = "lfs"
 		}
-		fmt.Fprintf(&out, "%o %s %s %s\x00", e.Mode, e.ID, mark, e.Path)
+		fmt.Fprintf(out, "%o %s %s %s\x00", e.Mode, e.ID, mark, e.Path)
 	}
 	return out.Bytes()
 }
 
-func readSpareNote(text []byte) (n spareNote, err error) {
-	head, rest, _ := strings.Cut(string(text), "\n")
+func readSpareNote(text string) (n spareNote, err error) {
+	head, rest, _ := strings.Cut(text, "\n")
 	if _, err := fmt.Sscanf(head, "%d %d", &n.owner.UID, &n.owner.GID); err != nil {
 		return n, fmt.Errorf("note of a spare source: %w", err)
 	}
-	n.files = make(map[string]spareFile, strings.Count(rest, "\x00"))
+	n.text, n.at = rest, make(map[string]int32, strings.Count(rest, "\x00"))
 	for len(rest) > 0 {
-		var record string
-		var whole bool
-		record, rest, whole = strings.Cut(rest, "\x00")
-		words := strings.SplitN(record, " ", 4)
-		if !whole || len(words) != 4 {
-			return n, errors.New("note of a spare source: a record is not whole")
+		at := len(n.text) - len(rest)
+		record, more, whole := strings.Cut(rest, "\x00")
+		name, _, err := readSpareRecord(record)
+		if !whole || err != nil || at > math.MaxInt32 {
+			return n, errors.Join(errors.New("note of a spare source: a record is not whole"), err)
 		}
-		mode, err := strconv.ParseUint(words[0], 8, 32)
-		if err != nil {
-			return n, fmt.Errorf("note of a spare source: %w", err)
-		}
-		n.files[words[3]] = spareFile{mode: uint32(mode), id: daeploy.Revision(words[1]), pointer: words[2] == "lfs"}
+		n.at[name], rest = int32(at), more
 	}
 	return n, nil
+}
+
+func readSpareRecord(record string) (name string, f spareFile, err error) {
+	mode, rest, _ := strings.Cut(record, " ")
+	id, rest, _ := strings.Cut(rest, " ")
+	mark, name, whole := strings.Cut(rest, " ")
+	if !whole {
+		return "", f, io.ErrUnexpectedEOF
+	}
+	n, err := strconv.ParseUint(mode, 8, 32)
+	return name, spareFile{mode: uint32(n), id: daeploy.Revision(id), pointer: mark == "lfs"}, err
+}
+
+// file tells what the spare has at a path.
+func (n spareNote) file(name string) (spareFile, bool) {
+	at, ok := n.at[name]
+	if !ok {
+		return spareFile{}, false
+	}
+	record, _, _ := strings.Cut(n.text[at:], "\x00")
+	_, f, err := readSpareRecord(record)
+	return f, err == nil
 }
 
 // split tells which of files the spare has just as they are wanted, and which it has not.
 // Submodules that are not fetched are directories, which are made anew: they are few.
 func (n spareNote) split(files []daeploy.TreeEntry) (kept []string, missing []daeploy.TreeEntry) {
 	for _, e := range files {
-		f, ok := n.files[e.Path]
+		f, ok := n.file(e.Path)
 		if ok && f.mode == e.Mode && f.id == e.ID && e.Mode != daeploy.ModeDir && e.Mode != daeploy.ModeSubmodule {
 			kept = append(kept, e.Path)
 		} else {
@@ -97,6 +122,9 @@ func (n spareNote) split(files []daeploy.TreeEntry) (kept []string, missing []da
 // without lists what of the spare is none of the files to be kept, nor a directory of
 // one. Nothing in the list lies below another.
 func (n spareNote) without(kept []string) (gone []string) {
+	if len(kept) == len(n.at) {
+		return nil
+	}
 	stays := make(map[string]bool, len(kept))
 	for _, name := range kept {
 		for ; name != "." && !stays[name]; name = path.Dir(name) {
@@ -104,7 +132,7 @@ func (n spareNote) without(kept []string) (gone []string) {
 		}
 	}
 	top := map[string]bool{}
-	for name := range n.files {
+	for name := range n.at {
 		if stays[name] {
 			continue
 		}
@@ -126,7 +154,7 @@ func (a *attempt) takeSpare(ctx context.Context, src *source, c *contract, lfs *
 	}
 	var t taking
 	root, dir := c.path("src"), daeploy.File{Mode: 0o755, Owner: c.owner}
-	taken, err := a.ws.TakeSpare(ctx, root, dir, func(text []byte) bool { return t.fits(text, src.Files, c.owner) })
+	taken, err := a.ws.TakeSpare(ctx, root, dir, func(text string) bool { return t.fits(text, src.Files, c.owner) })
 	if err == nil && taken {
 		err = t.trim(ctx, a.ws, root, src.Commit.Committed)
 	}
@@ -140,7 +168,7 @@ func (a *attempt) takeSpare(ctx context.Context, src *source, c *contract, lfs *
 		return src.Files, nil
 	}
 	for _, name := range t.kept {
-		if t.note.files[name].pointer {
+		if f, ok := t.note.file(name); ok && f.pointer {
 			lfs.add(name)
 		}
 	}
@@ -156,13 +184,13 @@ type taking struct {
 
 // fits tells whether it is worth it to take the spare of that note. One that cannot be
 // read is none.
-func (t *taking) fits(text []byte, files []daeploy.TreeEntry, owner daeploy.Owner) bool {
+func (t *taking) fits(text string, files []daeploy.TreeEntry, owner daeploy.Owner) bool {
 	var err error
 	if t.note, err = readSpareNote(text); err != nil || t.note.owner != owner {
 		return false
 	}
 	t.kept, t.missing = t.note.split(files)
-	return 2*len(t.kept) >= max(len(files), len(t.note.files))
+	return 2*len(t.kept) >= max(len(files), len(t.note.at))
 }
 
 // trim makes of what was taken what the commit has.

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -117,10 +118,24 @@ func (s *Spare) Keep(note []byte) error {
 		return errors.Join(err, s.Leave())
 	}
 	next := filepath.Join(s.dir, spareNote+".new")
-	if err := os.WriteFile(next, append([]byte(boot+"\n"), note...), 0o600); err != nil {
+	if err := writeParts(next, []byte(boot+"\n"), note); err != nil {
 		return errors.Join(err, s.Leave())
 	}
 	return errors.Join(os.Rename(next, filepath.Join(s.dir, spareNote)), s.Leave())
+}
+
+// writeParts is os.WriteFile for what is not in one piece.
+func writeParts(name string, parts ...[]byte) error {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if _, werr := file.Write(part); err == nil {
+			err = werr
+		}
+	}
+	return errors.Join(err, file.Close())
 }
 
 // Leave leaves it as it is: without Keep nobody takes it, and the next spare of the app,
@@ -130,9 +145,15 @@ func (s *Spare) Leave() error {
 	return s.tree.Close()
 }
 
+// keptNote is a note that is read, behind the line that names the boot.
+type keptNote struct {
+	*bufio.Reader
+	size int64 // bytes of all of it
+}
+
 // kept opens the app's spare and its note, behind the line that names the boot; nil if it
 // cannot be used: there is none, it is not complete, or the host has gone down since.
-func (b *box) kept(ctx context.Context) (dir string, note *bufio.Reader, end func(), err error) {
+func (b *box) kept(ctx context.Context) (dir string, note *keptNote, end func(), err error) {
 	nothing := func() {}
 	mounts, err := b.mounts(ctx)
 	if errdefs.IsNotFound(err) {
@@ -157,7 +178,11 @@ func (b *box) kept(ctx context.Context) (dir string, note *bufio.Reader, end fun
 	if err != nil {
 		return l.upper, nil, end, err
 	}
-	note = bufio.NewReader(file)
+	info, err := file.Stat()
+	if err != nil {
+		return l.upper, nil, end, err
+	}
+	note = &keptNote{bufio.NewReader(file), info.Size()}
 	if made, err := note.ReadString('\n'); err != nil || made != boot+"\n" {
 		return l.upper, nil, end, nil //nolint:nilerr // half a line is no note
 	}
@@ -166,7 +191,7 @@ func (b *box) kept(ctx context.Context) (dir string, note *bufio.Reader, end fun
 
 // TakeSpare puts the app's spare source in place of path, as Replace puts an empty
 // directory there, if there is one, nobody is at it, and its note fits.
-func (w *Workspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note []byte) bool) (bool, error) {
+func (w *Workspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note string) bool) (bool, error) {
 	t, err := w.files()
 	if err != nil {
 		return false, err
@@ -185,8 +210,9 @@ func (w *Workspace) TakeSpare(ctx context.Context, path string, f daeploy.File, 
 	if err != nil || note == nil {
 		return false, err
 	}
-	text, err := io.ReadAll(note)
-	if err != nil || !fits(text) {
+	var text strings.Builder // which grows once: the note of a large source is large
+	text.Grow(int(note.size))
+	if _, err := note.WriteTo(&text); err != nil || !fits(text.String()) {
 		return false, err
 	}
 	root, err := os.OpenRoot(dir)

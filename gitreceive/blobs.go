@@ -54,7 +54,7 @@ func (r *Repositories) readBlobs(ctx context.Context, app daeploy.AppName, dir s
 	group, working := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
-			o := newObjects(app, dir, cache.NewObjectLRU(32*cache.MiByte), packs)
+			o := newObjects(app, dir, cache.NewObjectLRU(32*cache.MiByte/cache.FileSize(workers)), packs)
 			defer o.close()
 			whole := newInflater(16 << 10)
 			for {

@@ -2,8 +2,9 @@ package gitreceive
 
 import (
 	"context"
-	"slices"
 	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
 
 	"github.com/daeploy/daeploy"
 )
@@ -21,7 +22,7 @@ func (r *Repositories) Entry(ctx context.Context, app daeploy.AppName, rev daepl
 	if err != nil {
 		return daeploy.TreeEntry{}, err
 	}
-	line := treeLine{mode: daeploy.ModeDir, id: c.tree}
+	line := treeLine{mode: daeploy.ModeDir, hash: plumbing.NewHash(string(c.tree))}
 	for name := range strings.SplitSeq(path, "/") {
 		if ctx.Err() != nil {
 			return daeploy.TreeEntry{}, context.Cause(ctx)
@@ -30,25 +31,26 @@ func (r *Repositories) Entry(ctx context.Context, app daeploy.AppName, rev daepl
 			return daeploy.TreeEntry{}, err
 		}
 	}
-	e := daeploy.TreeEntry{Path: path, Mode: line.mode, ID: line.id}
+	e := daeploy.TreeEntry{Path: path, Mode: line.mode, ID: line.id()}
 	if line.mode != daeploy.ModeDir && line.mode != daeploy.ModeSubmodule {
-		e.Size, err = o.size(line.id)
+		e.Size, err = o.size(e.ID)
 	}
 	return e, err
 }
 
 // child finds a name in a directory.
 func (o *objects) child(dir treeLine, name string) (treeLine, error) {
-	var lines []treeLine
 	if dir.mode == daeploy.ModeDir {
-		var err error
-		if lines, err = o.tree(dir.id, name); err != nil {
+		tree, err := o.tree(dir.id(), name)
+		for err == nil && tree.lines > 0 {
+			var line treeLine
+			if line, err = tree.next(); err == nil && line.name == name {
+				return line, nil
+			}
+		}
+		if err != nil {
 			return treeLine{}, err
 		}
 	}
-	i := slices.IndexFunc(lines, func(l treeLine) bool { return l.name == name })
-	if i < 0 {
-		return treeLine{}, daeploy.Errorf(daeploy.NotFound, "path_not_found", "there is no %s in this commit", quotePath(name))
-	}
-	return lines[i], nil
+	return treeLine{}, daeploy.Errorf(daeploy.NotFound, "path_not_found", "there is no %s in this commit", quotePath(name))
 }

@@ -30,13 +30,20 @@ func ParseExec(line string) (git, app string, words []string, err error) {
 	return e.git, string(e.app), e.words, err
 }
 
-// ParseTree is parseTree, reduced to names and modes.
+// ParseTree gives names and modes of a tree object that checkTree accepts.
 func ParseTree(text []byte) (names []string, modes []uint32, err error) {
-	lines, err := parseTree(text, 1000)
-	for _, l := range lines {
+	t := treeText{text: text}
+	if t.lines, err = checkTree(t, 1000); err != nil {
+		return nil, nil, err
+	}
+	for t.lines > 0 {
+		l, err := t.next()
+		if err != nil {
+			return nil, nil, err
+		}
 		names, modes = append(names, l.name), append(modes, l.mode)
 	}
-	return names, modes, err
+	return names, modes, nil
 }
 
 // VerifyCertificate is verify, from this host.

@@ -18,7 +18,7 @@ const (
 // stand there. Like other files that tell the daemon what to do, it must be a
 // plain one (S3). prefix is where the tree is in the commit, for errors.
 func (o *objects) submoduleURLs(tree daeploy.Revision, prefix string) (map[string]string, error) {
-	line, err := o.child(treeLine{mode: daeploy.ModeDir, id: tree}, modulesFile)
+	line, err := o.child(treeLine{mode: daeploy.ModeDir, hash: plumbing.NewHash(string(tree))}, modulesFile)
 	if daeploy.KindOf(err) == daeploy.NotFound {
 		return nil, nil
 	}
@@ -29,7 +29,7 @@ func (o *objects) submoduleURLs(tree daeploy.Revision, prefix string) (map[strin
 	if !(daeploy.TreeEntry{Mode: line.mode}).IsRegular() {
 		return nil, unsafeSource(quotePath(path) + " is not a plain file; that is not accepted here")
 	}
-	obj, err := o.need(plumbing.BlobObject, line.id)
+	obj, err := o.need(plumbing.BlobObject, line.id())
 	if err != nil {
 		return nil, err
 	}

@@ -274,7 +274,7 @@ func (o *objects) need(typ plumbing.ObjectType, id daeploy.Revision) (plumbing.E
 	return obj, err
 }
 
-// content reads a small object whole.
+// content reads a small object whole; the text is not to be changed.
 func (o *objects) content(obj plumbing.EncodedObject, most int64) (text []byte, err error) {
 	id := daeploy.Revision(obj.Hash().String())
 	defer o.damaged(id, &err)
@@ -283,6 +283,9 @@ func (o *objects) content(obj plumbing.EncodedObject, most int64) (text []byte, 
 			Kind: daeploy.Failure, Code: "source_unsafe", Message: fmt.Sprintf("object %s has %d bytes; the limit is %d", id.Short(), obj.Size(), most),
 			Hint: "make it anew with a shorter message",
 		}
+	}
+	if whole, ok := obj.(*wholeObject); ok {
+		return whole.text, nil
 	}
 	r, err := obj.Reader()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,8 +18,10 @@ import (
 type treeLine struct {
 	mode uint32
 	name string
-	id   daeploy.Revision
+	hash plumbing.Hash
 }
+
+func (l treeLine) id() daeploy.Revision { return daeploy.Revision(l.hash.String()) }
 
 // Tree lists a commit's blobs, links and submodules in git's order. All names
 // are safe to create (S5) and all limits hold; the first that does not ends the
@@ -38,7 +41,7 @@ func (r *Repositories) Tree(ctx context.Context, app daeploy.AppName, rev daeplo
 }
 
 func newTreeWalk(most daeploy.TreeLimits) *treeWalk {
-	return &treeWalk{most: most, sizes: map[daeploy.Revision]int64{}, trees: map[daeploy.Revision][]treeLine{}}
+	return &treeWalk{most: most, known: map[plumbing.Hash]int{}, trees: map[plumbing.Hash]treeText{}}
 }
 
 // commit walks through all of a commit's tree, as what lies below prefix, and
@@ -50,7 +53,7 @@ func (w *treeWalk) commit(ctx context.Context, o *objects, prefix string, rev da
 	}
 	w.objects, w.above = o, strings.Count(prefix, "/")
 	root := c.tree
-	if err := w.enter(prefix, root); err != nil {
+	if err := w.enter(prefix, plumbing.NewHash(string(root))); err != nil {
 		return "", err
 	}
 	for len(w.stack) > 0 {
@@ -73,103 +76,111 @@ type treeWalk struct {
 	entries []daeploy.TreeEntry
 
 	seen  int // files and directories
+	paths int // bytes of their paths
 	links int
 	bytes int64
 
 	// What was read once: a bomb is few objects, named again and again (F66).
-	sizes map[daeploy.Revision]int64
-	trees map[daeploy.Revision][]treeLine
-	kept  int // lines in trees
+	known map[plumbing.Hash]int // the first of entries with that blob
+	trees map[plumbing.Hash]treeText
+	kept  int // bytes in trees
 }
 
-// maxKept bounds the lines of directories that a walk keeps.
-const maxKept = 100_000
+const (
+	maxKnown = 20_000   // blobs whose size a walk keeps
+	maxKept  = 4 << 20  // bytes of directories that it keeps
+	maxPaths = 24 << 20 // bytes of all paths of a commit: they are in memory while it is built
+)
 
 type treeLevel struct {
 	prefix string // "" or a path that ends in a slash
-	lines  []treeLine
+	treeText
 }
 
-func (w *treeWalk) enter(prefix string, id daeploy.Revision) error {
+func (w *treeWalk) enter(prefix string, id plumbing.Hash) error {
 	if d := w.most.Depth; d > 0 && w.above+len(w.stack) > d {
 		return treeLimit("%s is deeper than %d directories", quotePath(prefix), d)
 	}
-	lines, known := w.trees[id]
+	tree, known := w.trees[id]
 	if !known {
 		var err error
-		if lines, err = w.objects.tree(id, prefix); err != nil {
+		if tree, err = w.objects.tree(daeploy.Revision(id.String()), prefix); err != nil {
 			return err
 		}
 	}
 	// Each line that waits is going to be seen. Who counts them when they come to
 	// it holds all of a bomb in memory before (F66).
-	waiting := len(lines)
+	waiting := tree.lines
 	for _, level := range w.stack {
-		waiting += len(level.lines)
+		waiting += level.lines
 	}
 	if w.most.Files > 0 && w.seen+waiting > w.most.Files {
 		return w.tooMany()
 	}
 	if !known {
-		if w.kept += len(lines) + 1; w.kept <= maxKept {
-			w.trees[id] = lines
+		if w.kept += len(tree.text) + 1; w.kept <= maxKept {
+			w.trees[id] = tree
 		}
 	}
-	w.stack = append(w.stack, treeLevel{prefix, lines})
+	w.stack = append(w.stack, treeLevel{prefix, tree})
+	w.entries = slices.Grow(w.entries, tree.lines)
 	return nil
 }
 
 // tree reads one tree object; prefix is for the error only.
-func (o *objects) tree(id daeploy.Revision, prefix string) ([]treeLine, error) {
+func (o *objects) tree(id daeploy.Revision, prefix string) (tree treeText, err error) {
 	// Of a delta, go-git makes the whole, and all that it rests on, before it tells
 	// its size; this looks at heads only.
 	size, err := o.size(id)
 	if err != nil {
-		return nil, err
+		return tree, err
 	}
 	if size > maxTreeObject {
-		return nil, treeLimit("tree %s (%s) has %d bytes; the limit is %d", id.Short(), quotePath(prefix), size, maxTreeObject)
+		return tree, treeLimit("tree %s (%s) has %d bytes; the limit is %d", id.Short(), quotePath(prefix), size, maxTreeObject)
 	}
 	w, _, err := o.weigh(id)
 	if err != nil {
-		return nil, err
+		return tree, err
 	}
 	if w.heavy() {
-		return nil, tooHeavy(fmt.Sprintf("tree %s (%s)", id.Short(), quotePath(prefix)), w)
+		return tree, tooHeavy(fmt.Sprintf("tree %s (%s)", id.Short(), quotePath(prefix)), w)
 	}
 	obj, err := o.need(plumbing.TreeObject, id)
 	if err != nil {
-		return nil, err
+		return tree, err
 	}
 	text, err := o.content(obj, maxTreeObject)
 	if err != nil {
-		return nil, err
+		return tree, err
 	}
-	lines, err := parseTree(text, maxTreeLines)
+	tree.text = text
+	tree.lines, err = checkTree(tree, maxTreeLines)
 	if errors.Is(err, errTooManyLines) {
-		return nil, treeLimit("tree %s (%s) has more than %d files and directories", id.Short(), quotePath(prefix), maxTreeLines)
+		return tree, treeLimit("tree %s (%s) has more than %d files and directories", id.Short(), quotePath(prefix), maxTreeLines)
 	}
 	if err != nil {
-		return nil, unsafeSource(fmt.Sprintf("tree %s (%s): %v", id.Short(), quotePath(prefix), err))
+		return tree, unsafeSource(fmt.Sprintf("tree %s (%s): %v", id.Short(), quotePath(prefix), err))
 	}
-	return lines, nil
+	return tree, nil
 }
 
 // step handles the next line of the deepest directory.
 func (w *treeWalk) step() error {
 	top := &w.stack[len(w.stack)-1]
-	if len(top.lines) == 0 {
+	if top.lines == 0 {
 		w.stack = w.stack[:len(w.stack)-1]
 		return nil
 	}
-	line := top.lines[0]
-	top.lines = top.lines[1:]
+	line, err := top.next()
+	if err != nil {
+		return err
+	}
 	path := top.prefix + line.name
 	if err := w.check(path, line.name); err != nil {
 		return err
 	}
 	if line.mode == daeploy.ModeDir {
-		return w.enter(path+"/", line.id)
+		return w.enter(path+"/", line.hash)
 	}
 	return w.add(path, line)
 }
@@ -187,6 +198,9 @@ func (w *treeWalk) check(path, name string) error {
 	if w.seen++; w.most.Files > 0 && w.seen > w.most.Files {
 		return w.tooMany()
 	}
+	if w.paths += len(path); w.paths > maxPaths {
+		return treeLimit("the paths of the commit's files and directories have more than %d MiB", maxPaths>>20)
+	}
 	return nil
 }
 
@@ -195,17 +209,21 @@ func (w *treeWalk) tooMany() error {
 }
 
 func (w *treeWalk) add(path string, line treeLine) error {
-	e := daeploy.TreeEntry{Path: path, Mode: line.mode, ID: line.id}
-	if line.mode != daeploy.ModeSubmodule {
-		size, known := w.sizes[line.id]
-		if !known {
+	e := daeploy.TreeEntry{Path: path, Mode: line.mode}
+	if i, known := w.known[line.hash]; known && line.mode != daeploy.ModeSubmodule {
+		e.ID, e.Size = w.entries[i].ID, w.entries[i].Size
+	} else {
+		e.ID = line.id()
+		if line.mode != daeploy.ModeSubmodule {
 			var err error
-			if size, err = w.objects.size(line.id); err != nil {
+			if e.Size, err = w.objects.size(e.ID); err != nil {
 				return err
 			}
-			w.sizes[line.id] = size
+			if len(w.known) >= maxKnown {
+				clear(w.known)
+			}
+			w.known[line.hash] = len(w.entries)
 		}
-		e.Size = size
 	}
 	if line.mode == daeploy.ModeLink {
 		if w.links++; w.most.Symlinks > 0 && w.links > w.most.Symlinks {
@@ -242,53 +260,66 @@ func (o *objects) findSize(id daeploy.Revision) (size int64, err error) {
 
 var errTooManyLines = errors.New("it has too many lines")
 
-// parseTree reads a tree object of at most most lines as git would, and refuses
-// what git's fsck refuses: odd modes, names twice, lines out of order (F70).
-func parseTree(text []byte, most int) ([]treeLine, error) {
-	var lines []treeLine
-	last := ""
-	for len(text) > 0 {
-		if len(lines) == most {
-			return nil, errTooManyLines
-		}
-		head, rest, ok := bytes.Cut(text, []byte{0})
-		mode, name, spaced := strings.Cut(string(head), " ")
-		if !ok || !spaced || len(rest) < 20 {
-			return nil, fmt.Errorf("a line is cut off")
-		}
-		m, err := parseMode(mode)
-		if err != nil {
-			return nil, err
-		}
-		line := treeLine{mode: m, name: name, id: daeploy.Revision(plumbing.Hash(rest[:20]).String())}
-		// git sorts a directory as if its name ended in a slash. So a file and a
-		// directory of one name may stand apart; only a.b-like names fit between.
-		key := name
-		if m == daeploy.ModeDir {
-			key += "/"
-		}
-		if len(lines) > 0 && key <= last {
-			return nil, fmt.Errorf("its lines are not in order")
-		}
-		if m == daeploy.ModeDir && hasFile(lines, name) {
-			return nil, fmt.Errorf("it has a file and a directory of one name")
-		}
-		last = key
-		lines = append(lines, line)
-		text = rest[20:]
-	}
-	return lines, nil
+// treeText is the rest of a tree object: as git has it, its lines take a third of the
+// memory that they would take apart.
+type treeText struct {
+	text  []byte
+	lines int
 }
 
-// hasFile tells whether a file of this name stands before: between it and the
-// end of lines are only names that begin with it.
-func hasFile(lines []treeLine, name string) bool {
-	for i := len(lines) - 1; i >= 0 && strings.HasPrefix(lines[i].name, name); i-- {
-		if lines[i].name == name {
-			return true
-		}
+// next takes the first line.
+func (t *treeText) next() (line treeLine, err error) {
+	head, rest, ok := bytes.Cut(t.text, []byte{0})
+	mode, name, spaced := bytes.Cut(head, []byte{' '})
+	if !ok || !spaced || len(rest) < len(line.hash) {
+		return line, errors.New("a line is cut off")
 	}
-	return false
+	if line.mode, err = parseMode(string(mode)); err != nil {
+		return line, err
+	}
+	line.name = string(name)
+	copy(line.hash[:], rest)
+	t.text = rest[len(line.hash):]
+	t.lines--
+	return line, nil
+}
+
+// checkTree counts the lines of a tree object, at most most, read as git would, and
+// refuses what git's fsck refuses: odd modes, names twice, lines out of order (F70).
+func checkTree(t treeText, most int) (lines int, err error) {
+	last := ""
+	// Between a file and a directory of one name are only names that begin with it:
+	// these are the files that the last name begins with, the shortest first.
+	var files []string
+	for ; len(t.text) > 0; lines++ {
+		if lines == most {
+			return 0, errTooManyLines
+		}
+		line, err := t.next()
+		if err != nil {
+			return 0, err
+		}
+		// git sorts a directory as if its name ended in a slash. So a file and a
+		// directory of one name may stand apart; only a.b-like names fit between.
+		key := line.name
+		if line.mode == daeploy.ModeDir {
+			key += "/"
+		}
+		if lines > 0 && key <= last {
+			return 0, errors.New("its lines are not in order")
+		}
+		for len(files) > 0 && !strings.HasPrefix(line.name, files[len(files)-1]) {
+			files = files[:len(files)-1]
+		}
+		if len(files) > 0 && files[len(files)-1] == line.name {
+			return 0, errors.New("it has a file and a directory of one name")
+		}
+		if line.mode != daeploy.ModeDir {
+			files = append(files, line.name)
+		}
+		last = key
+	}
+	return lines, nil
 }
 
 // parseMode accepts git's modes and 100664, which old gits wrote (S3); other

@@ -81,3 +81,35 @@ func TestTreeBombWide(t *testing.T) {
 	}
 	t.Attr("F66", fmt.Sprintf("%d directories of %d files, each in the one before, in %d KB: refused in %.2f s, the heap grew by %d MiB", deep, files, len(pack)>>10, took.Seconds(), most))
 }
+
+// F66: paths that are long because they begin alike are one object each in git, and
+// would be hundreds of MiB here.
+func TestTreeBombLong(t *testing.T) {
+	const files = 199_000
+	p := packtest.New()
+	blob := p.Object(packtest.Blob, nil)
+	var text []byte
+	for i := range files {
+		text = append(fmt.Appendf(text, "100644 %06d\x00", i), packtest.Raw(blob)...)
+	}
+	id := p.Object(packtest.Tree, text)
+	for range 15 {
+		id = p.Object(packtest.Tree, append(fmt.Appendf(nil, "40000 %s\x00", strings.Repeat("d", 249)), packtest.Raw(id)...))
+	}
+	rev := daeploy.Revision(p.Commit(id))
+	pack := p.Bytes()
+	b := newBare(t)
+	b.git(string(pack), "index-pack", "--stdin")
+
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
+	peak, began := heapPeak(), time.Now()
+	_, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
+	took, most := time.Since(began), peak()
+	if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "source_unsafe" || !strings.Contains(e.Message, "paths of the commit's files and directories have more than 24 MiB") {
+		t.Errorf("the answer is %v; want source_unsafe", err)
+	}
+	if most > 96 {
+		t.Errorf("the heap grew by %d MiB", most)
+	}
+	t.Attr("F66", fmt.Sprintf("%d files at the end of 3,750 bytes of path, in %d KB: refused in %.2f s, the heap grew by %d MiB", files, len(pack)>>10, took.Seconds(), most))
+}

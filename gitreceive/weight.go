@@ -1,6 +1,7 @@
 package gitreceive
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -79,19 +80,34 @@ func (s *scale) whole(id daeploy.Revision) (plumbing.EncodedObject, error) {
 	if err := s.inflater.inflate(); err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(s.inflater.zlib, size+1))
-	if err != nil {
-		return nil, err
-	}
-	obj := new(plumbing.MemoryObject)
+	obj := &wholeObject{text: make([]byte, size)}
 	obj.SetType(typ)
-	if _, err := obj.Write(text); err != nil {
+	if _, err := io.ReadFull(s.inflater.zlib, obj.text); err != nil {
 		return nil, err
 	}
-	if obj.Hash().String() != string(id) {
+	if n, err := io.ReadFull(s.inflater.zlib, make([]byte, 1)); n == 0 && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if n > 0 || obj.Hash().String() != string(id) {
 		return nil, errors.New("the pack holds something else in its place")
 	}
 	return obj, nil
+}
+
+// wholeObject is an object of which there is one copy in memory.
+type wholeObject struct {
+	plumbing.MemoryObject
+	text []byte
+}
+
+// Size is the number of bytes of its text.
+func (o *wholeObject) Size() int64 { return int64(len(o.text)) }
+
+// Hash is worked out anew for each call.
+func (o *wholeObject) Hash() plumbing.Hash { return plumbing.ComputeHash(o.Type(), o.text) }
+
+// Reader reads the text.
+func (o *wholeObject) Reader() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(o.text)), nil
 }
 
 // spots are where the packs have an object.

@@ -240,7 +240,7 @@ func (w crashWorkspace) SetTimes(path string, t time.Time) error {
 	return w.c.do("set times", func() error { return w.Workspace.SetTimes(path, t) })
 }
 
-func (w crashWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func([]byte) bool) (taken bool, err error) {
+func (w crashWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(string) bool) (taken bool, err error) {
 	err = w.c.do("take spare", func() error {
 		taken, err = w.Workspace.TakeSpare(ctx, path, f, fits)
 		return err

@@ -56,7 +56,7 @@ type Workspace interface {
 	Put(path string, f daeploy.File, content io.Reader) error
 	Symlink(path, target string, f daeploy.File) error
 	SetTimes(path string, t time.Time) error
-	TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note []byte) bool) (taken bool, err error)
+	TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(note string) bool) (taken bool, err error)
 	Touch(path string, names []string, t time.Time) error
 	Restore(ctx context.Context, path string, owner daeploy.Owner, stream io.Reader, most daeploy.ArtifactLimits) (daeploy.Restored, error)
 	Run(ctx context.Context, p daeploy.Process, stdout, stderr io.Writer) (daeploy.Exit, error)

@@ -87,9 +87,9 @@ func (f *Fake) spareNote(app daeploy.AppName) ([]byte, error) {
 	return note, err
 }
 
-func (w *fakeWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func([]byte) bool) (bool, error) {
+func (w *fakeWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(string) bool) (bool, error) {
 	note, err := w.fake.spareNote(w.id.App)
-	if err != nil || note == nil || !fits(note) {
+	if err != nil || note == nil || !fits(string(note)) {
 		return false, err
 	}
 	root, err := os.OpenRoot(w.fake.spareDir(w.id.App))
@@ -153,7 +153,7 @@ func testSpare(t *testing.T, c *contract) {
 	}
 	none := func(w Workspace, when string) {
 		t.Helper()
-		taken, err := w.TakeSpare(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755}, func(note []byte) bool {
+		taken, err := w.TakeSpare(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755}, func(note string) bool {
 			t.Errorf("%s: there is a note, %q", when, note)
 			return true
 		})
@@ -176,8 +176,8 @@ func testSpare(t *testing.T, c *contract) {
 	must(t, w.Prepare(t.Context(), image))
 	must(t, w.Put("/tmp/src/before", f, strings.NewReader("x")))
 	for _, fits := range []bool{false, true} {
-		taken, err := w.TakeSpare(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755, Owner: f.Owner}, func(note []byte) bool {
-			if string(note) != "second\nnote\x00" {
+		taken, err := w.TakeSpare(t.Context(), "/tmp/src", daeploy.File{Mode: 0o755, Owner: f.Owner}, func(note string) bool {
+			if note != "second\nnote\x00" {
 				t.Errorf("the note is %q", note)
 			}
 			return fits
