@@ -71,10 +71,10 @@ func (r *removal) empty(ctx context.Context, dir *os.Root, rel string, depth int
 // removeEach calls remove for all that is in dir. A file system may leave names out
 // while others are being removed: then it looks once more.
 func removeEach(dir *os.Root, remove func(name string) error) error {
-	for any := true; any; {
-		any = false
+	for found := true; found; {
+		found = false
 		for name, err := range list(dir) {
-			any = true
+			found = true
 			if err == nil {
 				err = remove(name)
 			}
