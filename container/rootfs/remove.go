@@ -61,26 +61,25 @@ func (r *removal) empty(ctx context.Context, dir *os.Root, rel string, depth int
 		if errors.Is(err, syscall.ENOTEMPTY) {
 			err = r.descend(ctx, dir, name, path.Join(rel, name), depth)
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		return err
 	})
 }
 
 // removeEach calls remove for all that is in dir. A file system may leave names out
-// while others are being removed: then it looks once more.
+// while others are being removed: then it looks once more. What is not there after all
+// was removed by somebody else, or the disk is damaged, and would name it for ever.
 func removeEach(dir *os.Root, remove func(name string) error) error {
-	for found := true; found; {
-		found = false
+	for removed := true; removed; {
+		removed = false
 		for name, err := range list(dir) {
-			found = true
-			if err == nil {
-				err = remove(name)
-			}
 			if err != nil {
 				return err // "not there" if somebody else has removed dir
 			}
+			err = remove(name)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			removed = removed || err == nil
 		}
 	}
 	return nil

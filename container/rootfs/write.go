@@ -112,7 +112,10 @@ func (t *Tree) drop(ctx context.Context, dir, base string) error {
 	}
 	defer root.Close()
 	t.forget(path.Join(dir, base))
-	return removeAll(ctx, root, base)
+	if err := removeAll(ctx, root, base); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // removeAll removes base from dir, with all below it. It goes from directory to
@@ -122,9 +125,6 @@ func removeAll(ctx context.Context, dir *os.Root, base string) error {
 		return context.Cause(ctx)
 	}
 	err := dir.Remove(base)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if !errors.Is(err, syscall.ENOTEMPTY) {
 		return err
 	}
