@@ -147,17 +147,11 @@ func (e *Engine) Close() error {
 	c := e.client
 	e.client = nil
 	e.mu.Unlock()
-	var err error
-	if e.notify != nil {
-		err = e.notify.Close()
-	}
-	if errors.Is(err, os.ErrClosed) {
-		err = nil // Close was called before
-	}
+	e.notify.Close()
 	if c == nil {
-		return err
+		return nil
 	}
-	return errors.Join(err, c.Close())
+	return c.Close()
 }
 
 // connect gives the client, which connects by itself, and again after every

@@ -29,8 +29,12 @@ func newNotifier() (*notifier, error) {
 	return n, nil
 }
 
-// Close ends it; who watches hears nothing more.
-func (n *notifier) Close() error { return n.events.Close() }
+// Close ends it, if there is one; who watches hears nothing more. It can be repeated.
+func (n *notifier) Close() {
+	if n != nil {
+		_ = n.events.Close() // nothing was written that could be lost
+	}
+}
 
 // watch lets changed, which holds one, have one whenever the file was written to. No
 // more after stop. It fails where n is nil, and where others have all watches.

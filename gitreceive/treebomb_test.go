@@ -39,6 +39,27 @@ func heapPeak() (stop func() int64) {
 	})
 }
 
+// wantBombRefused asks for what is in a pack, under the daemon's limit of memory: each
+// answer is source_unsafe with these words. It tells the time, and how far the heap grew, in MiB.
+func wantBombRefused(t *testing.T, pack []byte, words string, ask func(*bare) []error) (took time.Duration, most int64) {
+	t.Helper()
+	b := newBare(t)
+	b.git(string(pack), "index-pack", "--stdin")
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
+	peak, began := heapPeak(), time.Now()
+	answers := ask(b)
+	took, most = time.Since(began), peak()
+	for _, err := range answers {
+		if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "source_unsafe" || !strings.Contains(e.Message, words) {
+			t.Errorf("the answer is %v; want source_unsafe", err)
+		}
+	}
+	if most > 96 {
+		t.Errorf("the heap grew by %d MiB", most)
+	}
+	return took, most
+}
+
 // F66: directories of hundreds of thousands of files, each in the one before, by
 // deltas of a few bytes.
 func TestTreeBombWide(t *testing.T) {
@@ -63,22 +84,11 @@ func TestTreeBombWide(t *testing.T) {
 	}
 	rev := daeploy.Revision(p.Commit(id))
 	pack := p.Bytes()
-	b := newBare(t)
-	b.git(string(pack), "index-pack", "--stdin")
-
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
-	peak, began := heapPeak(), time.Now()
-	_, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
-	_, missing := b.repos.Entry(t.Context(), "blog", rev, ".daeploy")
-	took, most := time.Since(began), peak()
-	for _, err := range []error{err, missing} {
-		if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "source_unsafe" || !strings.Contains(e.Message, "more than 200000 files") {
-			t.Errorf("the answer is %v; want source_unsafe", err)
-		}
-	}
-	if most > 96 {
-		t.Errorf("the heap grew by %d MiB", most)
-	}
+	took, most := wantBombRefused(t, pack, "more than 200000 files", func(b *bare) []error {
+		_, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
+		_, missing := b.repos.Entry(t.Context(), "blog", rev, ".daeploy")
+		return []error{err, missing}
+	})
 	t.Attr("F66", fmt.Sprintf("%d directories of %d files, each in the one before, in %d KB: refused in %.2f s, the heap grew by %d MiB", deep, files, len(pack)>>10, took.Seconds(), most))
 }
 
@@ -98,18 +108,9 @@ func TestTreeBombLong(t *testing.T) {
 	}
 	rev := daeploy.Revision(p.Commit(id))
 	pack := p.Bytes()
-	b := newBare(t)
-	b.git(string(pack), "index-pack", "--stdin")
-
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
-	peak, began := heapPeak(), time.Now()
-	_, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
-	took, most := time.Since(began), peak()
-	if e, ok := errors.AsType[*daeploy.Error](err); !ok || e.Code != "source_unsafe" || !strings.Contains(e.Message, "paths of the commit's files and directories have more than 24 MiB") {
-		t.Errorf("the answer is %v; want source_unsafe", err)
-	}
-	if most > 96 {
-		t.Errorf("the heap grew by %d MiB", most)
-	}
+	took, most := wantBombRefused(t, pack, "paths of the commit's files and directories have more than 24 MiB", func(b *bare) []error {
+		_, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
+		return []error{err}
+	})
 	t.Attr("F66", fmt.Sprintf("%d files at the end of 3,750 bytes of path, in %d KB: refused in %.2f s, the heap grew by %d MiB", files, len(pack)>>10, took.Seconds(), most))
 }
