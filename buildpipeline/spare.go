@@ -1,7 +1,6 @@
 package buildpipeline
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,16 +52,17 @@ func writeSpareNote(owner daeploy.Owner, files []daeploy.TreeEntry, lfs *pointer
 	for _, e := range files {
 		size += len(e.Path) + besides
 	}
-	out := bytes.NewBuffer(make([]byte, 0, size))
-	fmt.Fprintf(out, "%d %d\n", owner.UID, owner.GID)
+	out := fmt.Appendf(make([]byte, 0, size), "%d %d\n", owner.UID, owner.GID)
 	for _, e := range files {
-		mark := "-"
+		mark := " - "
 		if pointer[e.Path] {
-			mark = "lfs"
+			mark = " lfs "
 		}
-		fmt.Fprintf(out, "%o %s %s %s\x00", e.Mode, e.ID, mark, e.Path)
+		// fmt would leave more behind than the note has.
+		out = append(strconv.AppendUint(out, uint64(e.Mode), 8), ' ')
+		out = append(append(append(append(out, e.ID...), mark...), e.Path...), 0)
 	}
-	return out.Bytes()
+	return out
 }
 
 func readSpareNote(text string) (n spareNote, err error) {

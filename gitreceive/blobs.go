@@ -176,7 +176,7 @@ func packOrder(packs []*pack, ids []daeploy.Revision) []packed {
 	for i, id := range ids {
 		places[i] = packed{index: i}
 		for _, p := range packs {
-			if offset, err := p.index.FindOffset(plumbing.NewHash(string(id))); err == nil {
+			if offset, err := p.find(plumbing.NewHash(string(id))); err == nil {
 				places[i].pack, places[i].offset = p, offset
 				break
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 	gossh "golang.org/x/crypto/ssh"
 
@@ -126,6 +127,20 @@ func Weigh(file *os.File, length, offset int64) (size int64, links int, err erro
 	p := &pack{index: idxfile.NewMemoryIndex(), file: file, size: length}
 	w, err := newScale([]*pack{p}).at(spot{p, offset})
 	return w.size, w.links, err
+}
+
+// Find is where the pack of an index has objects, and what it says of others.
+func Find(indexName string, ids ...daeploy.Revision) (offsets []int64, errs []error, err error) {
+	p, err := openPack(indexName)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer p.file.Close()
+	for _, id := range ids {
+		offset, err := p.find(plumbing.NewHash(string(id)))
+		offsets, errs = append(offsets, offset), append(errs, err)
+	}
+	return offsets, errs, nil
 }
 
 // The offences of sources.

@@ -107,7 +107,7 @@ func TestBlobsOnHeavyBase(t *testing.T) {
 	pack := p.Bytes()
 	b := newBare(t)
 	b.git(string(pack), "index-pack", "--stdin")
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(56 << 20)) // as in the daemon
 	peak, began := heapPeak(), time.Now()
 	entries, err := b.repos.Tree(t.Context(), "blog", rev, daeploy.DefaultTreeLimits)
 	must(t, err)

@@ -2,12 +2,15 @@ package gitreceive
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"sort"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -95,6 +98,32 @@ func closePacks(packs []*pack) {
 	for _, p := range packs {
 		p.file.Close()
 	}
+}
+
+// find is where the pack has an object. go-git's FindOffset would keep each answer in
+// a map, 50 bytes of it, for lookups by offset, which nothing here makes.
+func (p *pack) find(id plumbing.Hash) (int64, error) {
+	k := p.index.FanoutMapping[id[0]]
+	if k < 0 || k >= len(p.index.Names) {
+		return 0, plumbing.ErrObjectNotFound
+	}
+	names := p.index.Names[k]
+	i, found := sort.Find(len(names)/len(id), func(i int) int {
+		return bytes.Compare(id[:], names[i*len(id):][:len(id)])
+	})
+	if !found {
+		return 0, plumbing.ErrObjectNotFound
+	}
+	const elsewhere = 1 << 31 // gitformat-pack(5): the rest counts offsets of eight bytes
+	offset := binary.BigEndian.Uint32(p.index.Offset32[k][4*i:])
+	if offset&elsewhere == 0 {
+		return int64(offset), nil
+	}
+	at := 8 * int(offset&^elsewhere)
+	if at+8 > len(p.index.Offset64) {
+		return 0, fmt.Errorf("%w: it ends before the offset of %s", idxfile.ErrMalformedIdxFile, id)
+	}
+	return int64(binary.BigEndian.Uint64(p.index.Offset64[at:])), nil
 }
 
 func readIndex(path string) (*idxfile.MemoryIndex, error) {

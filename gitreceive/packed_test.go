@@ -12,7 +12,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-git/go-git/v5/plumbing"
+
 	"github.com/daeploy/daeploy"
+	"github.com/daeploy/daeploy/gitreceive"
 )
 
 // packed puts blobs into one pack, and nothing else, and gives their ids.
@@ -97,6 +100,50 @@ func TestPackedBlobs(t *testing.T) {
 	for i, want := range texts {
 		if got[i] != want {
 			t.Errorf("blob %d, of %d bytes, came with %d bytes or others", i, len(want), len(got[i]))
+		}
+	}
+}
+
+// An index tells offsets in four bytes, and in eight where four do not do, which git
+// can be told to find earlier than at 2 GiB.
+func TestPackIndex(t *testing.T) {
+	b := newBare(t)
+	var texts []string
+	for i := range 1000 {
+		texts = append(texts, strconv.Itoa(i))
+	}
+	ids, pack := b.packed(texts)
+	index := strings.TrimSuffix(pack, ".pack") + ".idx"
+	want := map[daeploy.Revision]int64{}
+	for l := range strings.Lines(b.git("", "verify-pack", "-v", pack)) {
+		if fields := strings.Fields(l); len(fields) == 5 && fields[1] == "blob" {
+			offset, err := strconv.ParseInt(fields[4], 10, 64)
+			must(t, err)
+			want[daeploy.Revision(fields[0])] = offset
+		}
+	}
+	none := []daeploy.Revision{daeploy.Revision(strings.Repeat("0", 40)), daeploy.Revision(strings.Repeat("f", 40)), ids[0][:39] + "0", ids[0][:39] + "1"}
+	for _, form := range []string{"2", "2,0x400"} {
+		must(t, os.Remove(index))
+		b.git("", "index-pack", "--index-version="+form, "-o", index, pack)
+		offsets, errs, err := gitreceive.Find(index, append(none, ids...)...)
+		must(t, err)
+		for i := range none {
+			if _, there := want[none[i]]; !there && !errors.Is(errs[i], plumbing.ErrObjectNotFound) {
+				t.Errorf("form %s: %s, which is not there, is at %d (%v)", form, none[i], offsets[i], errs[i])
+			}
+		}
+		for i, id := range ids {
+			if at := offsets[len(none)+i]; at != want[id] || errs[len(none)+i] != nil {
+				t.Fatalf("form %s: %s is at %d (%v), not %d", form, id, at, errs[len(none)+i], want[id])
+			}
+		}
+		got, err := b.read(ids...)
+		must(t, err)
+		for i := range texts {
+			if got[i] != texts[i] {
+				t.Fatalf("blob %d came as %q", i, got[i])
+			}
 		}
 	}
 }

@@ -45,7 +45,7 @@ func wantBombRefused(t *testing.T, pack []byte, words string, ask func(*bare) []
 	t.Helper()
 	b := newBare(t)
 	b.git(string(pack), "index-pack", "--stdin")
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(56 << 20)) // as in the daemon
 	peak, began := heapPeak(), time.Now()
 	answers := ask(b)
 	took, most = time.Since(began), peak()

@@ -114,7 +114,7 @@ func (o *wholeObject) Reader() (io.ReadCloser, error) {
 func (s *scale) spots(id daeploy.Revision) (all []spot, err error) {
 	hash := plumbing.NewHash(string(id))
 	for _, p := range s.packs {
-		offset, err := p.index.FindOffset(hash)
+		offset, err := p.find(hash)
 		if errors.Is(err, plumbing.ErrObjectNotFound) {
 			continue
 		}
@@ -231,7 +231,7 @@ func (s *scale) link(at spot) (l link, err error) {
 	case plumbing.REFDeltaObject:
 		var id plumbing.Hash
 		if _, err = io.ReadFull(raw, id[:]); err == nil {
-			l.base, err = at.pack.index.FindOffset(id)
+			l.base, err = at.pack.find(id)
 		}
 	default:
 		err = fmt.Errorf("the pack holds a %s", l.typ)

@@ -27,7 +27,7 @@ const mostHeap = 16
 // F92: what is known of a tree at a time does not grow with the tree, be it wide, deep
 // or full of hard links. Its layer is the one that was written when it did.
 func TestMemoryOfTrees(t *testing.T) {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(64 << 20)) // as in the daemon
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(56 << 20)) // as in the daemon
 	defer unix.Umask(unix.Umask(0o022))
 	held := int64(0)
 	for _, shape := range []struct {
