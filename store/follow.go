@@ -156,7 +156,7 @@ func (c *copier) copy(ctx context.Context, limit int64) error {
 }
 
 func (c *copier) portion(in *records, limit int64) error {
-	const portion = 256 << 10 // bytes read before they are passed on
+	const portion = 32 << 10 // bytes read before they are passed on: each of a hundred followers holds as much
 	for start := c.at; c.at < limit && c.at-start < portion && !c.ended; {
 		r, err := in.next()
 		if err != nil {
