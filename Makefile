@@ -3,7 +3,7 @@ GO            ?= go
 VERSION       ?= 0.1.0
 GOLANGCI      ?= v2.15.0
 GOVULNCHECK   ?= v1.9.0
-NFPM          ?= v2.48.0
+NFPM          ?= v2.45.2
 CYCLONEDX     ?= v1.10.0
 DIST          ?= dist
 CACHE         ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daeploy
@@ -26,7 +26,7 @@ demo: deps build ## a real push from start to HTTP answer; KEEP=1 leaves it runn
 	@test/demo.sh
 
 test: deps ## run all tests, in a network of their own
-	test/isolate.sh $(GO) test -race -count=1 -timeout 50m $(TESTFLAGS) ./...
+	test/isolate.sh $(GO) test -race -count=1 -timeout 75m $(TESTFLAGS) ./...
 
 test-containerd: deps ## the tests with containers on a newer containerd and runc; CONTAINERD=v2.1.9 RUNC=v1.2.9
 	test/containerd.sh test/isolate.sh $(GO) test -count=1 -timeout 50m $(TESTFLAGS) ./container/... ./test

@@ -66,6 +66,7 @@ func (s *story) gitWith(app, stdin string, args ...string) string {
 // TestMemoryOfSources: F66. A source of nearly as many files as there may be is pushed,
 // laid out for the next build, and taken for that.
 func TestMemoryOfSources(t *testing.T) {
+	t.Parallel()
 	s := newFront(t, "")
 	const files = 195_000
 	most := 0.0
@@ -94,6 +95,7 @@ func TestMemoryOfSources(t *testing.T) {
 // TestMemoryOfBuilds: F92. A build leaves names and hard links without number, within
 // the limits that hold without a configuration.
 func TestMemoryOfBuilds(t *testing.T) {
+	t.Parallel()
 	s := newFront(t, "")
 	most := 0.0
 	for app, does := range map[string]string{
