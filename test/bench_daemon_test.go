@@ -11,7 +11,8 @@ import (
 )
 
 const aboutIdle = `What the daemon needs when nothing is to be done. Memory is what is resident (VmRSS) ten seconds after a start; the start is
-from the process to the line that says it is ready, which is looked for each 20 ms; the program is built as ` + "`make build`" + ` does.`
+from the process to the line that says it is ready, which is looked for each 20 ms; the program is built as ` + "`make build`" + ` does.
+It has neither floor nor peer: nothing done by hand is at rest, and the peers are several programs with other tasks.`
 
 // The names of series of the daemon at rest.
 const (
@@ -38,10 +39,11 @@ func (r *gauge) quiet() {
 
 const aboutPast = `Hosts with 1,000, 10,000 and 100,000 builds, ten of an app. What is measured is the command ` + "`builds`" + `, over an ssh connection that
 is there: the time that all but the worst of twenty take, of 100 in each round; and a start, from the process to the line that says
-it is ready, which is looked for each 20 ms.`
+it is ready, which is looked for each 20 ms; and the first push of one more app, of one file. The peers keep no history of builds.`
 
 func (r *gauge) past() {
 	const list = "builds, 95 of 100"
+	dir := r.plant("app", 1, 100, idles)
 	for i, n := range r.builds {
 		r.newHost(storetest.Past{Apps: n / 10, Builds: n})
 		client := r.dial("anna", "127.0.0.1")
@@ -60,6 +62,11 @@ func (r *gauge) past() {
 			}
 		}
 		r.must(client.Close())
+		for range r.rounds {
+			r.change(dir)
+			total, own := r.cost(dir, "new-"+r.newApp())
+			r.plot("first push of a small app, script aside", "builds", float64(n), total-own)
+		}
 		for range r.rounds {
 			r.must(r.end(syscall.SIGTERM))
 			r.settle()

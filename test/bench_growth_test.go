@@ -9,11 +9,10 @@ import (
 
 const aboutGrowth = `What a push costs, the script itself aside, when there is more: of files (100 bytes each, from the first push of an app), of
 bytes (in 16 files that cannot be made smaller), of commits that the app has already (a push of one more, of one file), and of
-apps on the host (a first push of one file). The script does nothing, so the image has the source alone. Three rounds. How it
+apps on the host (a first push of one file). The script does nothing, so the image has the source alone. How it
 grows with builds is in case h. A step is linear if its slope is at most 1.2: ten times the size costs at most sixteen times as much.`
 
 func (r *gauge) growth() {
-	r.rounds = min(3, r.rounds)
 	r.growFiles()
 	r.growBytes()
 	r.growCommits()

@@ -22,7 +22,8 @@ import (
 
 const aboutLog = `A script prints 50 MB of lines in a second, while nobody, one, and 100 people follow the log (` + "`logs -f`" + ` over ssh, ten
 to a connection and key). It tells how long that took it, and when it wrote the last line; each follower looks when that line comes. The followers
-are in one process on the same machine, so what it costs to take in 100 copies is paid by its cores too.`
+are in one process on the same machine, so what it costs to take in 100 copies is paid by its cores too. The floor is the script without
+followers; with the peers nobody but who pushed can follow.`
 
 // The script waits as the first build of an app, and prints as the second.
 const paced = `[ ! -e /tmp/src/wait ] || exec sleep 600

@@ -1,6 +1,7 @@
 package test_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -235,12 +236,30 @@ func (p *peers) nextPush(prefix, dir string, at *storedAt) {
 	if at == nil {
 		return
 	}
+	push := p.push(dir, at)
+	p.time(prefix+at.name, benchmark.Peer, func() { p.must(push()) })
+}
+
+// push is a push to a peer that ends with its build.
+func (p *peers) push(dir string, at *storedAt) func() error {
+	p.Helper()
 	app := strings.TrimSuffix(filepath.Base(at.dir), ".git")
 	p.write(filepath.Join(at.dir, "hooks/post-receive"), fmt.Sprintf(hookHead, p.dir, app)+at.hook+hookEnd)
-	p.time(prefix+at.name, benchmark.Peer, func() {
-		out := p.gitPush(dir, p.ssh(), "-q", p.url(at.dir), "main")
-		if !strings.Contains(out, "built "+app) {
-			p.Fatalf("%s did not build:\n%s", at.name, out)
+	git := p.gitCommand(dir, p.ssh(), "push", "-q", p.url(at.dir), "main")
+	return func() error {
+		out, err := git.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("built "+app)) {
+			return fmt.Errorf("%s did not build (%v):\n%s", at.name, err, out)
 		}
-	})
+		return nil
+	}
+}
+
+// firstPushes are pushes of the repository to new repositories of a peer.
+func (p *peers) firstPushes(dir string, to peer) (pushes []func() error) {
+	p.Helper()
+	for range p.together {
+		pushes = append(pushes, p.push(dir, p.open(to)))
+	}
+	return pushes
 }

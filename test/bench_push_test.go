@@ -58,6 +58,7 @@ const aboutWritten = `The first push of one file, whose script writes 20,000 fil
 the same files is measured in two ways, since daeploy has read and hashed the files when it answers, and stores the layer afterwards.`
 
 func (r *gauge) written() {
+	p := r.newPeers()
 	dir := r.plant("app", 1, 1<<10, fmt.Sprintf(writes, r.wrote), func(s *stream) {
 		s.file("100644", "text", randomText(seeded(), r.wroteBytes/r.wrote))
 	})
@@ -65,10 +66,13 @@ func (r *gauge) written() {
 		r.change(dir)
 		r.firstPush("", dir)
 		r.byHand("", dir, "")
+		p.firstPush("", dir, docker, buildah)
 	}
 	r.Compare("all but assemble, by one tar to /dev/null", 1.2, names(allButAssemble), names(tarToNull))
 	r.Compare("all but assemble, by one tar to a file", 1.2, names(allButAssemble), names(tarToFile))
 	r.Compare("push to exit, by the floor", 0, names(pushToExit), names(theFloor))
+	r.Compare("push to exit, by OpenSSH + docker build", 0, names(pushToExit), names(docker.name))
+	r.Compare("push to exit, by OpenSSH + buildah", 0, names(pushToExit), names(buildah.name))
 }
 
 const aboutSecond = `The app of case b is pushed, one file is changed, and it is pushed again. The script copies the source both times. When the
@@ -83,14 +87,16 @@ func (r *gauge) second() {
 		app := r.firstPush("first: ", dir)
 		bare := r.bare()
 		r.git(dir, "push", "-q", bare, "main")
-		there := p.stored(dir, docker)
+		byDocker, byBuildah := p.stored(dir, docker), p.stored(dir, buildah)
 		r.change(dir)
 		r.nextPush("second: ", dir, app)
 		r.byHand("second: ", dir, bare)
-		p.nextPush("second: ", dir, there)
+		p.nextPush("second: ", dir, byDocker)
+		p.nextPush("second: ", dir, byBuildah)
 	}
 	r.Compare("all but assemble, second by first push", 0.4, names("second: "+allButAssemble), names("first: "+allButAssemble))
 	r.Compare("second push to exit, by OpenSSH + docker build", 0, names("second: "+pushToExit), names("second: "+docker.name))
+	r.Compare("second push to exit, by OpenSSH + buildah", 0, names("second: "+pushToExit), names("second: "+buildah.name))
 	r.Compare("second push to exit, by the floor", 0, names("second: "+pushToExit), names("second: "+theFloor))
 }
 
@@ -156,12 +162,12 @@ func (r *gauge) cost(dir, app string) (total, own float64) {
 	return total, r.ownTime(log)
 }
 
-// tracked is how many files a repository has.
+// tracked is how many files the commit has: what fast-import made has no index to list.
 func (r *gauge) tracked(dir string) int64 {
 	r.Helper()
-	out, err := r.gitCommand(dir, nil, "ls-files").Output()
+	out, err := r.gitCommand(dir, nil, "ls-tree", "-r", "-z", "--name-only", "HEAD").Output()
 	r.must(err)
-	return int64(bytes.Count(out, []byte("\n")))
+	return int64(bytes.Count(out, []byte{0}))
 }
 
 var ownTime = regexp.MustCompile(`own time ([0-9.]+) ([0-9.]+)`)

@@ -12,14 +12,15 @@ import (
 )
 
 const aboutMany = `The first push of 100,000 files of 100 bytes. The script does nothing. What is compared is the checkout, with ` + "`git archive | tar -x`" + `
-of the same commit into an empty directory. The memory is the daemon's own, at its greatest while it receives and builds (VmHWM); git
-and the container are other processes.`
+of the same commit into an empty directory. The memory is the daemon's own, at its greatest while it receives, builds, and lays the
+source out for the next push (VmHWM); git and the container are other processes.`
 
 func (r *gauge) many() {
 	const (
 		byArchive = "git archive | tar -x"
 		memory    = "daeploy, greatest memory"
 	)
+	p := r.newPeers()
 	dir := r.plant("app", r.manyFiles, 100*r.manyFiles, idles)
 	for range r.rounds {
 		r.change(dir)
@@ -27,14 +28,16 @@ func (r *gauge) many() {
 		r.must(os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", r.daemon.Process.Pid), []byte("5"), 0)) // VmHWM begins anew
 		r.firstPush("", dir)
 		r.take(memory, benchmark.Ours, "MB", r.mib("VmHWM")*(1<<20)/1e6)
-		into := r.path("archive")
-		r.must(os.Mkdir(into, 0o755))
+		into, err := os.MkdirTemp(r.work, "archive-")
+		r.must(err)
 		r.time(byArchive, benchmark.Floor, func() {
 			r.do("sh", "-c", `git -C "$1" archive HEAD | tar -x -C "$2"`, "sh", dir, into)
 		})
-		r.must(os.RemoveAll(into))
+		p.firstPush("", dir, docker, buildah)
 	}
 	r.Compare("checkout, by git archive | tar -x", 1.3, names("checkout"), names(byArchive))
+	r.Compare("push to exit, by OpenSSH + docker build", 0, names(pushToExit), names(docker.name))
+	r.Compare("push to exit, by OpenSSH + buildah", 0, names(pushToExit), names(buildah.name))
 	r.Limit(memory, 150)
 }
 
@@ -99,13 +102,14 @@ func (r *gauge) longHistory(name string, commits, bytesInAll int) (dir string) {
 }
 
 const aboutCrowd = `Eight apps of ten files are pushed one after the other, and then at once. The script copies the source. The daemon builds two at a
-time.`
+time. At once the same goes to the peers. The floor of one such push is in case a.`
 
 func (r *gauge) crowd() {
 	const (
 		single = "daeploy, pushes one after the other"
 		atOnce = "daeploy, pushes at once"
 	)
+	p := r.newPeers()
 	dir := r.plant("app", 10, 10<<10, copies)
 	for range r.rounds {
 		r.change(dir)
@@ -117,15 +121,26 @@ func (r *gauge) crowd() {
 			sum += time.Since(began).Seconds()
 		}
 		r.take(single, benchmark.Ours, "s", sum)
-		var all errgroup.Group
-		r.time(atOnce, benchmark.Ours, func() {
-			for _, push := range r.firstPushes(dir) {
-				all.Go(push)
-			}
-			r.must(all.Wait())
-		})
+		r.atOnce(atOnce, benchmark.Ours, r.firstPushes(dir))
+		for _, peer := range p.there {
+			r.atOnce(peer.name+", at once", benchmark.Peer, p.firstPushes(dir, peer))
+		}
 	}
 	r.Compare("at once, by the sum of the single ones", 0.6, names(atOnce), names(single))
+	r.Compare("at once, by OpenSSH + docker build", 0, names(atOnce), names(docker.name+", at once"))
+	r.Compare("at once, by OpenSSH + buildah", 0, names(atOnce), names(buildah.name+", at once"))
+}
+
+// atOnce takes how long all of these pushes take together.
+func (r *gauge) atOnce(name string, kind benchmark.Kind, pushes []func() error) {
+	r.Helper()
+	r.time(name, kind, func() {
+		var all errgroup.Group
+		for _, push := range pushes {
+			all.Go(push)
+		}
+		r.must(all.Wait())
+	})
 }
 
 // firstPushes are pushes of the repository to new apps.

@@ -19,16 +19,22 @@ text { font: 12px sans-serif; fill: #24292f } .axis { stroke: #8b949e; stroke-wi
 </style>
 `
 
-// bars draws the series of a case that cost time: a bar to the median, and a line
-// from the least to the greatest. Parts are in the bar of their whole. "" if there
-// is nothing to compare.
+// bars draws the series of a case that cost time, or, where they are fewer than two,
+// those that cost memory: a bar to the median, and a line from the least to the
+// greatest. Parts are in the bar of their whole. "" if there is nothing to compare.
 func bars(c Case) string {
 	var shown []*Series
 	most := 0.0
-	for _, s := range c.Series {
-		if s.Kind != Part && s.Unit == "s" {
-			shown = append(shown, s)
-			most = max(most, slices.Max(s.Samples))
+	for _, unit := range []string{"s", "MB"} {
+		if len(shown) >= 2 {
+			break
+		}
+		shown, most = nil, 0
+		for _, s := range c.Series {
+			if s.Kind != Part && s.Unit == unit {
+				shown = append(shown, s)
+				most = max(most, slices.Max(s.Samples))
+			}
 		}
 	}
 	if len(shown) < 2 || most == 0 {
