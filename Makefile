@@ -29,7 +29,7 @@ test: deps ## run all tests, in a network of their own
 	test/isolate.sh $(GO) test -race -count=1 -timeout 75m $(TESTFLAGS) ./...
 
 test-containerd: deps ## the tests with containers on a newer containerd and runc; CONTAINERD=v2.1.9 RUNC=v1.2.9
-	test/containerd.sh test/isolate.sh $(GO) test -count=1 -timeout 50m $(TESTFLAGS) ./container/... ./test
+	test/containerd.sh test/isolate.sh $(GO) test -count=1 -timeout 75m $(TESTFLAGS) ./container/... ./test
 
 test-systemd: deps ## the packages on a Debian under its own systemd, from install to purge
 	test/isolate.sh $(GO) test -count=1 -v -timeout 30m ./test/service

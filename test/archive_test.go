@@ -15,9 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oddTree makes a tree of entries, whose names and modes may be such as git itself would
-// not make any more; mode, path and text of each, a directory's being empty.
-type oddTree map[string]struct{ mode, text string }
+// oddTree is a tree by the paths of its files, whose names and modes may be such as git
+// itself would not make any more.
+type oddTree map[string]oddFile
+
+// oddFile is a file, or a link with its target as text.
+type oddFile struct{ mode, text string }
 
 // make writes the tree below dir, "" for all of it, and gives its id.
 func (o oddTree) make(s *story, app, dir string) string {
@@ -46,8 +49,7 @@ func (o oddTree) make(s *story, app, dir string) string {
 func TestTreeAsArchived(t *testing.T) {
 	s := newFront(t, "")
 	const app = "blog"
-	s.write(s.path(app, ".keep"), "")
-	s.git(s.path(app), "init", "-q", "-b", "main")
+	s.emptyRepository(app)
 	s.git(s.path(app), "config", "tar.umask", "022") // git archive's own is 002
 	tree := oddTree{
 		".s2i/bin/assemble": {"100755", "#!/bin/sh\n"},
@@ -78,12 +80,12 @@ func TestTreeAsArchived(t *testing.T) {
 		"changes-mode":      {"100644", "same"},
 	}
 	long := strings.Repeat("n", 250)
-	tree[strings.Repeat(long+"/", 4)+"deep"] = struct{ mode, text string }{"100644", "deep"}
+	tree[strings.Repeat(long+"/", 4)+"deep"] = oddFile{"100644", "deep"}
 	for i := range 400 { // a source of few files is not laid out ahead
-		tree[fmt.Sprintf("many/%d/%d", i%7, i)] = struct{ mode, text string }{"100644", fmt.Sprint(i)}
+		tree[fmt.Sprintf("many/%d/%d", i%7, i)] = oddFile{"100644", fmt.Sprint(i)}
 	}
 	commit := func(parent ...string) {
-		s.git(s.path(app), "update-ref", "refs/heads/main", s.gitWith(app, "m", append([]string{"commit-tree", tree.make(s, app, "")}, parent...)...))
+		s.commitTree(app, tree.make(s, app, ""), parent...)
 	}
 
 	commit()
@@ -95,11 +97,11 @@ func TestTreeAsArchived(t *testing.T) {
 	delete(tree, "becomes-dir")
 	delete(tree, "becomes-file/x")
 	delete(tree, "becomes-link/y")
-	tree["becomes-dir/x"] = struct{ mode, text string }{"100644", "deeper"}
-	tree["becomes-file"] = struct{ mode, text string }{"100600", "file"}
-	tree["becomes-link"] = struct{ mode, text string }{"120000", "/"}
-	tree["changes-mode"] = struct{ mode, text string }{"100755", "same"}
-	tree["line\nfeed"] = struct{ mode, text string }{"100644", "three\nlines"}
+	tree["becomes-dir/x"] = oddFile{"100644", "deeper"}
+	tree["becomes-file"] = oddFile{"100600", "file"}
+	tree["becomes-link"] = oddFile{"120000", "/"}
+	tree["changes-mode"] = oddFile{"100755", "same"}
+	tree["line\nfeed"] = oddFile{"100644", "three\nlines"}
 	commit("-p", "main")
 	if out := s.pushAsArchived(app, "second"); !strings.Contains(out, "5 written") {
 		t.Errorf("the second push did not begin with what was laid out:\n%s", out)

@@ -72,7 +72,7 @@ func TestFailWithSpare(t *testing.T) {
 						t.Error(err)
 					}
 					quiet(t, first, &crash{})
-					// The pipeline lays out and sweeps in turn; here the last one may still be laid out.
+					// An engine sweeps nothing that is being laid out; the fake does, and fails then.
 					err = within(10*time.Second, func() error {
 						return b.fake.SweepSpares(t.Context(), func(daeploy.AppName) (bool, error) { return true, nil })
 					})

@@ -30,8 +30,7 @@ func (s *story) heldMemory(what string, do func()) float64 {
 // directories that are so wide.
 func (s *story) wideTree(app string, n int, text func(i int) string) (dir string) {
 	s.Helper()
-	s.write(s.path(app, ".keep"), "")
-	s.git(s.path(app), "init", "-q", "-b", "main")
+	s.emptyRepository(app)
 	var blobs, lines bytes.Buffer
 	for i := range n {
 		fmt.Fprintf(&blobs, "blob\ndata %d\n%s\n", len(text(i)), text(i))
@@ -48,7 +47,19 @@ func (s *story) commitWide(app, dir, text string, parent ...string) {
 	bin := s.gitWith(app, "100755 blob "+blob("#!/bin/sh\n")+"\tassemble\n", "mktree")
 	s2i := s.gitWith(app, "040000 tree "+bin+"\tbin\n", "mktree")
 	root := s.gitWith(app, fmt.Sprintf("040000 tree %s\t.s2i\n040000 tree %s\td\n100644 blob %s\tnew\n", s2i, dir, blob(text)), "mktree")
-	s.git(s.path(app), "update-ref", "refs/heads/main", s.gitWith(app, "m", append([]string{"commit-tree", root}, parent...)...))
+	s.commitTree(app, root, parent...)
+}
+
+func (s *story) emptyRepository(app string) {
+	s.Helper()
+	s.write(s.path(app, ".keep"), "")
+	s.git(s.path(app), "init", "-q", "-b", "main")
+}
+
+// commitTree moves the branch main to a commit of a tree; parent are options of git commit-tree.
+func (s *story) commitTree(app, tree string, parent ...string) {
+	s.Helper()
+	s.git(s.path(app), "update-ref", "refs/heads/main", s.gitWith(app, "m", append([]string{"commit-tree", tree}, parent...)...))
 }
 
 // gitWith is git with something to read.

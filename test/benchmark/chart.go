@@ -23,19 +23,13 @@ text { font: 12px sans-serif; fill: #24292f } .axis { stroke: #8b949e; stroke-wi
 // those that cost memory: a bar to the median, and a line from the least to the
 // greatest. Parts are in the bar of their whole. "" if there is nothing to compare.
 func bars(c Case) string {
-	var shown []*Series
+	shown := wholes(c, "s")
+	if len(shown) < 2 {
+		shown = wholes(c, "MB")
+	}
 	most := 0.0
-	for _, unit := range []string{"s", "MB"} {
-		if len(shown) >= 2 {
-			break
-		}
-		shown, most = nil, 0
-		for _, s := range c.Series {
-			if s.Kind != Part && s.Unit == unit {
-				shown = append(shown, s)
-				most = max(most, slices.Max(s.Samples))
-			}
-		}
+	for _, s := range shown {
+		most = max(most, slices.Max(s.Samples))
 	}
 	if len(shown) < 2 || most == 0 {
 		return ""
@@ -55,6 +49,16 @@ func bars(c Case) string {
 	}
 	out.WriteString("</svg>\n")
 	return out.String()
+}
+
+// wholes are the series in a unit that are no part of another.
+func wholes(c Case, unit string) (found []*Series) {
+	for _, s := range c.Series {
+		if s.Kind != Part && s.Unit == unit {
+			found = append(found, s)
+		}
+	}
+	return found
 }
 
 // lines draws a curve with logarithms on both sides: there a flat curve is level, and
