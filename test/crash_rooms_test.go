@@ -164,8 +164,10 @@ func (s crashSpare) Symlink(path, target string, f daeploy.File) error {
 	return s.c.do("spare symlink", func() error { return s.Spare.Symlink(path, target, f) })
 }
 
+// Keep ends the laying out even if it fails before, as the contract wants and death does.
 func (s crashSpare) Keep(note []byte) error {
-	return s.c.do("keep spare", func() error { return s.Spare.Keep(note) })
+	err := s.c.do("keep spare", func() error { return s.Spare.Keep(note) })
+	return errors.Join(err, s.Leave())
 }
 
 func (e crashEngine) Scratch(ctx context.Context, id daeploy.BuildID) (buildpipeline.Workspace, error) {

@@ -38,6 +38,7 @@ type Fake struct {
 	mu     sync.Mutex
 	images map[daeploy.ImageRef]fakeImage
 	boxes  map[daeploy.BuildID]*fakeBox
+	doors  map[daeploy.AppName]chan struct{} // of spare sources
 	layers int
 	boots  atomic.Int32 // of the host
 }
@@ -89,6 +90,7 @@ func NewFake(t testing.TB) *Fake {
 	f := &Fake{
 		Programs: map[string]Program{}, dir: t.TempDir(),
 		images: map[daeploy.ImageRef]fakeImage{}, boxes: map[daeploy.BuildID]*fakeBox{},
+		doors: map[daeploy.AppName]chan struct{}{},
 	}
 	t.Cleanup(func() {
 		for id := range f.boxes {

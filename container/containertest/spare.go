@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,19 +32,39 @@ type Spare interface {
 
 // fakeSpare is a directory with the source and a note in it.
 type fakeSpare struct {
-	fake *Fake
-	dir  string
-	tree *rootfs.Tree
+	fake  *Fake
+	dir   string
+	tree  *rootfs.Tree
+	leave func() error // once
 }
 
 func (f *Fake) spareDir(app daeploy.AppName) string {
 	return filepath.Join(f.dir, "spare-"+string(app))
 }
 
-// Spare begins an app's spare source.
-func (f *Fake) Spare(ctx context.Context, app daeploy.AppName) (Spare, error) {
+// spareDoor lets one at a time lay out, take or remove an app's spare source.
+func (f *Fake) spareDoor(app daeploy.AppName) chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.doors[app] == nil {
+		f.doors[app] = make(chan struct{}, 1)
+	}
+	return f.doors[app]
+}
+
+// Spare begins an app's spare source, when nobody is at it.
+func (f *Fake) Spare(ctx context.Context, app daeploy.AppName) (_ Spare, err error) {
+	door := f.spareDoor(app)
+	select {
+	case door <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() {
+		if err != nil {
+			<-door
+		}
+	}()
 	dir := f.spareDir(app)
 	if err := errors.Join(f.Down, os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
 		return nil, err
@@ -52,7 +73,13 @@ func (f *Fake) Spare(ctx context.Context, app daeploy.AppName) (Spare, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fakeSpare{fake: f, dir: dir, tree: tree}, tree.Replace(ctx, "/source", daeploy.File{Mode: 0o755})
+	if err := tree.Replace(ctx, "/source", daeploy.File{Mode: 0o755}); err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	return &fakeSpare{fake: f, dir: dir, tree: tree, leave: sync.OnceValue(func() error {
+		defer func() { <-door }()
+		return tree.Close()
+	})}, nil
 }
 
 func (s *fakeSpare) Mkdir(ctx context.Context, name string, f daeploy.File) error {
@@ -72,7 +99,7 @@ func (s *fakeSpare) Keep(note []byte) error {
 	return errors.Join(os.WriteFile(filepath.Join(s.dir, "note"), text, 0o600), s.Leave())
 }
 
-func (s *fakeSpare) Leave() error { return s.tree.Close() }
+func (s *fakeSpare) Leave() error { return s.leave() }
 
 // spareNote gives the note of a spare of this boot; nil if there is none.
 func (f *Fake) spareNote(app daeploy.AppName) ([]byte, error) {
@@ -88,6 +115,13 @@ func (f *Fake) spareNote(app daeploy.AppName) ([]byte, error) {
 }
 
 func (w *fakeWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(string) bool) (bool, error) {
+	door := w.fake.spareDoor(w.id.App)
+	select {
+	case door <- struct{}{}:
+		defer func() { <-door }()
+	default: // somebody is at it
+		return false, nil
+	}
 	note, err := w.fake.spareNote(w.id.App)
 	if err != nil || note == nil || !fits(string(note)) {
 		return false, err
@@ -104,21 +138,32 @@ func (w *fakeWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.Fi
 }
 
 // SweepSpares removes the spare sources of all apps that keep denies, and those that
-// no build can take.
+// no build can take. One that is being laid out stays.
 func (f *Fake) SweepSpares(_ context.Context, keep func(daeploy.AppName) (bool, error)) error {
 	for _, app := range f.Spares() {
 		wanted, err := keep(app)
 		if err != nil {
 			return err
 		}
-		if note, err := f.spareNote(app); err != nil || wanted && note != nil {
-			continue
-		}
-		if err := os.RemoveAll(f.spareDir(app)); err != nil {
+		if err := f.sweepSpare(app, wanted); err != nil {
 			return err
 		}
 	}
 	return f.Down
+}
+
+func (f *Fake) sweepSpare(app daeploy.AppName, wanted bool) error {
+	door := f.spareDoor(app)
+	select {
+	case door <- struct{}{}:
+		defer func() { <-door }()
+	default: // somebody is at it
+		return nil
+	}
+	if note, err := f.spareNote(app); err != nil || wanted && note != nil {
+		return nil //nolint:nilerr // what cannot be read is left to the next spare
+	}
+	return os.RemoveAll(f.spareDir(app))
 }
 
 // SpareKept tells whether the app has a spare source that a build can take.
@@ -165,7 +210,18 @@ func testSpare(t *testing.T, c *contract) {
 	must(t, lay(c.Engine).Leave())
 	none(w, "given up")
 	must(t, lay(c.Engine).Keep([]byte("first\nnote\x00")))
-	must(t, lay(c.Engine).Keep([]byte("second\nnote\x00")))
+
+	// While the next one is laid out nobody takes, removes or begins another.
+	second := lay(c.Engine)
+	none(w, "being laid out")
+	must(t, c.Engine.SweepSpares(t.Context(), func(daeploy.AppName) (bool, error) { return false, nil }))
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Engine.Spare(soon, app); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a second Spare of an app: %v", err)
+	}
+	must(t, second.Put("/late", f, strings.NewReader("late")))
+	must(t, second.Keep([]byte("second\nnote\x00")))
 
 	// A later daemon's build finds it.
 	must(t, w.Close(t.Context()))
@@ -198,6 +254,7 @@ func testSpare(t *testing.T, c *contract) {
 	for path, want := range map[string]daeploy.FileInfo{
 		"/tmp/src": {Mode: fs.ModeDir | 0o755, Owner: f.Owner}, "/tmp/src/a": {Mode: fs.ModeDir | 0o755, Owner: f.Owner},
 		"/tmp/src/a/b": {Mode: 0o640, Owner: f.Owner, Size: 7}, "/tmp/src/a/deeper/new": {Mode: 0o640, Owner: f.Owner, Size: 3},
+		"/tmp/src/late": {Mode: 0o640, Owner: f.Owner, Size: 4},
 		"/tmp/src/link": {Mode: 0o640, Owner: f.Owner, Size: 7}, "/tmp/src/empty": {Mode: fs.ModeDir | 0o755},
 	} {
 		got, err := w.Stat(path)
