@@ -147,6 +147,7 @@ var errNotWhole = errors.New("the pack holds a delta")
 type inflater struct {
 	stored storedReader
 	raw    *bufio.Reader // of stored
+	pack   *pack         // that stored reads; nil before the first entry
 	zlib   io.ReadCloser // also a zlib.Resetter; nil before the first blob
 }
 
@@ -157,10 +158,11 @@ func newInflater(step int) *inflater { return &inflater{raw: bufio.NewReaderSize
 // as long as they are many, which the size of the object says nothing of.
 var errPadded = errors.New("stored in more bytes than git takes for its content")
 
-// storedReader reads an entry of a pack, and no more than left bytes.
+// storedReader reads a pack from an offset on, and no more than left bytes.
 type storedReader struct {
 	io.Reader
 	left int64
+	at   int64 // the offset of what it reads next
 }
 
 func (r *storedReader) Read(p []byte) (int, error) {
@@ -169,6 +171,7 @@ func (r *storedReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.Reader.Read(p)
 	r.left -= int64(n)
+	r.at += int64(n)
 	return n, err
 }
 
@@ -179,11 +182,26 @@ func (f *inflater) entry(p *pack, offset int64) (plumbing.ObjectType, int64, err
 		return 0, 0, fmt.Errorf("the pack ends before offset %d", offset)
 	}
 	const slack = 64 << 10 // what does not compress is a little longer than it is
-	f.stored = storedReader{Reader: io.NewSectionReader(p.file, offset, p.size-offset), left: slack}
-	f.raw.Reset(&f.stored)
+	if !f.skipTo(p, offset) {
+		f.pack = p
+		f.stored = storedReader{Reader: io.NewSectionReader(p.file, offset, p.size-offset), at: offset}
+		f.raw.Reset(&f.stored)
+	}
+	f.stored.left = slack
 	typ, size, err := readEntryHeader(f.raw)
 	f.stored.left += 2 * min(size, math.MaxInt64/4)
 	return typ, size, err
+}
+
+// skipTo moves on to an entry that is read already: small ones lie many to a step, and
+// are asked for in the order of the pack.
+func (f *inflater) skipTo(p *pack, offset int64) bool {
+	ahead := offset - (f.stored.at - int64(f.raw.Buffered()))
+	if f.pack != p || ahead < 0 || ahead > int64(f.raw.Buffered()) {
+		return false
+	}
+	_, err := f.raw.Discard(int(ahead))
+	return err == nil
 }
 
 // skip reads the content that is left, for go-git, which has no limit, to read it then.
