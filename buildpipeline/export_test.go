@@ -2,6 +2,7 @@ package buildpipeline
 
 import (
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -249,4 +250,12 @@ func SpareNoteAgain(text []byte) ([]byte, error) {
 		}
 	}
 	return writeSpareNote(note.owner, files, lfs), nil
+}
+
+// Pointers reads a file of that name and size, and gives what was read and the pointers
+// of Git LFS that were seen.
+func Pointers(name string, size int64, r io.Reader) (string, []string, error) {
+	lfs := &pointers{}
+	read, err := io.ReadAll(lfs.watch(daeploy.TreeEntry{Path: name, Size: size}, r))
+	return string(read), lfs.paths, err
 }

@@ -1,8 +1,6 @@
 package buildpipeline
 
 import (
-	"bufio"
-	"bytes"
 	"io"
 	"slices"
 	"sync"
@@ -29,12 +27,32 @@ func (p *pointers) watch(e daeploy.TreeEntry, r io.Reader) io.Reader {
 	if e.Size > pointerBytes || e.Size < int64(len(pointerHead)) {
 		return r
 	}
-	buffered := bufio.NewReaderSize(r, pointerBytes)
-	// An error of the source comes again when the bytes are read.
-	if head, _ := buffered.Peek(len(pointerHead)); bytes.Equal(head, []byte(pointerHead)) {
-		p.add(e.Path)
+	return &headReader{r: r, left: pointerHead, found: func() { p.add(e.Path) }}
+}
+
+// headReader calls found once what was read begins with left.
+type headReader struct {
+	r     io.Reader
+	left  string // "" when there is nothing more to see
+	found func()
+}
+
+func (h *headReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	if h.left == "" {
+		return n, err
 	}
-	return buffered
+	seen := min(n, len(h.left))
+	switch {
+	case string(p[:seen]) != h.left[:seen]:
+		h.left = ""
+	case seen == len(h.left):
+		h.left = ""
+		h.found()
+	default:
+		h.left = h.left[seen:]
+	}
+	return n, err
 }
 
 func (p *pointers) add(path string) {

@@ -2,9 +2,12 @@ package buildpipeline_test
 
 import (
 	"errors"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/buildpipeline"
@@ -56,6 +59,31 @@ func TestBounded(t *testing.T) {
 		}
 		if last := "warning: and " + strconv.Itoa(n-10) + " more submodule"; n > 10 && !strings.HasPrefix(lines[10], last) {
 			t.Errorf("%d end with %q, want %q", n, lines[10], last)
+		}
+	}
+}
+
+// S4: a pointer is one however its bytes come, and what only begins like one is none.
+func TestPointers(t *testing.T) {
+	const head = "version https://git-lfs.github.com/spec/v1\n"
+	for text, want := range map[string][]string{
+		head + "oid sha256:0\nsize 9\n":     {"name"},
+		head:                                {"name"},
+		head[:len(head)-1] + " ":            nil,
+		"x" + head:                          nil,
+		head[:len(head)-1]:                  nil,
+		"":                                  nil,
+		head + strings.Repeat("x", 1024-43): {"name"},
+		head + strings.Repeat("x", 1025-43): nil,
+	} {
+		for how, reader := range map[string]func(io.Reader) io.Reader{
+			"at once": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader, "by halves": iotest.HalfReader,
+			"with the end": iotest.DataErrReader,
+		} {
+			read, got, err := buildpipeline.Pointers("name", int64(len(text)), reader(strings.NewReader(text)))
+			if read != text || err != nil || !slices.Equal(got, want) {
+				t.Errorf("%.60q %s: %v, %v; want %v", text, how, got, err, want)
+			}
 		}
 	}
 }
