@@ -50,11 +50,6 @@ func (t *Tree) Touch(name string, names []string, at time.Time) error {
 	if !ok {
 		return fmt.Errorf("set times in %s: it was not made here", name)
 	}
-	ts, err := unix.TimeToTimespec(fileTime(at))
-	if err != nil {
-		return fmt.Errorf("set times in %s: %w", name, err)
-	}
-	times := []unix.Timespec{ts, ts}
 	var dir *os.File
 	last := ""
 	defer func() {
@@ -68,13 +63,14 @@ func (t *Tree) Touch(name string, names []string, at time.Time) error {
 			if dir != nil {
 				dir.Close()
 			}
+			var err error
 			if dir, err = in.root.Open(parent); err != nil {
 				return fmt.Errorf("set times in %s: %w", name, err)
 			}
 			last = parent
 			t.adopted(in.path, parent)
 		}
-		if err := unix.UtimesNanoAt(int(dir.Fd()), path.Base(file), times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := utimens(dir, path.Base(file), at, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("set times of %s: %w", path.Join(name, file), err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,7 @@ func (t *Tree) forget(p string) {
 		kept = append(kept, f)
 	}
 	t.fresh = kept
+	t.closeKept(p)
 	for name := range t.made {
 		if within(name, p) {
 			delete(t.made, name)
@@ -57,9 +59,16 @@ func (t *Tree) forget(p string) {
 	}
 }
 
-// place finds where to write name, and makes what is missing above it: a handle
-// and a path below it, in which every directory is there.
-func (t *Tree) place(name string, f daeploy.File) (*os.Root, string, error) {
+// spot is where a file is to be: base in dir, which is there. leave ends its use.
+type spot struct {
+	dir   *os.Root
+	base  string
+	path  string // canonical, of dir; "" if dir is the upper directory and base a path below it
+	epoch int    // of the kept handles, when dir was taken from them or opened
+}
+
+// place finds where to write name, and makes the directories that are missing above it.
+func (t *Tree) place(name string, f daeploy.File) (spot, error) {
 	clean := path.Clean("/" + name)
 	t.mu.Lock()
 	var in freshDir
@@ -70,9 +79,8 @@ func (t *Tree) place(name string, f daeploy.File) (*os.Root, string, error) {
 	}
 	t.mu.Unlock()
 	if in.root != nil {
-		rel := clean[len(in.name)+1:]
-		if err := t.parentsIn(in, path.Dir(rel), f); err == nil {
-			return in.root, rel, nil
+		if at, err := t.placeIn(in, clean[len(in.name)+1:], f); err == nil {
+			return at, nil
 		}
 		// A link or file stands in the way: the slow road knows links.
 	}
@@ -82,9 +90,78 @@ func (t *Tree) place(name string, f daeploy.File) (*os.Root, string, error) {
 	defer t.slow.Unlock()
 	dir, base, err := t.parent(context.Background(), clean, f) // whoever puts many asks between two
 	if err != nil {
-		return nil, "", err
+		return spot{}, err
 	}
-	return t.upper(), path.Join(dir.path, base), nil
+	return spot{dir: t.upper(), base: path.Join(dir.path, base)}, nil
+}
+
+// placeIn is place in a fresh directory, by a kept handle if there is one.
+func (t *Tree) placeIn(in freshDir, rel string, f daeploy.File) (spot, error) {
+	dir, base := path.Split(rel)
+	dir = path.Clean(dir)
+	at := spot{base: base, path: path.Join(in.path, dir)}
+	if at.dir, at.epoch = t.takeKept(at.path); at.dir != nil {
+		return at, nil
+	}
+	if err := t.parentsIn(in, dir, f); err != nil {
+		return spot{}, err
+	}
+	var err error
+	at.dir, err = in.root.OpenRoot(dir)
+	return at, err
+}
+
+// A Tree keeps so many handles of directories that files were put in: those that follow
+// mostly go to the same ones, and each word of a path costs two system calls.
+const keptDirs = 8
+
+type keptDir struct {
+	path string // canonical
+	root *os.Root
+}
+
+// takeKept takes a handle out of those that are kept; nil if there is none.
+func (t *Tree) takeKept(p string) (*os.Root, int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, d := range slices.Backward(t.kept) {
+		if d.path == p {
+			t.kept = slices.Delete(t.kept, i, i+1)
+			return d.root, t.epoch
+		}
+	}
+	return nil, t.epoch
+}
+
+// leave keeps the handle of a spot, in place of the one that was left first. If anything
+// was removed in between it may be what it is of.
+func (t *Tree) leave(at spot) {
+	if at.path == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at.epoch != t.epoch {
+		at.dir.Close()
+		return
+	}
+	if len(t.kept) == keptDirs {
+		t.kept[0].root.Close()
+		t.kept = slices.Delete(t.kept, 0, 1)
+	}
+	t.kept = append(t.kept, keptDir{at.path, at.dir})
+}
+
+// closeKept closes the handles of p and all below. t.mu is held.
+func (t *Tree) closeKept(p string) {
+	t.epoch++
+	t.kept = slices.DeleteFunc(t.kept, func(d keptDir) bool {
+		if within(d.path, p) {
+			d.root.Close()
+			return true
+		}
+		return false
+	})
 }
 
 // parentsIn makes the directories of rel inside a fresh directory. Directories
@@ -285,19 +362,25 @@ func (t *Tree) copyUp(n node) error {
 }
 
 // create opens a new file in place of whatever has the name.
-func create(root *os.Root, p string) (*os.File, error) {
+func (t *Tree) create(at spot) (*os.File, error) {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	out, err := root.OpenFile(p, flags, 0o600)
+	out, err := at.dir.OpenFile(at.base, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		if err = root.RemoveAll(p); err == nil {
-			out, err = root.OpenFile(p, flags, 0o600)
+		if err = t.vacate(at); err == nil {
+			out, err = at.dir.OpenFile(at.base, flags, 0o600)
 		}
 	}
 	return out, err
 }
 
-// fill writes content, then owner and mode: in this order, because a change of
-// owner takes set-uid bits away.
+// vacate removes what is at a spot, be it a directory.
+func (t *Tree) vacate(at spot) error {
+	t.forget(path.Join(at.path, at.base))
+	return at.dir.RemoveAll(at.base)
+}
+
+// fill writes content, then owner, mode and times: in this order, because a change of
+// owner takes set-uid bits away, and writing sets the times.
 func (t *Tree) fill(out *os.File, f daeploy.File, content io.Reader) error {
 	buf := t.buffers.Get().(*[32 << 10]byte)
 	defer t.buffers.Put(buf)
@@ -308,5 +391,8 @@ func (t *Tree) fill(out *os.File, f daeploy.File, content io.Reader) error {
 	if err := out.Chown(int(f.Owner.UID), int(f.Owner.GID)); err != nil {
 		return err
 	}
-	return out.Chmod(goMode(f.Mode))
+	if err := out.Chmod(goMode(f.Mode)); err != nil || f.Time.IsZero() {
+		return err
+	}
+	return fchtimes(out, f.Time)
 }

@@ -295,13 +295,13 @@ func (r *restorer) file(name string, h *tar.Header, data io.Reader) error {
 	if err != nil {
 		return err
 	}
-	err = r.tree.fill(out, daeploy.File{Mode: permissions(h), Owner: r.owner}, data)
+	err = r.tree.fill(out, daeploy.File{Mode: permissions(h), Owner: r.owner, Time: fileTime(h.ModTime)}, data)
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}
 	r.done.Files++
 	r.done.Bytes += h.Size
-	return chtimes(r.root, name, h.ModTime)
+	return nil
 }
 
 func (r *restorer) symlink(name string, h *tar.Header) error {

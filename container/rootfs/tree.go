@@ -31,6 +31,8 @@ type Tree struct {
 	mu    sync.Mutex
 	made  map[string]bool // directories made by this tree, canonical
 	fresh []freshDir
+	kept  []keptDir // that nobody uses, the one left last at the end
+	epoch int       // goes on whenever something may have been removed
 }
 
 // Open opens the upper directory and the ones below it, topmost first. The
@@ -57,6 +59,9 @@ func (t *Tree) Close() error {
 	var errs []error
 	for _, f := range t.fresh {
 		errs = append(errs, f.root.Close())
+	}
+	for _, d := range t.kept {
+		errs = append(errs, d.root.Close())
 	}
 	for _, root := range t.layers {
 		errs = append(errs, root.Close())

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -298,6 +299,66 @@ func TestReplaceTwice(t *testing.T) {
 	want := map[string]string{"merged": "drwxr-xr-x 0:0", "merged/three": "drwxr-xr-x 0:0", "merged/three/file": "-rwxr-xr-x 0:0 "}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What was put somewhere before is no guide to what is there now.
+func TestPutWhereThingsWent(t *testing.T) {
+	s := newStack(t)
+	tree := s.open(t)
+	f := daeploy.File{Mode: 0o644, Time: time.Unix(1e9, 0)}
+	put := func(name string) { must(t, tree.Put(name, f, strings.NewReader(name))) }
+	must(t, tree.Replace(t.Context(), "/src", daeploy.File{Mode: 0o755}))
+	put("/src/removed/a/before")
+	must(t, tree.Remove(t.Context(), "/src/removed"))
+	put("/src/removed/a/after")
+	put("/src/file/a/before")
+	put("/src/file")
+	put("/src/link/a/before")
+	must(t, tree.Symlink("/src/link", "elsewhere", f))
+	put("/src/elsewhere/there")
+	put("/src/link/a/after")
+	put("/src/again/a/before")
+	must(t, tree.Replace(t.Context(), "/src/again", daeploy.File{Mode: 0o755}))
+	put("/src/again/a/after")
+	var got []string
+	for name, is := range snapshot(t, s.mount(t)) {
+		if rel, inside := strings.CutPrefix(name, "src/"); inside && !strings.HasPrefix(is, "d") {
+			got = append(got, rel+" "+is)
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		"again/a/after -rw-r--r-- 0:0 /src/again/a/after", "elsewhere/a/after -rw-r--r-- 0:0 /src/link/a/after",
+		"elsewhere/there -rw-r--r-- 0:0 /src/elsewhere/there", "file -rw-r--r-- 0:0 /src/file", "link L 0:0 elsewhere",
+		"removed/a/after -rw-r--r-- 0:0 /src/removed/a/after",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A tree keeps some directories open, however many it has, and none after Close.
+func TestDirectoriesStayOpen(t *testing.T) {
+	s := newStack(t)
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(list)
+	}
+	before := open()
+	tree, err := rootfs.Open(s.upper)
+	must(t, err)
+	must(t, tree.Replace(t.Context(), "/src", daeploy.File{Mode: 0o755}))
+	for i := range 100 {
+		must(t, tree.Put(fmt.Sprintf("/src/d%d/file", i), daeploy.File{Mode: 0o644}, strings.NewReader("")))
+	}
+	if n := open() - before; n > 12 {
+		t.Errorf("%d files are open after puts in 100 directories", n)
+	}
+	must(t, tree.Close())
+	if n := open() - before; n != 0 {
+		t.Errorf("%d files are open after Close", n)
 	}
 }
 

@@ -142,11 +142,12 @@ func removeAll(ctx context.Context, dir *os.Root, base string) error {
 // Put writes a file whose parents are made as needed (0755, same owner). What
 // has that name is replaced, and if it is a link, not followed.
 func (t *Tree) Put(name string, f daeploy.File, content io.Reader) error {
-	root, p, err := t.place(name, f)
+	at, err := t.place(name, f)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	out, err := create(root, p)
+	defer t.leave(at)
+	out, err := t.create(at)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
@@ -157,10 +158,7 @@ func (t *Tree) Put(name string, f daeploy.File, content io.Reader) error {
 	if err := out.Close(); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if f.Time.IsZero() {
-		return nil
-	}
-	return chtimes(root, p, f.Time)
+	return nil
 }
 
 // The years that every file system we know can keep, and os.Chtimes can count: git takes
@@ -187,23 +185,24 @@ func chtimes(root *os.Root, p string, at time.Time) error {
 // Symlink writes a link whose target is stored as it is. What has that name is
 // replaced.
 func (t *Tree) Symlink(name, target string, f daeploy.File) error {
-	root, p, err := t.place(name, f)
+	at, err := t.place(name, f)
 	if err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
-	err = root.Symlink(target, p)
+	defer t.leave(at)
+	err = at.dir.Symlink(target, at.base)
 	if errors.Is(err, fs.ErrExist) {
-		if err = root.RemoveAll(p); err == nil {
-			err = root.Symlink(target, p)
+		if err = t.vacate(at); err == nil {
+			err = at.dir.Symlink(target, at.base)
 		}
 	}
 	if err == nil {
-		err = root.Lchown(p, int(f.Owner.UID), int(f.Owner.GID))
+		err = at.dir.Lchown(at.base, int(f.Owner.UID), int(f.Owner.GID))
 	}
 	if err != nil || f.Time.IsZero() {
 		return err
 	}
-	return lchtimes(root, p, f.Time)
+	return lchtimes(at.dir, at.base, f.Time)
 }
 
 // lchtimes sets the times of p itself, be it a link.
@@ -213,12 +212,18 @@ func lchtimes(root *os.Root, p string, at time.Time) error {
 		return err
 	}
 	defer dir.Close()
+	return utimens(dir, path.Base(p), at, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// fchtimes sets the times of an open file (AT_EMPTY_PATH: Linux 5.8).
+func fchtimes(file *os.File, at time.Time) error { return utimens(file, "", at, unix.AT_EMPTY_PATH) }
+
+func utimens(dir *os.File, name string, at time.Time, flags int) error {
 	ts, err := unix.TimeToTimespec(fileTime(at))
 	if err != nil {
 		return err
 	}
-	return os.NewSyscallError("utimensat",
-		unix.UtimesNanoAt(int(dir.Fd()), path.Base(p), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW))
+	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(int(dir.Fd()), name, []unix.Timespec{ts, ts}, flags))
 }
 
 // SetTimes sets the times of directories that this tree has made at or below
