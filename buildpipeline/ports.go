@@ -255,19 +255,19 @@ type placer interface {
 }
 
 // Spare is a source that is being laid out. Paths are relative to its root. It is used by
-// one goroutine, but for Put.
+// one goroutine, but for Put and Symlink.
 type Spare interface {
 	placer
 	// Keep says that it is complete, and what the build that takes it is to know. A
 	// crash of the host takes a spare away, one of the daemon does not.
 	Keep(note []byte) error
 	// Leave gives it up: no build takes it, and the next spare of the app, or
-	// SweepSpares, removes it.
+	// SweepSpares, removes it. Once it was left or kept, it does nothing.
 	Leave() error
 }
 
 // Workspace is what one build has in containerd. It is used by one goroutine,
-// but for Put. Paths are absolute, inside the rootfs; links in them are
+// but for Put and Symlink. Paths are absolute, inside the rootfs; links in them are
 // followed inside the rootfs and never lead out of it (S7).
 type Workspace interface {
 	// Image finds or pulls an image, unpacks it and holds it until Close.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -34,7 +35,7 @@ const (
 type Spare struct {
 	dir   string // of the snapshot
 	tree  *rootfs.Tree
-	leave func()
+	leave func() error // once
 }
 
 func (e *Engine) spareBox(app daeploy.AppName) (*box, error) {
@@ -91,7 +92,10 @@ func (e *Engine) Spare(ctx context.Context, app daeploy.AppName) (_ *Spare, err 
 	if err := errors.Join(tree.Spread(), tree.Replace(ctx, "/"+spareSource, daeploy.File{Mode: 0o755})); err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
-	return &Spare{dir: l.upper, tree: tree, leave: leave}, nil
+	return &Spare{dir: l.upper, tree: tree, leave: sync.OnceValue(func() error {
+		defer leave()
+		return tree.Close()
+	})}, nil
 }
 
 func inSpare(name string) string { return path.Join("/", spareSource, path.Clean("/"+name)) }
@@ -139,11 +143,8 @@ func writeParts(name string, parts ...[]byte) error {
 }
 
 // Leave leaves it as it is: without Keep nobody takes it, and the next spare of the app,
-// or a sweep, removes it.
-func (s *Spare) Leave() error {
-	defer s.leave()
-	return s.tree.Close()
-}
+// or a sweep, removes it. Once it was left or kept, it does nothing.
+func (s *Spare) Leave() error { return s.leave() }
 
 // keptNote is a note that is read, behind the line that names the boot.
 type keptNote struct {

@@ -20,7 +20,7 @@ import (
 )
 
 // Workspace is what one build has in containerd: buildpipeline.Workspace says
-// how it is used. It is for one goroutine, but for Put.
+// how it is used. It is for one goroutine, but for Put and Symlink.
 type Workspace struct {
 	*box
 	id   daeploy.BuildID

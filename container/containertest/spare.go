@@ -222,6 +222,7 @@ func testSpare(t *testing.T, c *contract) {
 	}
 	must(t, second.Put("/late", f, strings.NewReader("late")))
 	must(t, second.Keep([]byte("second\nnote\x00")))
+	must(t, second.Leave()) // does nothing any more
 
 	// A later daemon's build finds it.
 	must(t, w.Close(t.Context()))

@@ -92,7 +92,7 @@ func (t *Tree) freshDir(name string) (freshDir, bool) {
 func (t *Tree) adopted(top, dir string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for ; dir != "." && !t.made[path.Join(top, dir)]; dir = path.Dir(dir) {
-		t.made[path.Join(top, dir)] = true
+	for ; dir != "." && !t.made.has(path.Join(top, dir)); dir = path.Dir(dir) {
+		t.made.add(path.Join(top, dir))
 	}
 }

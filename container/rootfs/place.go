@@ -52,11 +52,7 @@ func (t *Tree) forget(p string) {
 	}
 	t.fresh = kept
 	t.closeKept(p)
-	for name := range t.made {
-		if within(name, p) {
-			delete(t.made, name)
-		}
-	}
+	t.made.drop(p)
 }
 
 // spot is where a file is to be: base in dir, which is there. leave ends its use.
@@ -172,7 +168,7 @@ func (t *Tree) parentsIn(in freshDir, rel string, f daeploy.File) error {
 	}
 	p := path.Join(in.path, rel)
 	t.mu.Lock()
-	known := t.made[p]
+	known := t.made.has(p)
 	t.mu.Unlock()
 	if known {
 		return nil
@@ -257,11 +253,7 @@ func (t *Tree) mkdirBy(create func(p string) error, dir node, name string, f dae
 
 // clear removes p from the upper directory alone.
 func (t *Tree) clear(p string) error {
-	if _, err := t.upper().Lstat(p); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	t.forget(p)
-	return t.upper().RemoveAll(p)
+	return t.vacate(spot{dir: t.upper(), base: p})
 }
 
 func (t *Tree) hide(p string) error {
@@ -297,7 +289,7 @@ func (t *Tree) dress(root *os.Root, rel, p string, f daeploy.File) error {
 		}
 	}
 	t.mu.Lock()
-	t.made[p] = true
+	t.made.add(p)
 	t.mu.Unlock()
 	return nil
 }
@@ -373,9 +365,18 @@ func (t *Tree) create(at spot) (*os.File, error) {
 	return out, err
 }
 
-// vacate removes what is at a spot, be it a directory.
+// vacate removes what is at a spot. If it is a directory there may be things to forget.
 func (t *Tree) vacate(at spot) error {
-	t.forget(path.Join(at.path, at.base))
+	info, err := at.dir.Lstat(at.base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		t.forget(path.Join(at.path, at.base))
+	}
 	return at.dir.RemoveAll(at.base)
 }
 

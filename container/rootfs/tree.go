@@ -19,8 +19,9 @@ const (
 	maxLinked = 256
 )
 
-// Tree is a root file system. Put may be called by several goroutines with
-// different paths; everything else is for one goroutine at a time.
+// Tree is a root file system. Put and Symlink may be called by several goroutines with
+// different paths; everything else is for one goroutine at a time. Nobody else removes
+// or moves directories until the last file was written.
 type Tree struct {
 	layers  []*os.Root // the upper directory, then those below it, topmost first
 	buffers sync.Pool  // of Put
@@ -29,7 +30,7 @@ type Tree struct {
 	slow sync.Mutex // taken by Put for what is not below a fresh directory
 
 	mu    sync.Mutex
-	made  map[string]bool // directories made by this tree, canonical
+	made  dirSet // directories made by this tree
 	fresh []freshDir
 	kept  []keptDir // that nobody uses, the one left last at the end
 	epoch int       // goes on whenever something may have been removed
@@ -38,7 +39,7 @@ type Tree struct {
 // Open opens the upper directory and the ones below it, topmost first. The
 // caller closes the tree.
 func Open(upper string, lowers ...string) (_ *Tree, err error) {
-	t := &Tree{made: map[string]bool{}, buffers: sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+	t := &Tree{buffers: sync.Pool{New: func() any { return new([32 << 10]byte) }}}
 	defer func() {
 		if err != nil {
 			t.Close()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -321,6 +322,19 @@ func TestPutWhereThingsWent(t *testing.T) {
 	put("/src/again/a/before")
 	must(t, tree.Replace(t.Context(), "/src/again", daeploy.File{Mode: 0o755}))
 	put("/src/again/a/after")
+	put("/src/adopted/a/before")
+	must(t, os.MkdirAll(filepath.Join(s.upper, "laid/a"), 0o755))
+	root, err := os.OpenRoot(s.upper)
+	must(t, err)
+	defer root.Close()
+	must(t, tree.Adopt(t.Context(), "/src/adopted", daeploy.File{Mode: 0o755}, root, "laid"))
+	put("/src/adopted/a/after")
+	put("/src/overwritten/a")
+	open := tree.Kept()
+	put("/src/overwritten/a")
+	if n := tree.Kept(); n != open {
+		t.Errorf("to overwrite a file leaves %d of %d directories open", n, open)
+	}
 	var got []string
 	for name, is := range snapshot(t, s.mount(t)) {
 		if rel, inside := strings.CutPrefix(name, "src/"); inside && !strings.HasPrefix(is, "d") {
@@ -329,8 +343,10 @@ func TestPutWhereThingsWent(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
+		"adopted/a/after -rw-r--r-- 0:0 /src/adopted/a/after",
 		"again/a/after -rw-r--r-- 0:0 /src/again/a/after", "elsewhere/a/after -rw-r--r-- 0:0 /src/link/a/after",
 		"elsewhere/there -rw-r--r-- 0:0 /src/elsewhere/there", "file -rw-r--r-- 0:0 /src/file", "link L 0:0 elsewhere",
+		"overwritten/a -rw-r--r-- 0:0 /src/overwritten/a",
 		"removed/a/after -rw-r--r-- 0:0 /src/removed/a/after",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -346,6 +362,7 @@ func TestDirectoriesStayOpen(t *testing.T) {
 		must(t, err)
 		return len(list)
 	}
+	runtime.GC() // what other tests have left open goes first
 	before := open()
 	tree, err := rootfs.Open(s.upper)
 	must(t, err)
@@ -357,7 +374,7 @@ func TestDirectoriesStayOpen(t *testing.T) {
 		t.Errorf("%d files are open after puts in 100 directories", n)
 	}
 	must(t, tree.Close())
-	if n := open() - before; n != 0 {
+	if n := open() - before; n > 0 {
 		t.Errorf("%d files are open after Close", n)
 	}
 }
@@ -374,7 +391,11 @@ func TestPutConcurrently(t *testing.T) {
 			for i := range 200 {
 				name := fmt.Sprintf("d%d/e%d/f%d-%d", i%5, i%7, g, i)
 				for _, dir := range []string{"/src/", "/a/deep/down/"} {
-					if err := tree.Put(dir+name, f, strings.NewReader(name)); err != nil {
+					err := tree.Put(dir+name, f, strings.NewReader("not yet"))
+					if i%3 == 0 {
+						err = errors.Join(err, tree.Symlink(dir+name, "elsewhere", f))
+					}
+					if err := errors.Join(err, tree.Put(dir+name, f, strings.NewReader(name))); err != nil {
 						t.Errorf("Put: %v", err)
 					}
 				}

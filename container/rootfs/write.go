@@ -234,16 +234,8 @@ func (t *Tree) SetTimes(name string, at time.Time) error {
 		return err
 	}
 	t.mu.Lock()
-	var dirs []string
-	for p := range t.made {
-		if within(p, n.path) {
-			dirs = append(dirs, p)
-		}
-	}
+	dirs := slices.Collect(t.made.within(n.path))
 	t.mu.Unlock()
-	// In reverse order a directory comes after all below it.
-	slices.Sort(dirs)
-	slices.Reverse(dirs)
 	for _, p := range dirs {
 		if err := chtimes(t.upper(), p, at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -277,9 +269,13 @@ func (t *Tree) DropEmpty(paths ...string) error {
 			continue
 		}
 		err = t.timeKept(dir.path, func() error { return t.upper().Remove(p) })
-		if err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+		if errors.Is(err, syscall.ENOTEMPTY) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
+		t.forget(p)
 	}
 	return nil
 }
