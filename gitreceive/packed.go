@@ -187,7 +187,7 @@ func (f *inflater) entry(p *pack, offset int64) (plumbing.ObjectType, int64, err
 		f.stored = storedReader{Reader: io.NewSectionReader(p.file, offset, p.size-offset), at: offset}
 		f.raw.Reset(&f.stored)
 	}
-	f.stored.left = slack
+	f.stored.left = slack // and what is read already, one step at most
 	typ, size, err := readEntryHeader(f.raw)
 	f.stored.left += 2 * min(size, math.MaxInt64/4)
 	return typ, size, err

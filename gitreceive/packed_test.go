@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/gitreceive"
+	"github.com/daeploy/daeploy/gitreceive/packtest"
 )
 
 // packed puts blobs into one pack, and nothing else, and gives their ids.
@@ -100,6 +102,39 @@ func TestPackedBlobs(t *testing.T) {
 	for i, want := range texts {
 		if got[i] != want {
 			t.Errorf("blob %d, of %d bytes, came with %d bytes or others", i, len(want), len(got[i]))
+		}
+	}
+}
+
+// What is read of a pack for one blob is there for the next: those before and behind one
+// with padding come as they are, in any order, and it is refused.
+func TestBlobsBesidePadding(t *testing.T) {
+	p := packtest.New()
+	texts := []string{"first", gibberish(1, 1000), "", gibberish(2, 15<<10), "last"}
+	var ids []daeploy.Revision
+	for i, text := range texts {
+		if i == 2 {
+			ids = append(ids, daeploy.Revision(p.Padded(packtest.Blob, []byte("padded"), 1)))
+		}
+		ids = append(ids, daeploy.Revision(p.Object(packtest.Blob, []byte(text))))
+	}
+	b := newBare(t)
+	b.git(string(p.Bytes()), "index-pack", "--stdin")
+	_, err := b.read(ids...)
+	if fault, ok := errors.AsType[*daeploy.Error](err); !ok || fault.Code != "source_unsafe" || !strings.Contains(fault.Message, ids[2].Short()) {
+		t.Errorf("with padding: %v", err)
+	}
+	for _, order := range [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 2, 0, 0, 4, 1, 4}, {1, 3}} {
+		var asked []daeploy.Revision
+		for _, i := range order {
+			asked = append(asked, slices.Delete(slices.Clone(ids), 2, 3)[i])
+		}
+		got, err := b.read(asked...)
+		must(t, err)
+		for n, i := range order {
+			if got[n] != texts[i] {
+				t.Errorf("%v: blob %d, of %d bytes, came with %d or others", order, n, len(texts[i]), len(got[n]))
+			}
 		}
 	}
 }
