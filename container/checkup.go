@@ -22,7 +22,7 @@ func (e *Engine) Checkup(ctx context.Context) []daeploy.Finding {
 	if dir := e.diskDir(); dir != "" {
 		all = append(all, e.checkupDisk("containerd's disk", dir))
 	}
-	all = append(all, checkupRunc(ctx), e.checkupInit(), checkupCgroups(), checkupSeccomp(), e.checkupNetwork(), e.checkupSecrets())
+	all = append(all, checkupRunc(ctx), e.checkupInit(), checkupKernel(), checkupCgroups(), checkupSeccomp(), e.checkupNetwork(), e.checkupSecrets())
 	return append(all, e.checkupIDs(ctx)...)
 }
 
@@ -174,6 +174,14 @@ func (e *Engine) checkupInit() daeploy.Finding {
 		return daeploy.Fault("init", err)
 	}
 	return daeploy.Fine("init", e.cfg.Init+" is a static program")
+}
+
+func checkupKernel() daeploy.Finding {
+	const check = "kernel"
+	if err := checkKernel(); err != nil {
+		return daeploy.Fault(check, err)
+	}
+	return daeploy.Fine(check, kernelNeeded+" or newer")
 }
 
 func checkupCgroups() daeploy.Finding {

@@ -208,7 +208,7 @@ func (e *Engine) Check(ctx context.Context) error {
 	if err := checkInit(e.cfg.Init); err != nil {
 		return err
 	}
-	if err := errors.Join(checkCgroups(), checkSeccomp()); err != nil {
+	if err := errors.Join(checkKernel(), checkCgroups(), checkSeccomp()); err != nil {
 		return err
 	}
 	if err := e.checkSnapshots(ctx, c); err != nil {

@@ -48,6 +48,7 @@ var BundleInUse = bundleInUse
 // What is known of ids.
 var (
 	JudgeMapping = judgeMapping
+	JudgeKernel  = judgeKernel
 	MapMounts    = IDs.mounts
 )
 

@@ -69,6 +69,25 @@ func checkCgroups() error {
 	return nil
 }
 
+// kernelNeeded is the first kernel that sets the times of an open file (AT_EMPTY_PATH of
+// utimensat(2)), as every file of a source gets its commit's.
+const kernelNeeded = "5.8"
+
+func checkKernel() error {
+	release, err := kernelRelease()
+	if err != nil {
+		return err
+	}
+	return judgeKernel(release)
+}
+
+func judgeKernel(release string) error {
+	if olderThan(release, kernelNeeded) {
+		return hostError("the kernel is "+release+": too old for builds", "boot kernel "+kernelNeeded+" or newer")
+	}
+	return nil
+}
+
 func checkSeccomp() error {
 	if _, err := os.Stat("/proc/sys/kernel/seccomp/actions_avail"); err != nil {
 		return hostError("this kernel has no seccomp: builds could make every system call", "boot a kernel with CONFIG_SECCOMP_FILTER")

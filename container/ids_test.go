@@ -63,6 +63,16 @@ func TestJudgeMapping(t *testing.T) {
 	}
 }
 
+func TestJudgeKernel(t *testing.T) {
+	for release, fit := range map[string]bool{
+		"4.18.0-553.el8_10.x86_64": false, "5.7.19": false, "5.8.0-63-generic": true, "5.10.0-28-amd64": true, "6.18.44": true, "of-my-own": true,
+	} {
+		if err := container.JudgeKernel(release); (err == nil) != fit || err != nil && daeploy.KindOf(err) != daeploy.Config {
+			t.Errorf("%s: %v; fit: %t", release, err, fit)
+		}
+	}
+}
+
 func TestMapMounts(t *testing.T) {
 	const ids = "=0:100000:65536,65536:0:1"
 	overlay := func(options ...string) []mount.Mount {
