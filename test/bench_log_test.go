@@ -22,8 +22,9 @@ import (
 
 const aboutLog = `A script prints 50 MB of lines in a second, while nobody, one, and 100 people follow the log (` + "`logs -f`" + ` over ssh, ten
 to a connection and key). It tells how long that took it, and when it wrote the last line; each follower looks when that line comes. The followers
-are in one process on the same machine, so what it costs to take in 100 copies is paid by its cores too. The floor is the script without
-followers; with the peers nobody but who pushed can follow.`
+are in one process on the same machine, so what it costs to take in 100 copies is paid by its cores too. Beside the script's own time stand the whole
+build's, as its record has it, and a push of an app of one file that begins when the build is over and whoever follows may still be behind. The floor
+is the same without followers; with the peers nobody but who pushed can follow.`
 
 // The script waits as the first build of an app, and prints as the second.
 const paced = `[ ! -e /tmp/src/wait ] || exec sleep 600
@@ -31,27 +32,42 @@ const paced = `[ ! -e /tmp/src/wait ] || exec sleep 600
 
 func (r *gauge) loud() {
 	script := func(n int) string { return fmt.Sprintf("the script, %d followers", n) }
+	build := func(n int) string { return fmt.Sprintf("its build, %d followers", n) }
+	other := func(n int) string { return fmt.Sprintf("the next push to exit, %d followers", n) }
 	slowest := func(n int) string { return fmt.Sprintf("last line at the slowest of %d followers", n) }
 	pace := r.path("pace")
 	r.do("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", pace, "./benchmark/pace")
 	program, err := os.ReadFile(pace)
 	r.must(err)
 	dir := r.plant("app", 1, 1<<10, fmt.Sprintf(paced, r.rate, r.seconds), func(s *stream) { s.file("100755", "pace", program) })
+	small := r.plant("small", 1, 1<<10, idles)
 	for i := range (slices.Max(r.followers) + 9) / 10 {
 		r.must(r.makeKey(fan(i)))
 		r.addKey(fan(i))
 	}
 	for range r.rounds {
 		for _, n := range r.followers {
-			took, late := r.follow(r.secondInLine(dir), n)
+			r.change(small)
+			app := r.secondInLine(dir)
+			took, late := r.follow(app, n, func() {
+				began := time.Now()
+				r.gitPush(small, nil, "-q", r.url(r.newApp()), "main")
+				r.take(other(n), benchmark.Ours, "s", time.Since(began).Seconds())
+			})
 			r.take(script(n), benchmark.Ours, "s", took)
+			r.take(build(n), benchmark.Ours, "s", r.record(app+"/2").Duration)
 			if n > 0 {
 				r.take(slowest(n), benchmark.Ours, "s", slices.Max(late))
 			}
 		}
 	}
 	for _, n := range r.followers[1:] {
-		r.Compare(fmt.Sprintf("the script with %d followers, by that with none", n), 1.05, names(script(n)), names(script(0)))
+		compare := func(what string, series func(int) string) {
+			r.Compare(fmt.Sprintf("%s with %d followers, by that with none", what, n), 1.05, names(series(n)), names(series(0)))
+		}
+		compare("the script", script)
+		compare("its build", build)
+		compare("the next push", other)
 		r.Limit(slowest(n), 0.2)
 	}
 }
@@ -75,9 +91,10 @@ func (r *gauge) secondInLine(dir string) (app string) {
 	return app
 }
 
-// follow lets n people follow the second build of an app, and then lets that begin. It
-// tells in seconds how long the script wrote, and when its last line came to each.
-func (r *gauge) follow(app string, n int) (took float64, late []float64) {
+// follow lets n people follow the second build of an app, lets that begin, and calls
+// afterwards when it is over. It tells in seconds how long the script wrote, and when its
+// last line came to each.
+func (r *gauge) follow(app string, n int, afterwards func()) (took float64, late []float64) {
 	r.Helper()
 	var group errgroup.Group
 	attached, heard := make(chan struct{}, n), make([]lastLine, n)
@@ -106,6 +123,7 @@ func (r *gauge) follow(app string, n int) (took float64, late []float64) {
 	_, err := r.ask("cancel", app+"/1")
 	r.must(err)
 	over()
+	afterwards()
 	r.must(group.Wait())
 	log, err := r.ask("logs", app+"/2")
 	r.must(err)

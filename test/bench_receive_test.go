@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -102,26 +104,29 @@ func (r *gauge) longHistory(name string, commits, bytesInAll int) (dir string) {
 }
 
 const aboutCrowd = `Eight apps of ten files are pushed one after the other, and then at once. The script copies the source. The daemon builds two at a
-time. At once the same goes to the peers. The floor of one such push is in case a.`
+time. At once the same goes to the peers. The floor of one such push is in case a. The cores' time is that of the whole machine, by /proc/stat:
+what it has less of than there are cores nothing was doing.`
 
 func (r *gauge) crowd() {
 	const (
 		single = "daeploy, pushes one after the other"
 		atOnce = "daeploy, pushes at once"
+		cores  = ": time of the cores"
 	)
 	p := r.newPeers()
 	dir := r.plant("app", 10, 10<<10, copies)
 	for range r.rounds {
 		r.change(dir)
-		sum := 0.0
+		sum, busy := 0.0, 0.0
 		for _, push := range r.firstPushes(dir) {
 			r.settle()
-			began := time.Now()
+			before, began := r.busy(), time.Now()
 			r.must(push())
-			sum += time.Since(began).Seconds()
+			sum, busy = sum+time.Since(began).Seconds(), busy+r.busy()-before
 		}
 		r.take(single, benchmark.Ours, "s", sum)
-		r.atOnce(atOnce, benchmark.Ours, r.firstPushes(dir))
+		r.take(single+cores, benchmark.Part, "s", busy)
+		r.take(atOnce+cores, benchmark.Part, "s", r.atOnce(atOnce, benchmark.Ours, r.firstPushes(dir)))
 		for _, peer := range p.there {
 			r.atOnce(peer.name+", at once", benchmark.Peer, p.firstPushes(dir, peer))
 		}
@@ -131,16 +136,39 @@ func (r *gauge) crowd() {
 	r.Compare("at once, by OpenSSH + buildah", 0, names(atOnce), names(buildah.name+", at once"))
 }
 
-// atOnce takes how long all of these pushes take together.
-func (r *gauge) atOnce(name string, kind benchmark.Kind, pushes []func() error) {
+// atOnce takes how long all of these pushes take together, and tells for how long they
+// have kept the cores busy.
+func (r *gauge) atOnce(name string, kind benchmark.Kind, pushes []func() error) (busy float64) {
 	r.Helper()
 	r.time(name, kind, func() {
+		before := r.busy()
 		var all errgroup.Group
 		for _, push := range pushes {
 			all.Go(push)
 		}
 		r.must(all.Wait())
+		busy = r.busy() - before
 	})
+	return busy
+}
+
+// busy is for how many seconds all cores together have not been idle.
+func (r *gauge) busy() float64 {
+	r.Helper()
+	text, err := os.ReadFile("/proc/stat")
+	r.must(err)
+	first, _, _ := strings.Cut(string(text), "\n")
+	const idle, waiting, clock = 4, 5, 100 // fields, and ticks a second (proc(5), USER_HZ)
+	ticks := 0
+	for i, field := range strings.Fields(first) {
+		if i == 0 || i == idle || i == waiting {
+			continue
+		}
+		n, err := strconv.Atoi(field)
+		r.must(err)
+		ticks += n
+	}
+	return float64(ticks) / clock
 }
 
 // firstPushes are pushes of the repository to new apps.
