@@ -275,17 +275,23 @@ func (c *conversation) command(ctx context.Context, u daeploy.RefUpdate) (daeplo
 	return daeploy.Command{RefUpdate: u, Target: target}, nil
 }
 
-// claim makes the record of an app at its first acceptable push (F38).
+// claim makes the record of an app at its first acceptable push. Of two first pushes at
+// once the second finds it made, and tells of nothing (F38).
 func (c *conversation) claim() error {
-	_, err := c.t.server.config.Apps.App(c.t.app)
-	if daeploy.KindOf(err) != daeploy.NotFound {
+	apps := c.t.server.config.Apps
+	if _, err := apps.App(c.t.app); daeploy.KindOf(err) != daeploy.NotFound {
 		return err
 	}
-	if _, err := c.t.server.config.Apps.CreateApp(c.t.app); err != nil {
-		if _, again := c.t.server.config.Apps.App(c.t.app); again != nil {
+	c.t.server.claiming.Lock()
+	defer c.t.server.claiming.Unlock()
+	if _, err := apps.App(c.t.app); daeploy.KindOf(err) != daeploy.NotFound {
+		return err
+	}
+	if _, err := apps.CreateApp(c.t.app); err != nil {
+		if _, again := apps.App(c.t.app); again != nil {
 			return err
 		}
-		return nil // two first pushes at once: the other was faster
+		return nil // somebody who does not push was faster
 	}
 	c.t.tell(daeploy.EventAppCreated, 0, "", nil)
 	return nil

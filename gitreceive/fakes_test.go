@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/daeploy/daeploy"
 	"github.com/daeploy/daeploy/gitreceive"
@@ -51,7 +52,9 @@ func (a *apps) App(name daeploy.AppName) (daeploy.App, error) {
 	return daeploy.App{Name: name}, nil
 }
 
+// CreateApp takes a moment, as the disk does: whoever comes at once comes in between.
 func (a *apps) CreateApp(name daeploy.AppName) (daeploy.App, error) {
+	time.Sleep(20 * time.Millisecond)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.names[name] = true

@@ -116,6 +116,7 @@ type Server struct {
 	execs     *slots
 	admission *admission
 	penalized atomic.Uint64 // connections that were refused for what came before them
+	claiming  sync.Mutex    // held while an app is made by its first push
 
 	ready chan struct{} // closed once every door accepts
 
