@@ -218,6 +218,9 @@ func TestPenaltiesAtTheDoor(t *testing.T) {
 		if string(said) != refusal {
 			t.Errorf("who %s reads %q; want %q", tt.name, said, refusal)
 		}
+		h.eventually(tt.name+" is told of", func() bool {
+			return strings.Contains(h.audit.String(), "msg=source.refused user=\"\" certificate=\"\" remote="+from+" ")
+		})
 		want(t, "the audit trail", h.audit.String(), fmt.Sprintf(`msg=source.refused user="" certificate="" remote=%s app="" name=%q message="its connections are refused for `, from, tt.offence))
 		if n := strings.Count(h.audit.String(), "msg=source.refused user=\"\" certificate=\"\" remote="+from+" "); n != 1 {
 			t.Errorf("who %s is told of %d times; want once", tt.name, n)
