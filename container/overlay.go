@@ -55,12 +55,12 @@ func forgetVolatile(options []string) error {
 
 // volatile tells whether the kernel knows the option: 5.10 and newer.
 func volatile() bool {
-	var name unix.Utsname
-	if unix.Uname(&name) != nil {
+	release, err := kernelRelease()
+	if err != nil {
 		return false
 	}
 	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
 		return false
 	}
 	return major > 5 || major == 5 && minor >= 10

@@ -52,6 +52,17 @@ func (f *Fake) spareDoor(app daeploy.AppName) chan struct{} {
 	return f.doors[app]
 }
 
+// enterSpare goes through the door, or tells that somebody is at it.
+func (f *Fake) enterSpare(app daeploy.AppName) (leave func(), ok bool) {
+	door := f.spareDoor(app)
+	select {
+	case door <- struct{}{}:
+		return func() { <-door }, true
+	default:
+		return nil, false
+	}
+}
+
 // Spare begins an app's spare source, when nobody is at it.
 func (f *Fake) Spare(ctx context.Context, app daeploy.AppName) (_ Spare, err error) {
 	door := f.spareDoor(app)
@@ -115,13 +126,11 @@ func (f *Fake) spareNote(app daeploy.AppName) ([]byte, error) {
 }
 
 func (w *fakeWorkspace) TakeSpare(ctx context.Context, path string, f daeploy.File, fits func(string) bool) (bool, error) {
-	door := w.fake.spareDoor(w.id.App)
-	select {
-	case door <- struct{}{}:
-		defer func() { <-door }()
-	default: // somebody is at it
+	leave, ok := w.fake.enterSpare(w.id.App)
+	if !ok {
 		return false, nil
 	}
+	defer leave()
 	note, err := w.fake.spareNote(w.id.App)
 	if err != nil || note == nil || !fits(string(note)) {
 		return false, err
@@ -153,13 +162,11 @@ func (f *Fake) SweepSpares(_ context.Context, keep func(daeploy.AppName) (bool, 
 }
 
 func (f *Fake) sweepSpare(app daeploy.AppName, wanted bool) error {
-	door := f.spareDoor(app)
-	select {
-	case door <- struct{}{}:
-		defer func() { <-door }()
-	default: // somebody is at it
+	leave, ok := f.enterSpare(app)
+	if !ok {
 		return nil
 	}
+	defer leave()
 	if note, err := f.spareNote(app); err != nil || wanted && note != nil {
 		return nil //nolint:nilerr // what cannot be read is left to the next spare
 	}

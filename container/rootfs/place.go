@@ -233,7 +233,7 @@ func (t *Tree) mkdirBy(create func(p string) error, dir node, name string, f dae
 		return node{}, err
 	}
 	p := path.Join(dir.path, name)
-	if err := t.clear(p); err != nil {
+	if err := t.vacate(spot{dir: t.upper(), base: p}); err != nil {
 		return node{}, err
 	}
 	if err := create(p); err != nil {
@@ -249,11 +249,6 @@ func (t *Tree) mkdirBy(create func(p string) error, dir node, name string, f dae
 	}
 	info, err := t.upper().Lstat(p)
 	return node{path: p, info: info, layers: []int{0}}, err
-}
-
-// clear removes p from the upper directory alone.
-func (t *Tree) clear(p string) error {
-	return t.vacate(spot{dir: t.upper(), base: p})
 }
 
 func (t *Tree) hide(p string) error {
